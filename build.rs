@@ -1,0 +1,16 @@
+//! Compiles `proto/*.proto` with protox, so that no `protoc` has to be installed.
+
+use prost::Message;
+use std::{env, error::Error, fs, path::PathBuf};
+
+const FILES: [&str; 3] = ["proto/raft.proto", "proto/kv.proto", "proto/admin.proto"];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo::rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    // The reflection service answers from these bytes.
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(descriptors)?;
+    Ok(())
+}
