@@ -1,0 +1,232 @@
+//! One whole node without its machine: consensus core, log codec, state machine, sessions and
+//! waiting requests, as a function of values.
+//!
+//! [`Engine::step`] takes the time and a batch of [`Input`]s, and returns [`Effects`]: bytes for
+//! the disk, messages for the peers, replies for the clients. The loop in `server` carries them
+//! out on a real machine, the simulator in a simulated one, so what the simulator proves is what
+//! runs.
+//!
+//! The way of a write: `Input::Request` -> all writes of the batch become one `Propose` -> bytes
+//! for the disk and appends for the peers leave together -> `Input::Durable` counts the own vote,
+//! the peers' replies theirs -> committed entries are applied -> `Effects::replies`.
+//!
+//! Lease reads do not come through here: they look at the shared [`ReadView`], which is brought up
+//! to date before any effect of a step leaves. Only a lease read that must wait comes in.
+//!
+//! Never reads a clock. Does no I/O.
+
+mod pending;
+mod reads;
+mod work;
+
+pub use reads::{LeaseRead, ReadGate, ReadView};
+pub use work::Engine;
+
+use crate::command::{Operation, RequestId};
+use crate::raft::{Event, Index, Message, Micros, NodeId};
+use std::sync::Arc;
+
+/// Chosen by the caller for each request; comes back with the reply.
+pub type Token = u64;
+
+/// What can happen to a node.
+#[derive(Debug)]
+pub enum Input {
+    /// Time has passed.
+    Tick,
+    /// A message from a peer.
+    Received {
+        /// Its sender.
+        from: NodeId,
+        /// The message.
+        message: Message,
+    },
+    /// The connection from the peer came up.
+    Connected {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// The connection from the peer broke.
+    Disconnected {
+        /// The peer.
+        peer: NodeId,
+    },
+    /// A client or an operator wants something.
+    Request {
+        /// Comes back with the reply.
+        token: Token,
+        /// What is wanted.
+        request: Request,
+    },
+    /// The client no longer waits: whatever stands under this token may be forgotten.
+    Abandoned {
+        /// Of the request.
+        token: Token,
+    },
+    /// The disk work with this ticket, and all before it, is durable.
+    Durable {
+        /// Of the work.
+        ticket: u64,
+    },
+}
+
+/// What is wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Change the store.
+    Write {
+        /// Makes a resend apply once.
+        request: Option<RequestId>,
+        /// The change.
+        operation: Operation,
+    },
+    /// Read the store.
+    Read {
+        /// What to read.
+        query: Query,
+        /// How sure to be. A lease read comes here only where [`ReadView::lease_read`] said to
+        /// wait.
+        consistency: Consistency,
+    },
+    /// Hand over leadership.
+    Transfer {
+        /// To whom; `None`: the most up-to-date follower.
+        target: Option<NodeId>,
+    },
+}
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// One key.
+    Get {
+        /// The key.
+        key: Arc<str>,
+    },
+    /// Keys with a prefix, in byte order.
+    List {
+        /// The prefix; empty: all keys.
+        prefix: Arc<str>,
+        /// Only keys after this one.
+        after: Option<Arc<str>>,
+        /// At most this many; the store has bounds of its own.
+        limit: usize,
+    },
+}
+
+/// How sure a read is to see every write acknowledged before it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sure, by the leader's lease.
+    Lease,
+    /// Sure, by a heartbeat round.
+    Quorum,
+    /// Not sure: what this node has applied.
+    Stale,
+}
+
+/// How a read was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadPath {
+    /// By the leader, under its lease.
+    Lease,
+    /// By a new leader, while an older lease may be alive.
+    Inherited,
+    /// After a heartbeat round.
+    Quorum,
+    /// From this node's own state.
+    Stale,
+}
+
+/// Answer to a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// To a write: applied at this index.
+    Written {
+        /// Where the write stands in the log (for a resent one: at least where it stood first).
+        index: Index,
+        /// What it found.
+        result: crate::kv::WriteResult,
+    },
+    /// To a read.
+    Read {
+        /// What was found.
+        answer: Answer,
+        /// The state that was read.
+        applied_index: Index,
+        /// How it was answered.
+        path: ReadPath,
+    },
+    /// To a transfer: the new leader.
+    Transferred {
+        /// The new leader.
+        leader: NodeId,
+    },
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Query::Get`].
+    Value(Option<Arc<str>>),
+    /// To [`Query::List`].
+    Page(crate::kv::Page),
+}
+
+/// Why a request was not done. Each says what the caller does next.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// Nothing was done: ask the leader.
+    #[error("this node is not the leader")]
+    NotLeader {
+        /// The believed leader.
+        leader: Option<NodeId>,
+    },
+    /// Nothing was done: ask again shortly.
+    #[error("the leader may not answer yet: {0}")]
+    NotReady(&'static str),
+    /// Nothing was done: back off, then ask again.
+    #[error("overloaded: {0}")]
+    Overloaded(&'static str),
+    /// It may or may not take effect: send it again with the same request id.
+    #[error("the outcome is unknown: {0}")]
+    OutcomeUnknown(&'static str),
+    /// The session is gone: whether the write applied cannot be told.
+    #[error("the session has expired, so whether this write was applied cannot be told")]
+    SessionExpired,
+    /// Nothing was done, and asking again will not help.
+    #[error("{0}")]
+    Invalid(String),
+}
+
+/// Work for the disk. Works are carried out in the order of their tickets; several that wait may
+/// share one flush.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DiskWork {
+    /// Rises by one from work to work; reported back by [`Input::Durable`].
+    pub ticket: u64,
+    /// First cut `logs.txt` to this length in bytes.
+    pub truncate_to: Option<u64>,
+    /// Then append these bytes to it.
+    pub append: Vec<u8>,
+    /// Replace `metadata.txt` by these bytes, atomically.
+    pub metadata: Option<Vec<u8>>,
+    /// Whether [`Input::Durable`] may wait for no flush: nothing depends on this work.
+    pub lazy: bool,
+}
+
+/// What a step wants done. Before any of it leaves, the [`ReadView`] is up to date.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// Start this; do not wait for it before the messages.
+    pub disk: Option<DiskWork>,
+    /// Send these, in order for each peer. Those that depend on the disk are held back inside the
+    /// engine until [`Input::Durable`].
+    pub messages: Vec<(NodeId, Message)>,
+    /// Answer these.
+    pub replies: Vec<(Token, Result<Reply, RequestError>)>,
+    /// Tell the operator.
+    pub events: Vec<Event>,
+    /// Step again at this time at the latest.
+    pub wake_at_us: Option<Micros>,
+}
