@@ -1,2 +1,8 @@
-//! The operator tool.
-fn main() {}
+//! `raftctl`: puts a Raft key-value cluster on real machines, and operates it. All of it is in the
+//! library beside; this only hands over the command line and the exit code.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    raftctl::cli::main()
+}

@@ -1,0 +1,176 @@
+//! cluster.yaml: what a cluster is to be.
+//!
+//! [`load`] reads the file, fills in the environment's variables and the defaults, and checks it
+//! as a whole. It gives a [`Cluster`] in which everything is decided, or every problem at once,
+//! each with its line and a hint.
+
+pub mod docker;
+pub mod environment;
+pub mod gcp;
+pub mod limits;
+mod nodes;
+mod parse;
+pub mod problem;
+pub mod reader;
+pub mod ssh;
+pub mod timing;
+pub mod yaml;
+
+use std::path::PathBuf;
+
+pub use nodes::Node;
+pub use parse::{load, parse};
+
+/// A node's id, unique in its cluster, from 1.
+pub type NodeId = u64;
+
+/// A cluster as it is to be. Made by [`load`] or [`parse`] only, so whoever holds one can rely on
+/// all the checks.
+#[derive(Debug, Clone)]
+pub struct Cluster {
+    /// Names the cluster's folder on every host, and its resources in a cloud.
+    pub name: String,
+    /// Where its hosts come from.
+    pub provider: Provider,
+    /// In the order of their ids; at least one.
+    pub nodes: Vec<Node>,
+    /// Elections, heartbeats, lease.
+    pub timing: timing::Timing,
+    /// How the key-value verbs read unless told otherwise.
+    pub reads: Reads,
+    /// Whether a new leader may serve reads while an older lease may be alive.
+    pub inherited_reads: bool,
+    /// Whether nodes obey `partition`.
+    pub fault_injection: bool,
+    /// Where raft-node comes from.
+    pub binary: BinarySource,
+    /// Ports of the nodes.
+    pub ports: Ports,
+    /// Bounds of what raftctl does at once and waits for.
+    pub limits: limits::Limits,
+    /// How hosts are reached.
+    pub ssh: ssh::SshSettings,
+    /// How containers are made.
+    pub docker: docker::DockerSettings,
+    /// How instances are made.
+    pub gcp: gcp::GcpSettings,
+    /// The folder of cluster.yaml: relative paths start here, and `.raftctl/` lies here.
+    pub directory: PathBuf,
+    /// What is allowed but probably not meant.
+    pub warnings: problem::Problems,
+}
+
+impl Cluster {
+    /// `.raftctl/<name>/` beside cluster.yaml: what raftctl keeps on this machine. All of it can
+    /// be rebuilt from cluster.yaml and the hosts, but for Terraform's state.
+    #[must_use]
+    pub fn state_dir(&self) -> PathBuf {
+        self.directory.join(".raftctl").join(&self.name)
+    }
+
+    /// The ids of all nodes, rising.
+    #[must_use]
+    pub fn ids(&self) -> Vec<NodeId> {
+        self.nodes.iter().map(|node| node.id).collect()
+    }
+
+    /// How many nodes make a majority.
+    #[must_use]
+    pub fn majority(&self) -> usize {
+        self.nodes.len() / 2 + 1
+    }
+}
+
+/// Where hosts come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// Processes on this machine.
+    Local,
+    /// Hosts that exist, reached through SSH.
+    Ssh,
+    /// Containers on this machine, reached through SSH.
+    Docker,
+    /// Instances on Google Compute Engine, made by Terraform, reached through SSH.
+    Gcp,
+}
+
+impl Provider {
+    /// Every name, as written in cluster.yaml.
+    pub const NAMES: &[&str] = &["local", "ssh", "docker", "gcp"];
+
+    /// The name, as written in cluster.yaml.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Provider::Local => "local",
+            Provider::Ssh => "ssh",
+            Provider::Docker => "docker",
+            Provider::Gcp => "gcp",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [
+            Provider::Local,
+            Provider::Ssh,
+            Provider::Docker,
+            Provider::Gcp,
+        ]
+        .into_iter()
+        .find(|provider| provider.name() == name)
+    }
+}
+
+/// How the key-value verbs read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Reads {
+    /// Linearizable, from the leader's memory under its lease.
+    #[default]
+    Lease,
+    /// Linearizable by a heartbeat round; trusts no clock.
+    Quorum,
+    /// Whatever the node that is asked has applied.
+    Stale,
+}
+
+impl Reads {
+    /// Every name, as written in cluster.yaml.
+    pub const NAMES: &[&str] = &["lease", "quorum", "stale"];
+
+    fn from_name(name: &str) -> Option<Self> {
+        Some(match name {
+            "lease" => Reads::Lease,
+            "quorum" => Reads::Quorum,
+            "stale" => Reads::Stale,
+            _ => return None,
+        })
+    }
+}
+
+/// Where raft-node comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BinarySource {
+    /// Beside raftctl, else built from the checkout that raftctl runs from.
+    Auto,
+    /// This file.
+    Path(PathBuf),
+}
+
+/// Ports of the nodes. On one machine a node's port is the base plus its id; on hosts of their
+/// own every node uses the base itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ports {
+    /// Node to node.
+    pub peer: u16,
+    /// Clients and operators.
+    pub client: u16,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        Ports {
+            peer: 7400,
+            client: 7500,
+        }
+    }
+}

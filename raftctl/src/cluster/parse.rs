@@ -1,0 +1,238 @@
+//! From the file to a [`Cluster`].
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use super::docker::DockerSettings;
+use super::gcp::GcpSettings;
+use super::limits::Limits;
+use super::problem::Problems;
+use super::reader::{Environment, Report, Section};
+use super::ssh::SshSettings;
+use super::timing::Timing;
+use super::yaml::{self, Value};
+use super::{BinarySource, Cluster, Ports, Provider, Reads, nodes};
+use crate::error::{Error, Result};
+
+const KEYS: &[&str] = &[
+    "name",
+    "provider",
+    "nodes",
+    "timing",
+    "lease",
+    "reads",
+    "inherited_reads",
+    "fault_injection",
+    "binary",
+    "ports",
+    "limits",
+    "ssh",
+    "docker",
+    "gcp",
+];
+
+/// A file of more than this is not a cluster.yaml.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads and checks a cluster's file; `-` is standard input.
+///
+/// # Errors
+/// The file is not there, or wrong: all that is wrong with it.
+pub fn load(path: &Path) -> Result<Cluster> {
+    let is_stdin = path == Path::new("-");
+    let (name, directory) = if is_stdin {
+        ("standard input".to_owned(), PathBuf::from("."))
+    } else {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let parent = if parent == Path::new("") {
+            Path::new(".")
+        } else {
+            parent
+        };
+        (path.display().to_string(), parent.to_owned())
+    };
+    let text = if is_stdin {
+        read_bounded(std::io::stdin().lock())
+    } else {
+        std::fs::File::open(path).and_then(read_bounded)
+    };
+    let text = text.map_err(|error| unreadable(path, &error))?;
+    let directory = std::path::absolute(&directory)
+        .map_err(|error| Error::file("find the folder", &directory, &error))?;
+    parse(&text, &name, directory, &|variable| {
+        std::env::var(variable).ok()
+    })
+    .map_err(Error::Cluster)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Error {
+    let hint = match error.kind() {
+        std::io::ErrorKind::NotFound => "; write one with `raftctl init`, or name it with -c FILE",
+        _ => "",
+    };
+    Error::Usage(format!("cannot read {}: {error}{hint}", path.display()))
+}
+
+fn read_bounded(from: impl Read) -> std::io::Result<String> {
+    let mut text = String::new();
+    let count = from.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if count as u64 > FILE_BYTES_MAX {
+        let message = format!("it is larger than {FILE_BYTES_MAX} bytes");
+        return Err(std::io::Error::other(message));
+    }
+    Ok(text)
+}
+
+/// Checks the text of a cluster's file.
+///
+/// # Errors
+/// All that is wrong with it, in the order of its lines.
+pub fn parse(
+    text: &str,
+    file: &str,
+    directory: PathBuf,
+    environment: Environment<'_>,
+) -> Result<Cluster, Problems> {
+    let mut report = Report::new(environment);
+    let (tree, problems) = yaml::parse(text);
+    report.problems = problems;
+    let cluster = tree.and_then(|tree| read(&tree, directory, &mut report));
+    report.problems.sort_by_key(|problem| problem.line);
+    report.warnings.sort_by_key(|problem| problem.line);
+    let all = |list| Problems {
+        file: file.to_owned(),
+        list,
+    };
+    match cluster {
+        Some(mut cluster) if report.problems.is_empty() => {
+            cluster.warnings = all(report.warnings);
+            Ok(cluster)
+        }
+        _ => Err(all(report.problems)),
+    }
+}
+
+fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Cluster> {
+    let file = Section::open(tree, "", KEYS, report)?;
+    let name = cluster_name(&file, report);
+    let provider = file.choice("provider", Provider::NAMES, report);
+    let wrong_provider = provider.is_none() && file.value("provider").is_some();
+    let provider = provider.as_deref().and_then(Provider::from_name);
+    let provider = provider.unwrap_or(Provider::Local);
+    let reads = file.choice("reads", Reads::NAMES, report);
+    let ports = read_ports(&file, report);
+    let nodes = if wrong_provider {
+        Vec::new() // What is right for the nodes depends on what the provider was meant to be.
+    } else {
+        nodes::read(&file, provider, report)
+    };
+    nodes::check_ports(&nodes, provider, ports, file.line_of("ports"), report);
+    let on_this_machine = matches!(provider, Provider::Local | Provider::Docker);
+    let (ssh, docker, gcp) = provider_sections(&file, provider, report);
+    Some(Cluster {
+        name: name.unwrap_or_default(),
+        provider,
+        nodes,
+        timing: Timing::read(&file, report),
+        reads: reads
+            .as_deref()
+            .and_then(Reads::from_name)
+            .unwrap_or_default(),
+        inherited_reads: file.boolean("inherited_reads", report).unwrap_or(true),
+        // Whoever reaches the port of a node that allows it can cut the node off: harmless on
+        // one machine, not in a network.
+        fault_injection: file
+            .boolean("fault_injection", report)
+            .unwrap_or(on_this_machine),
+        binary: read_binary(&file, &directory, report),
+        ports,
+        limits: match file.value("limits") {
+            Some(value) => Limits::read(value, report),
+            None => Limits::default(),
+        },
+        ssh,
+        docker,
+        gcp,
+        directory,
+        warnings: Problems {
+            file: String::new(),
+            list: Vec::new(),
+        },
+    })
+}
+
+/// The sections of the providers. One that is not in use is checked all the same, but a variable
+/// that is not set is no problem there.
+fn provider_sections(
+    file: &Section<'_>,
+    provider: Provider,
+    report: &mut Report<'_>,
+) -> (SshSettings, DockerSettings, GcpSettings) {
+    report.unset_is_a_problem = provider != Provider::Local;
+    let ssh = file
+        .value("ssh")
+        .map(|value| SshSettings::read(value, report));
+    report.unset_is_a_problem = provider == Provider::Docker;
+    let docker = file
+        .value("docker")
+        .map(|value| DockerSettings::read(value, report));
+    report.unset_is_a_problem = provider == Provider::Gcp;
+    let gcp = file
+        .value("gcp")
+        .map(|value| GcpSettings::read(value, report));
+    report.unset_is_a_problem = true;
+    (
+        ssh.unwrap_or_default(),
+        docker.unwrap_or_default(),
+        gcp.unwrap_or_default(),
+    )
+}
+
+/// The name becomes part of folders, host names and cloud resources, hence the narrow alphabet.
+fn cluster_name(file: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
+    const HINT: &str = "1 to 32 of a-z, 0-9 and -, beginning with a letter, as in name: demo";
+    if file.value("name").is_none() {
+        report.problem(file.line_of("name"), "the cluster has no name", HINT);
+        return None;
+    }
+    let name = file.text("name", report)?;
+    let is_right = name.len() <= 32
+        && name.starts_with(|c: char| c.is_ascii_lowercase())
+        && !name.ends_with('-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-');
+    if !is_right {
+        report.problem(
+            file.line_of("name"),
+            format!("the name can't be {name:?}"),
+            HINT,
+        );
+        return None;
+    }
+    Some(name)
+}
+
+fn read_ports(file: &Section<'_>, report: &mut Report<'_>) -> Ports {
+    let mut ports = Ports::default();
+    let Some(value) = file.value("ports") else {
+        return ports;
+    };
+    let Some(section) = Section::open(value, "ports.", &["peer", "client"], report) else {
+        return ports;
+    };
+    if let Some(port) = section.port("peer", report) {
+        ports.peer = port;
+    }
+    if let Some(port) = section.port("client", report) {
+        ports.client = port;
+    }
+    ports
+}
+
+fn read_binary(file: &Section<'_>, directory: &Path, report: &mut Report<'_>) -> BinarySource {
+    match file.text("binary", report).as_deref() {
+        None | Some("auto") => BinarySource::Auto,
+        Some(path) => BinarySource::Path(directory.join(path)),
+    }
+}

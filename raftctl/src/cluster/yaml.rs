@@ -1,0 +1,265 @@
+//! YAML as a tree in which every value knows its line.
+//!
+//! Reading straight into structs would stop at the first wrong value; a person who edits
+//! cluster.yaml wants to hear all of them at once. So the text becomes a tree here, and
+//! [`super::reader`] walks it, collecting problems.
+
+use std::fmt;
+
+use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_yaml::{DuplicateKeyPolicy, Options, Spanned, from_str_with_options};
+
+use super::problem::Problem;
+
+/// A value and the line it stands on; 0 where the parser could not tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Value {
+    /// Counted from 1.
+    pub line: u64,
+    /// What stands there.
+    pub kind: Kind,
+}
+
+/// What a value is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
+    /// Nothing, `~` or `null`.
+    Null,
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Integer(i128),
+    /// A number with a fraction.
+    Float(f64),
+    /// Anything else that is a scalar.
+    Text(String),
+    /// A list.
+    List(Vec<Value>),
+    /// A mapping, in the order of the file.
+    Map(Vec<(Key, Value)>),
+}
+
+/// A key of a mapping and its line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Key {
+    /// Counted from 1.
+    pub line: u64,
+    /// The key; a scalar of another type is kept as it reads.
+    pub name: String,
+}
+
+impl Kind {
+    /// What to call it in a message.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Kind::Null => "nothing".into(),
+            Kind::Bool(value) => format!("the truth value {value}"),
+            Kind::Integer(value) => format!("the number {value}"),
+            Kind::Float(value) => format!("the number {value}"),
+            Kind::Text(value) => format!("the text {value:?}"),
+            Kind::List(_) => "a list".into(),
+            Kind::Map(_) => "a mapping".into(),
+        }
+    }
+}
+
+/// Parses one document.
+///
+/// # Errors
+/// What is wrong with it as YAML. A key that is there twice does not hide the rest of the file:
+/// the tree then comes along, made of the first of the two.
+pub fn parse(text: &str) -> (Option<Value>, Vec<Problem>) {
+    let strict = read(text, DuplicateKeyPolicy::Error);
+    match strict {
+        Ok(value) => (Some(value), Vec::new()),
+        Err(problem) => (
+            read(text, DuplicateKeyPolicy::FirstWins).ok(),
+            vec![problem],
+        ),
+    }
+}
+
+fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, Problem> {
+    let options = serde_yaml::options! { duplicate_keys: duplicate_keys };
+    from_spanned(text, options).map_err(|error| {
+        let line = error.location().map_or(0, |location| location.line());
+        Problem {
+            line,
+            message: plain(&error),
+            hint: hint(text, line),
+        }
+    })
+}
+
+fn from_spanned(text: &str, options: Options) -> Result<Value, serde_yaml::Error> {
+    let spanned: Spanned<Kind> = from_str_with_options(text, options)?;
+    Ok(spanned.into())
+}
+
+/// The parser's message without its excerpt of the file and without the position, which stands
+/// at the head of every problem.
+fn plain(error: &serde_yaml::Error) -> String {
+    let text = error.without_snippet().to_string();
+    let line = text.lines().next().unwrap_or_default();
+    let line = line.split(" at line ").next().unwrap_or(line);
+    format!("not valid YAML: {line}")
+}
+
+/// The two mistakes that people make most.
+fn hint(text: &str, line: u64) -> String {
+    let at = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
+    let source = text.lines().nth(at).unwrap_or_default();
+    if source.contains('\t') {
+        "YAML is indented with spaces, not tabs".into()
+    } else if source.contains("${") && source.contains('{') {
+        "put quotes around \"${...}\" inside {...}".into()
+    } else {
+        String::new()
+    }
+}
+
+impl From<Spanned<Kind>> for Value {
+    fn from(spanned: Spanned<Kind>) -> Self {
+        Value {
+            line: spanned.referenced.line(),
+            kind: spanned.value,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Kind {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(KindVisitor)
+    }
+}
+
+struct KindVisitor;
+
+impl<'de> Visitor<'de> for KindVisitor {
+    type Value = Kind;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("any YAML value")
+    }
+
+    fn visit_bool<E: de::Error>(self, value: bool) -> Result<Kind, E> {
+        Ok(Kind::Bool(value))
+    }
+
+    fn visit_i64<E: de::Error>(self, value: i64) -> Result<Kind, E> {
+        Ok(Kind::Integer(value.into()))
+    }
+
+    fn visit_u64<E: de::Error>(self, value: u64) -> Result<Kind, E> {
+        Ok(Kind::Integer(value.into()))
+    }
+
+    fn visit_i128<E: de::Error>(self, value: i128) -> Result<Kind, E> {
+        Ok(Kind::Integer(value))
+    }
+
+    fn visit_f64<E: de::Error>(self, value: f64) -> Result<Kind, E> {
+        Ok(Kind::Float(value))
+    }
+
+    fn visit_str<E: de::Error>(self, value: &str) -> Result<Kind, E> {
+        Ok(Kind::Text(value.into()))
+    }
+
+    fn visit_unit<E: de::Error>(self) -> Result<Kind, E> {
+        Ok(Kind::Null)
+    }
+
+    fn visit_none<E: de::Error>(self) -> Result<Kind, E> {
+        Ok(Kind::Null)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Kind, A::Error> {
+        let mut list = Vec::new();
+        while let Some(item) = items.next_element::<Spanned<Kind>>()? {
+            list.push(item.into());
+        }
+        Ok(Kind::List(list))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {
+        let mut map = Vec::new();
+        while let Some(key) = entries.next_key::<Spanned<Kind>>()? {
+            let value: Spanned<Kind> = entries.next_value()?;
+            let name = match key.value {
+                Kind::Text(text) => text,
+                Kind::Bool(value) => value.to_string(),
+                Kind::Integer(value) => value.to_string(),
+                other => return Err(de::Error::custom(format!("{} as key", other.describe()))),
+            };
+            let key = Key {
+                line: key.referenced.line(),
+                name,
+            };
+            map.push((key, value.into()));
+        }
+        Ok(Kind::Map(map))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Every key and value knows its line, in block and in flow style.
+    #[test]
+    fn lines_are_known() {
+        let (value, problems) = parse("a: 1\nb:\n  - {c: x, d: 1.5}\n  - ~\n");
+        assert_eq!(problems, []);
+        let Kind::Map(entries) = value.unwrap().kind else {
+            panic!("not a map")
+        };
+        assert_eq!((entries[1].0.line, &*entries[1].0.name), (2, "b"));
+        let Kind::List(items) = &entries[1].1.kind else {
+            panic!("not a list")
+        };
+        assert_eq!(
+            items[1],
+            Value {
+                line: 4,
+                kind: Kind::Null
+            }
+        );
+        let Kind::Map(inner) = &items[0].kind else {
+            panic!("not a map")
+        };
+        assert_eq!(
+            inner[1].1,
+            Value {
+                line: 3,
+                kind: Kind::Float(1.5)
+            }
+        );
+    }
+
+    // A key that is there twice is reported, and the rest of the file is still looked at.
+    #[test]
+    fn a_duplicate_key_does_not_hide_the_rest() {
+        let (value, problems) = parse("a: 1\na: 2\nb: 3\n");
+        assert_eq!(problems.len(), 1);
+        assert_eq!(problems[0].line, 2, "{problems:?}");
+        assert!(problems[0].message.contains("duplicate"), "{problems:?}");
+        assert!(value.is_some());
+    }
+
+    // Broken YAML is one problem with its line, and the usual slips get a hint.
+    #[test]
+    fn broken_yaml_is_one_problem() {
+        let (value, problems) = parse("a: 1\nb: [1, 2\nc: 3\n");
+        assert!(value.is_none());
+        assert_eq!(problems.len(), 1);
+        let (_, problems) = parse("a: 1\nb:\n\tc: 1\n");
+        assert!(problems[0].hint.contains("tabs"), "{problems:?}");
+        let (_, problems) = parse("gcp: {project: ${X:-y}}\n");
+        assert!(
+            problems.is_empty() || problems[0].hint.contains("quotes"),
+            "{problems:?}"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! Every way a verb can fail, and the exit code it ends with.
+//!
+//! Messages say what is wrong first and what to do next last. Whoever adds a variant decides its
+//! exit code here, in one place.
+
+use crate::cluster::problem::Problems;
+use crate::hosts::TransportError;
+
+/// Exit codes, the same for every verb.
+pub mod exit {
+    /// Done.
+    pub const DONE: u8 = 0;
+    /// A bug, or anything unforeseen.
+    pub const UNFORESEEN: u8 = 1;
+    /// Wrong usage, or a wrong cluster.yaml. Nothing was changed.
+    pub const USAGE: u8 = 2;
+    /// Done on some nodes only, each named.
+    pub const PARTIAL: u8 = 3;
+    /// SSH or cloud trouble.
+    pub const REMOTE: u8 = 10;
+    /// A command failed on a host.
+    pub const HOST: u8 = 20;
+    /// No leader, or a node dead, within the timeout.
+    pub const NO_LEADER: u8 = 30;
+    /// A write may or may not have taken effect.
+    pub const OUTCOME_UNKNOWN: u8 = 31;
+    /// A consistency check, or a scenario, failed.
+    pub const CHECK_FAILED: u8 = 40;
+}
+
+/// Shorthand for results of raftctl.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why a verb failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The command line asks for something that is not possible. Nothing was changed.
+    #[error("{0}")]
+    Usage(String),
+    /// cluster.yaml is wrong; all that is wrong with it. Nothing was changed.
+    #[error("{0}")]
+    Cluster(Problems),
+    /// Done on some nodes, not on others.
+    #[error("{}", partial(.done, .failed))]
+    Partial {
+        /// What was done where it was: "stopped".
+        done: String,
+        /// The nodes where it was not, each with the reason.
+        failed: Vec<(u64, String)>,
+    },
+    /// A host could not be reached, or its answer was lost.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// A command ran on a host and failed there.
+    #[error("{host}: cannot {purpose}: {detail}")]
+    Host {
+        /// The host, as the operator knows it.
+        host: String,
+        /// What was being done.
+        purpose: String,
+        /// What the host said about it.
+        detail: String,
+    },
+    /// No leader, or a node dead, within the timeout.
+    #[error("{0}")]
+    NoLeader(String),
+    /// A write may or may not have taken effect.
+    #[error("{0}")]
+    OutcomeUnknown(String),
+    /// A consistency check or a scenario failed.
+    #[error("{0}")]
+    CheckFailed(String),
+    /// Anything else that the world refused: a local file, a lock that is held.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl Error {
+    /// The exit code of raftctl for this error.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Usage(_) | Error::Cluster(_) => exit::USAGE,
+            Error::Partial { .. } => exit::PARTIAL,
+            Error::Transport(_) => exit::REMOTE,
+            Error::Host { .. } => exit::HOST,
+            Error::NoLeader(_) => exit::NO_LEADER,
+            Error::OutcomeUnknown(_) => exit::OUTCOME_UNKNOWN,
+            Error::CheckFailed(_) => exit::CHECK_FAILED,
+            Error::Other(_) => exit::UNFORESEEN,
+        }
+    }
+
+    /// A local file that could not be read or written, with the reason.
+    #[must_use]
+    pub fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
+        Error::Other(format!("cannot {doing} {}: {error}", path.display()))
+    }
+}
+
+fn partial(done: &str, failed: &[(u64, String)]) -> String {
+    let mut text = format!("not {done} on {} of the nodes:", failed.len());
+    for (id, reason) in failed {
+        text.push_str(&format!("\n  node {id}: {reason}"));
+    }
+    text
+}

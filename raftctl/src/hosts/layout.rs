@@ -1,0 +1,108 @@
+//! Where things are on a host.
+//!
+//! ```text
+//! <base>/bin/releases/<first 12 digits of sha256>/raft-node    remote hosts only
+//! <base>/bin/current -> releases/<...>                          remote hosts only
+//! <base>/logs_node_<id>/     a node's own files; its --data-dir
+//! <base>/run/node_<id>.pid   the process, told apart from any later one of the same number
+//! <base>/run/node_<id>.args  the arguments it was started with, one a line
+//! <base>/run/node_<id>.log   what it printed: its last words when it does not come up
+//! ```
+//! On this machine `<base>` is `.raftctl/<cluster>/` beside cluster.yaml, and the binary is used
+//! where it lies.
+
+/// The folders of one cluster on one host. Paths are absolute and belong to the host, which need
+/// not be this machine: hence text, not `Path`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostLayout {
+    /// The folder that holds everything of the cluster on the host.
+    pub base: String,
+    /// The binary that nodes are started with.
+    pub executable: String,
+}
+
+impl HostLayout {
+    /// A layout where the binary is used in place.
+    #[must_use]
+    pub fn in_place(base: &str, executable: &str) -> Self {
+        HostLayout {
+            base: base.trim_end_matches('/').into(),
+            executable: executable.into(),
+        }
+    }
+
+    /// A layout where binaries are shipped and `bin/current` names the one in use.
+    #[must_use]
+    pub fn shipped(base: &str) -> Self {
+        let base = base.trim_end_matches('/');
+        HostLayout {
+            base: base.into(),
+            executable: format!("{base}/bin/current/raft-node"),
+        }
+    }
+
+    /// Where a release lies, by the sha256 of the binary in hexadecimal digits.
+    ///
+    /// # Panics
+    /// When `sha256` is shorter than 12 digits.
+    #[must_use]
+    pub fn release(&self, sha256: &str) -> String {
+        format!("{}/bin/releases/{}", self.base, &sha256[..12])
+    }
+
+    /// The folder of pid files.
+    #[must_use]
+    pub fn run_dir(&self) -> String {
+        format!("{}/run", self.base)
+    }
+
+    /// The paths of one node.
+    #[must_use]
+    pub fn node(&self, id: u64) -> NodeLayout {
+        let run = self.run_dir();
+        NodeLayout {
+            id,
+            executable: self.executable.clone(),
+            data_dir: format!("{}/logs_node_{id}", self.base),
+            pid_file: format!("{run}/node_{id}.pid"),
+            args_file: format!("{run}/node_{id}.args"),
+            output_file: format!("{run}/node_{id}.log"),
+        }
+    }
+}
+
+/// The paths of one node on its host, absolute.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeLayout {
+    /// The node's id in the cluster.
+    pub id: u64,
+    /// The binary it is started with.
+    pub executable: String,
+    /// logs.txt, metadata.txt and dump.txt.
+    pub data_dir: String,
+    /// Written when the node is started: pid, start time, boot, executable, fingerprint.
+    pub pid_file: String,
+    /// Its arguments, one a line, in the form that `raft-node @FILE` reads.
+    pub args_file: String,
+    /// Its standard output and error.
+    pub output_file: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The places that an operator looks at by hand have the names that the manual gives them.
+    #[test]
+    fn paths_are_as_documented() {
+        let host = HostLayout::shipped("/opt/raftkv/demo/");
+        let node = host.node(3);
+        assert_eq!(node.data_dir, "/opt/raftkv/demo/logs_node_3");
+        assert_eq!(node.pid_file, "/opt/raftkv/demo/run/node_3.pid");
+        assert_eq!(node.executable, "/opt/raftkv/demo/bin/current/raft-node");
+        assert_eq!(
+            host.release("0123456789abcdef"),
+            "/opt/raftkv/demo/bin/releases/0123456789ab"
+        );
+    }
+}

@@ -1,0 +1,24 @@
+//! The operator tool, from the command line down to the shell scripts that run on a host.
+//!
+//! ```text
+//! cli        verbs and flags -> one function each in verbs/ (or client, shell, bench, scenario)
+//! cluster/   cluster.yaml -> Cluster, or every error at once with its line
+//! select     `leader`, `1-3`, `minority` -> node ids
+//! verbs/     what a verb prints and asks; its exit code
+//! ops/       what a verb does: status, start, kill, partition ... as a library that prints nothing
+//! plan       (cluster, facts) -> steps, pure            run     steps -> done, or printed
+//! hosts/     a host runs scripts; scripts are built as text; control runs them
+//! admin      the gRPC calls of operators                error   every error and its exit code
+//! ```
+//! Imports go downwards in this list and never up. Only `hosts` starts processes, only `admin` and
+//! `client` speak gRPC, only `cluster` knows cluster.yaml.
+
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod cluster;
+pub mod error;
+pub mod hosts;
+pub mod ops;
+pub mod scenario;
+pub mod shell;
