@@ -1,1 +1,52 @@
-//! Linearizability checker.
+//! Linearizability checker for histories of a key-value store.
+//!
+//! [`check`] takes a [`History`] of get, set, delete and compare-and-set and tells whether, for
+//! each key, the operations can be put in one order that
+//!
+//! - explains every outcome: each operation sees what the one before it left, and
+//! - keeps to real time: an operation that returned before another was called comes before it.
+//!
+//! A write of unknown outcome may take effect at any time from its call on, or never; a get of
+//! unknown outcome says nothing. If there is no such order, the verdict carries a minimal
+//! [`CounterExample`]; if the [`Budget`] ends first, it is undecided.
+//!
+//! ```
+//! use checker::{Budget, History, Kind, Operation, Outcome, check};
+//!
+//! let mut history = History::new();
+//! history.push(Operation {
+//!     client: 1,
+//!     call_us: 0,
+//!     return_us: Some(10),
+//!     key: "k".into(),
+//!     kind: Kind::Set { value: "v".into() },
+//!     outcome: Outcome::Written,
+//! })?;
+//! assert!(check(&history, &Budget::default()).is_linearizable());
+//! # Ok::<(), checker::OperationError>(())
+//! ```
+//!
+//! Deliberately absent: listing by prefix. It reads many keys at once, so it is no operation of one
+//! key, and checking it would take the whole store for one object. Also absent: clocks, files and
+//! threads.
+//!
+//! The way through the code: [`check`] takes the keys apart; `problem` boils one key down;
+//! `search` looks for an order, with `pending` (what may come next), `makers` (unknown writes that
+//! help) and `memory` (what has failed before); `shrink` and `counter_example` tell why there is
+//! none.
+
+mod budget;
+mod check;
+mod counter_example;
+mod history;
+mod makers;
+mod memory;
+mod pending;
+mod problem;
+mod search;
+mod shrink;
+
+pub use budget::Budget;
+pub use check::{Verdict, check};
+pub use counter_example::CounterExample;
+pub use history::{History, Kind, Operation, OperationError, Outcome};

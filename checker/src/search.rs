@@ -1,0 +1,260 @@
+//! The search for an order that explains every claim of a [`Problem`].
+//!
+//! Depth first over configurations (operations placed, state of the key), after Wing and Gong,
+//! with Lowe's memory of configurations seen before. What makes it fast:
+//!
+//! - An operation that may come next, is right and changes nothing (most often a get) is placed at
+//!   once, without an alternative: wherever it stands in some order, it can stand here as well.
+//! - A state that is still asked for and that nobody can bring back is not left.
+//! - A write of unknown outcome is placed only together with the operation that needs it.
+//! - Operations with the same effect are not tried one after the other.
+
+use crate::budget::{Exhausted, Meter};
+use crate::makers::Makers;
+use crate::memory::{Memory, Spent};
+use crate::pending::Pending;
+use crate::problem::{ABSENT, Need, Problem, Required, State};
+
+/// An operation in an order that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Placed {
+    /// Position in the list that the problem was made from.
+    pub(crate) source: usize,
+}
+
+/// Finds an order that explains all claims, or shows that there is none.
+///
+/// # Errors
+/// [`Exhausted`] when the budget does not suffice to tell.
+pub(crate) fn find_order(
+    problem: &Problem,
+    meter: &mut Meter,
+) -> Result<Option<Vec<Placed>>, Exhausted> {
+    let mut search = Search::new(problem, meter.configurations_max());
+    Ok(search.run(meter)?.then(|| search.order()))
+}
+
+/// One step forward: optional writes that make it possible, then a required operation.
+struct Move {
+    /// Positions in `problem.optional`.
+    makers: Vec<usize>,
+    /// Position in `problem.required`.
+    required: usize,
+}
+
+/// A move that was made, with what is needed to take it back.
+struct Step {
+    made: Move,
+    state_before: State,
+    latest_call_us_before: u64,
+    /// What to try from here, best last.
+    moves: Vec<Move>,
+}
+
+struct Search<'p> {
+    problem: &'p Problem,
+    pending: Pending<'p>,
+    makers: Makers<'p>,
+    memory: Memory,
+    state: State,
+    spent: Spent,
+    /// For each state, the unplaced required operations that need exactly it.
+    observers: Vec<u32>,
+    /// For each state, the unplaced required and unused optional operations that lead to it.
+    producers: Vec<u32>,
+    steps: Vec<Step>,
+    fingerprint: Vec<u64>,
+}
+
+impl<'p> Search<'p> {
+    fn new(problem: &'p Problem, configurations_max: usize) -> Search<'p> {
+        let mut observers = vec![0; problem.state_count];
+        let mut producers = vec![0; problem.state_count];
+        for required in &problem.required {
+            if let Need::Is(state) = required.action.need {
+                observers[state as usize] += 1;
+            }
+            if let Some(state) = required.action.becomes {
+                producers[state as usize] += 1;
+            }
+        }
+        for optional in &problem.optional {
+            producers[optional.becomes as usize] += 1;
+        }
+        Search {
+            problem,
+            pending: Pending::new(&problem.required),
+            makers: Makers::new(&problem.optional),
+            memory: Memory::new(configurations_max),
+            state: ABSENT,
+            spent: Spent {
+                latest_call_us: 0,
+                used: vec![0; problem.optional.len().div_ceil(64)],
+            },
+            observers,
+            producers,
+            steps: Vec::new(),
+            fingerprint: Vec::new(),
+        }
+    }
+
+    fn run(&mut self, meter: &mut Meter) -> Result<bool, Exhausted> {
+        let mut first_moves = self.moves(meter)?;
+        while !self.pending.is_empty() {
+            let moves = match self.steps.last_mut() {
+                Some(step) => &mut step.moves,
+                None => &mut first_moves,
+            };
+            let Some(next) = moves.pop() else {
+                if self.steps.is_empty() {
+                    return Ok(false);
+                }
+                self.take_back();
+                continue;
+            };
+            meter.spend(1)?;
+            self.make(next);
+            if self.is_dead_end() || !self.is_new(meter)? {
+                self.take_back();
+                continue;
+            }
+            let moves = self.moves(meter)?;
+            if let Some(step) = self.steps.last_mut() {
+                step.moves = moves;
+            }
+        }
+        Ok(true)
+    }
+
+    /// All moves worth a try, best last.
+    fn moves(&self, meter: &mut Meter) -> Result<Vec<Move>, Exhausted> {
+        let mut writes = Vec::new();
+        let mut unmet = Vec::new();
+        for index in self.pending.candidates() {
+            let action = self.required(index).action;
+            if !action.need.is_met_by(self.state) {
+                unmet.push(index);
+            } else if action.becomes.is_none_or(|state| state == self.state) {
+                // Right and changes nothing: no alternative is better.
+                return Ok(vec![Move {
+                    makers: Vec::new(),
+                    required: index,
+                }]);
+            } else {
+                writes.push(index);
+            }
+        }
+        meter.spend(unmet.len() as u64)?;
+        let last_call_us = self.pending.first_return_us();
+        let mut moves = Vec::new();
+        for required in unmet {
+            let need = self.required(required).action.need;
+            let chains = self
+                .makers
+                .chains(self.state, need, last_call_us, &self.spent, meter)?;
+            moves.extend(chains.into_iter().map(|makers| Move { makers, required }));
+        }
+        // A write whose value nobody waits for locks nothing; then the most urgent one.
+        writes.sort_by_key(|&index| {
+            let becomes = self.required(index).action.becomes;
+            let observers = becomes.map_or(0, |state| self.observers[state as usize]);
+            std::cmp::Reverse((observers > 0, index))
+        });
+        moves.extend(writes.into_iter().map(|required| Move {
+            makers: Vec::new(),
+            required,
+        }));
+        Ok(moves)
+    }
+
+    fn required(&self, index: usize) -> &'p Required {
+        &self.problem.required[index]
+    }
+
+    fn make(&mut self, made: Move) {
+        let state_before = self.state;
+        let latest_call_us_before = self.spent.latest_call_us;
+        for &maker in &made.makers {
+            let optional = &self.problem.optional[maker];
+            self.spent.used[maker / 64] |= 1 << (maker % 64);
+            self.producers[optional.becomes as usize] -= 1;
+            self.state = optional.becomes;
+        }
+        let required = self.required(made.required);
+        self.pending.place(made.required);
+        if let Need::Is(state) = required.action.need {
+            self.observers[state as usize] -= 1;
+        }
+        if let Some(state) = required.action.becomes {
+            self.producers[state as usize] -= 1;
+            if state != self.state {
+                self.state = state;
+                self.spent.latest_call_us = self.spent.latest_call_us.max(required.call_us);
+            }
+        }
+        self.steps.push(Step {
+            made,
+            state_before,
+            latest_call_us_before,
+            moves: Vec::new(),
+        });
+    }
+
+    fn take_back(&mut self) {
+        let Some(step) = self.steps.pop() else {
+            return;
+        };
+        let required = self.required(step.made.required);
+        self.pending.put_back(step.made.required);
+        if let Need::Is(state) = required.action.need {
+            self.observers[state as usize] += 1;
+        }
+        if let Some(state) = required.action.becomes {
+            self.producers[state as usize] += 1;
+        }
+        for &maker in &step.made.makers {
+            self.spent.used[maker / 64] &= !(1 << (maker % 64));
+            self.producers[self.problem.optional[maker].becomes as usize] += 1;
+        }
+        self.state = step.state_before;
+        self.spent.latest_call_us = step.latest_call_us_before;
+    }
+
+    /// Whether the last move left a state that is still asked for and that cannot come back.
+    fn is_dead_end(&self) -> bool {
+        let Some(step) = self.steps.last() else {
+            return false;
+        };
+        let passed = step
+            .made
+            .makers
+            .iter()
+            .map(|&maker| self.problem.optional[maker].becomes);
+        std::iter::once(step.state_before)
+            .chain(passed)
+            .filter(|&state| state != self.state)
+            .any(|state| self.observers[state as usize] > 0 && self.producers[state as usize] == 0)
+    }
+
+    fn is_new(&mut self, meter: &mut Meter) -> Result<bool, Exhausted> {
+        self.fingerprint.clear();
+        self.fingerprint.push(u64::from(self.state));
+        self.pending.fingerprint(&mut self.fingerprint);
+        self.memory.is_new(&self.fingerprint, &self.spent, meter)
+    }
+
+    fn order(&self) -> Vec<Placed> {
+        let mut order = Vec::new();
+        for step in &self.steps {
+            for &maker in &step.made.makers {
+                order.push(Placed {
+                    source: self.problem.optional[maker].source,
+                });
+            }
+            order.push(Placed {
+                source: self.required(step.made.required).source,
+            });
+        }
+        order
+    }
+}
