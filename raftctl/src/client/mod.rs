@@ -1,0 +1,393 @@
+//! The client of the key-value API.
+//!
+//! It knows the address of every node and believes one of them to lead. It asks that one; when
+//! refused it follows the hint, when not answered it goes on to the next, until the operation
+//! succeeds or the time is over. A write carries a request id (client, sequence), the same in
+//! every attempt, so that it applies once however often it was sent. What a timeout means is told
+//! apart: nothing was done ([`ClientError::NoLeader`]), or nobody can tell
+//! ([`ClientError::OutcomeUnknown`]).
+//!
+//! A [`Client`] does one operation at a time, which keeps it within the window of unanswered
+//! writes that a session has. Whoever needs many at a time takes many clients.
+
+mod backoff;
+mod call;
+mod channel;
+mod error;
+#[cfg(test)]
+mod fake;
+mod refusal;
+mod route;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use raftkv::kv::kv_client::KvClient;
+use raftkv::kv::operation::Operation;
+use raftkv::kv::outcome::Outcome;
+use raftkv::kv::{self, Consistency, ReadPath, RequestId};
+use raftkv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
+use tonic::transport::Channel;
+
+use call::{Call, Next};
+use refusal::Refusal;
+use route::Route;
+
+pub use error::ClientError;
+
+/// What an operation may take by default, all attempts together.
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(30);
+
+/// A node as a client sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The node's id in the cluster.
+    pub id: u64,
+    /// Where it listens for clients, `host:port`.
+    pub address: String,
+}
+
+/// Which node answers a read, and what it guarantees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Read {
+    /// Linearizable, from the leader's memory under its lease.
+    Lease,
+    /// Linearizable, with a heartbeat round: trusts no clock.
+    Quorum,
+    /// Whatever a node has applied: this node, or the first that answers.
+    Stale(Option<u64>),
+}
+
+impl Read {
+    fn consistency(self) -> i32 {
+        match self {
+            Read::Lease => Consistency::Lease.into(),
+            Read::Quorum => Consistency::Quorum.into(),
+            Read::Stale(_) => Consistency::Stale.into(),
+        }
+    }
+
+    fn only(self) -> Option<u64> {
+        match self {
+            Read::Stale(node) => node,
+            Read::Lease | Read::Quorum => None,
+        }
+    }
+}
+
+/// A session: what makes resent writes apply once.
+#[derive(Debug, Clone, Copy)]
+struct Session {
+    client_id: u64,
+    sequence: u64,
+}
+
+/// One client: connections, believed leader, session.
+#[derive(Debug)]
+pub struct Client {
+    route: Route,
+    channels: BTreeMap<u64, Channel>,
+    session: Option<Session>,
+    /// The newest log index any reply has told of.
+    newest_index: u64,
+    timeout: Duration,
+}
+
+impl Client {
+    /// A client of these nodes. Nothing is connected yet.
+    #[must_use]
+    pub fn new(members: &[Member]) -> Self {
+        let start = members.get(rand::random_range(0..members.len().max(1)));
+        Client {
+            route: Route::new(members, start.map_or(0, |member| member.id)),
+            channels: BTreeMap::new(),
+            session: None,
+            newest_index: 0,
+            timeout: TIMEOUT_DEFAULT,
+        }
+    }
+
+    /// The same client, with `timeout` for each operation, all attempts together.
+    #[must_use]
+    pub fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The node that is believed to lead.
+    #[must_use]
+    pub fn leader(&self) -> Option<u64> {
+        self.route.leader()
+    }
+
+    /// Reads a key.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a read has never an unknown outcome.
+    pub async fn get(&mut self, key: &str, read: Read) -> Result<kv::GetReply, ClientError> {
+        check_key(key)?;
+        let request = kv::GetRequest { key: key.to_owned(), consistency: read.consistency() };
+        match self.call(Operation::Get(request), read.only()).await? {
+            Outcome::Get(reply) => Ok(reply),
+            other => unreachable!("asked for a get, send() returned {other:?}"),
+        }
+    }
+
+    /// Reads the keys with a prefix, in byte order, at most `limit` (0: as many as a reply may
+    /// hold), only those after the key `after`.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; a read has never an unknown outcome.
+    pub async fn list(
+        &mut self,
+        prefix: &str,
+        after: &str,
+        limit: u32,
+        read: Read,
+    ) -> Result<kv::ListReply, ClientError> {
+        let request = kv::ListRequest {
+            prefix: prefix.to_owned(),
+            limit,
+            consistency: read.consistency(),
+            after: after.to_owned(),
+        };
+        match self.call(Operation::List(request), read.only()).await? {
+            Outcome::List(reply) => Ok(reply),
+            other => unreachable!("asked for a list, send() returned {other:?}"),
+        }
+    }
+
+    /// Writes a key.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn set(&mut self, key: &str, value: &str) -> Result<kv::SetReply, ClientError> {
+        check_key(key)?;
+        check_value(value)?;
+        let (key, value) = (key.to_owned(), value.to_owned());
+        let request = kv::SetRequest { request: None, key, value };
+        match self.call(Operation::Set(request), None).await? {
+            Outcome::Set(reply) => Ok(reply),
+            other => unreachable!("asked for a set, send() returned {other:?}"),
+        }
+    }
+
+    /// Removes a key.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn delete(&mut self, key: &str) -> Result<kv::DeleteReply, ClientError> {
+        check_key(key)?;
+        let request = kv::DeleteRequest { request: None, key: key.to_owned() };
+        match self.call(Operation::Delete(request), None).await? {
+            Outcome::Delete(reply) => Ok(reply),
+            other => unreachable!("asked for a delete, send() returned {other:?}"),
+        }
+    }
+
+    /// Writes a key if it holds `expected` (None: if it does not exist).
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn compare_and_set(
+        &mut self,
+        key: &str,
+        expected: Option<&str>,
+        value: &str,
+    ) -> Result<kv::CompareAndSetReply, ClientError> {
+        check_key(key)?;
+        check_value(expected.unwrap_or_default())?;
+        check_value(value)?;
+        let request = kv::CompareAndSetRequest {
+            request: None,
+            key: key.to_owned(),
+            expected: expected.map(str::to_owned),
+            value: value.to_owned(),
+        };
+        match self.call(Operation::CompareAndSet(request), None).await? {
+            Outcome::CompareAndSet(reply) => Ok(reply),
+            other => unreachable!("asked for a compare-and-set, send() returned {other:?}"),
+        }
+    }
+
+    /// Attempt after attempt until success, a final refusal, or the end of the time. With `only`
+    /// no other node is asked.
+    async fn call(
+        &mut self,
+        operation: Operation,
+        only: Option<u64>,
+    ) -> Result<Outcome, ClientError> {
+        let mut call = Call::new(operation, only, self.timeout);
+        loop {
+            let now = Instant::now();
+            let member = match only {
+                Some(id) => self.route.member(id),
+                None => self.route.pick(now),
+            };
+            let Some(member) = member else {
+                return Err(unknown_node(only, &self.route.members()));
+            };
+            let remaining = call.deadline.saturating_duration_since(now);
+            if remaining.is_zero() {
+                return Err(call.timed_out());
+            }
+            let limit = call.attempt_timeout.min(remaining);
+            let attempt = tokio::time::timeout(limit, self.attempt(&member, &mut call)).await;
+            let refusal = match attempt {
+                Ok(Ok(outcome)) => {
+                    self.learn(&member, &outcome);
+                    return Ok(outcome);
+                }
+                Ok(Err(refusal)) => refusal,
+                Err(_) => {
+                    self.route.silent(member.id, Instant::now());
+                    call.timed_out_attempt(limit)
+                }
+            };
+            call.tried.record(&member, refusal.describe());
+            match self.refused(&member, refusal, &mut call)? {
+                Next::AtOnce if call.asked_since_pause < self.route.len() => {}
+                Next::AtOnce | Next::AfterPause => call.pause().await,
+            }
+        }
+    }
+
+    /// One attempt at one node. A write gets its request id here, and keeps it.
+    async fn attempt(&mut self, member: &Member, call: &mut Call) -> Result<Outcome, Refusal> {
+        call.asked_since_pause += 1;
+        let channel = self.channel(member).map_err(|error| Refusal::Denied(error.to_string()))?;
+        let mut kv = channel::kv(channel);
+        if call.writes && call.request.is_none() {
+            call.request = Some(self.next_request(&mut kv).await?);
+        }
+        if let Some(request) = call.request {
+            call::stamp(&mut call.operation, request);
+        }
+        // From here on the request may arrive, whatever becomes of the answer.
+        call.in_flight = call.writes;
+        let answer = call::send(&mut kv, call.operation.clone()).await;
+        call.in_flight = false;
+        answer.map_err(|status| Refusal::from_status(&status))
+    }
+
+    /// The id of the next write; opens the session first if there is none.
+    async fn next_request(&mut self, kv: &mut KvClient<Channel>) -> Result<RequestId, Refusal> {
+        let mut session = match self.session {
+            Some(session) => session,
+            None => {
+                let opened = call::open_session(kv).await?;
+                self.newest_index = self.newest_index.max(opened.since_index);
+                Session { client_id: opened.client_id, sequence: 0 }
+            }
+        };
+        session.sequence += 1;
+        self.session = Some(session);
+        Ok(RequestId {
+            client_id: session.client_id,
+            sequence: session.sequence,
+            since_index: self.newest_index,
+        })
+    }
+
+    /// What a refusal teaches, and what to do next.
+    fn refused(
+        &mut self,
+        member: &Member,
+        refusal: Refusal,
+        call: &mut Call,
+    ) -> Result<Next, ClientError> {
+        match refusal {
+            Refusal::NotLeader(hint) => {
+                self.route.answered(member.id);
+                self.route.hinted(member.id, hint);
+                Ok(if call.only.is_some() { Next::AfterPause } else { Next::AtOnce })
+            }
+            Refusal::NotReady => {
+                self.route.led(member.id);
+                Ok(Next::AfterPause)
+            }
+            Refusal::Overloaded => Ok(Next::AfterPause),
+            Refusal::Gone(_) => {
+                self.route.failed(member.id);
+                Ok(Next::AtOnce)
+            }
+            Refusal::Unknown(_) | Refusal::Broken(_) => {
+                call.maybe_done |= call.writes;
+                self.route.failed(member.id);
+                Ok(Next::AtOnce)
+            }
+            Refusal::SessionExpired => {
+                self.session = None;
+                if call.maybe_done {
+                    return Err(call.timed_out());
+                }
+                // No earlier attempt can have arrived, so a new id is the first of this write.
+                call.request = None;
+                Ok(Next::AtOnce)
+            }
+            Refusal::Invalid(message) => Err(ClientError::Invalid(message)),
+            Refusal::Denied(_) if call.maybe_done => Err(call.timed_out()),
+            Refusal::Denied(message) => {
+                let (node, address) = (member.id, member.address.clone());
+                Err(ClientError::Denied { node, address, message })
+            }
+        }
+    }
+
+    /// What a success teaches: who leads, and how far the log is.
+    fn learn(&mut self, member: &Member, outcome: &Outcome) {
+        let (index, path) = match outcome {
+            Outcome::Get(reply) => (reply.applied_index, reply.path()),
+            Outcome::List(reply) => (reply.applied_index, reply.path()),
+            Outcome::Set(reply) => (reply.applied_index, ReadPath::Unspecified),
+            Outcome::Delete(reply) => (reply.applied_index, ReadPath::Unspecified),
+            Outcome::CompareAndSet(reply) => (reply.applied_index, ReadPath::Unspecified),
+            Outcome::Error(_) => return,
+        };
+        self.newest_index = self.newest_index.max(index);
+        match path {
+            ReadPath::Stale => self.route.answered(member.id),
+            _ => self.route.led(member.id),
+        }
+    }
+
+    /// The connection to a node, made at its first use.
+    fn channel(&mut self, member: &Member) -> Result<Channel, ClientError> {
+        if let Some(channel) = self.channels.get(&member.id) {
+            return Ok(channel.clone());
+        }
+        let channel = channel::channel(&member.address)?;
+        self.channels.insert(member.id, channel.clone());
+        Ok(channel)
+    }
+}
+
+/// Refuses a key that no node would take.
+fn check_key(key: &str) -> Result<(), ClientError> {
+    check_size("key", key.len(), KEY_BYTES_MAX)
+}
+
+/// Refuses a value that no node would take.
+fn check_value(value: &str) -> Result<(), ClientError> {
+    check_size("value", value.len(), VALUE_BYTES_MAX)
+}
+
+fn check_size(what: &str, bytes: usize, bytes_max: usize) -> Result<(), ClientError> {
+    if bytes <= bytes_max {
+        return Ok(());
+    }
+    Err(ClientError::Invalid(format!(
+        "the {what} has {bytes} bytes; a {what} may have at most {bytes_max}. Split it, or store \
+         it elsewhere and keep its name here"
+    )))
+}
+
+fn unknown_node(node: Option<u64>, members: &[Member]) -> ClientError {
+    let ids: Vec<String> = members.iter().map(|member| member.id.to_string()).collect();
+    ClientError::Invalid(match node {
+        Some(node) => format!("there is no node {node}; the nodes are {}", ids.join(", ")),
+        None => "the cluster has no nodes to ask".to_owned(),
+    })
+}

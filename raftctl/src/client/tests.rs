@@ -1,0 +1,240 @@
+//! The client against fake nodes: a story each.
+
+use std::time::{Duration, Instant};
+
+use raftkv::kv::ErrorReason;
+
+use super::fake::{Fakes, Role, Seen};
+use super::{Client, ClientError, Member, Read};
+
+/// Time that no correct client needs in these tests.
+const LONG: Duration = Duration::from_secs(20);
+
+fn client(fakes: &Fakes) -> Client {
+    Client::new(&fakes.members()).with_timeout(LONG)
+}
+
+/// A write reaches the leader through the hint of whoever is asked first, and the next one goes
+/// there directly.
+#[tokio::test]
+async fn hints_lead_to_the_leader_and_are_remembered() {
+    let follow = Role::Follow(Some(3));
+    let fakes = Fakes::start(&[follow, follow, Role::Lead, follow, follow]).await;
+    let mut client = client(&fakes);
+    client.set("a", "1").await.unwrap();
+    assert!(fakes.writes("a").len() <= 2, "one question, one hint: {:?}", fakes.seen());
+    client.set("b", "2").await.unwrap();
+    assert_eq!(fakes.writes("b").iter().map(|(node, _)| *node).collect::<Vec<_>>(), [3]);
+    let reply = client.get("a", Read::Lease).await.unwrap();
+    assert_eq!((reply.value.as_str(), reply.found), ("1", true));
+}
+
+/// The leader applies a write and is gone before it answers. The client sends the same request to
+/// the next leader, where it applies no second time, and reports success.
+#[tokio::test]
+async fn a_resent_write_carries_the_same_request_id() {
+    let fakes = Fakes::start(&[Role::Lead, Role::Follow(Some(1))]).await;
+    let mut client = client(&fakes);
+    client.set("warm", "up").await.unwrap();
+    fakes.set_role(1, Role::ApplyThenHang);
+    let switch = tokio::spawn({
+        let fakes = fakes.clone();
+        async move {
+            while fakes.applied() < 2 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            fakes.set_role(2, Role::Lead);
+        }
+    });
+    let reply = client.set("k", "v").await.unwrap();
+    switch.await.unwrap();
+    let writes = fakes.writes("k");
+    assert_eq!(writes.first().unwrap().0, 1);
+    assert_eq!(writes.last().unwrap().0, 2);
+    assert!(writes.iter().all(|(_, request)| *request == writes[0].1), "{writes:?}");
+    assert_eq!((fakes.applied(), reply.applied_index), (2, 2), "applied once");
+    client.set("next", "v").await.unwrap();
+    assert_eq!(fakes.writes("next")[0].1.sequence, writes[0].1.sequence + 1);
+}
+
+/// A paused leader answers nothing while its followers still name it. The client loses one
+/// attempt to it, not its whole time.
+#[tokio::test]
+async fn a_hung_leader_costs_one_attempt() {
+    let follow = Role::Follow(Some(1));
+    let fakes = Fakes::start(&[Role::Lead, follow, follow]).await;
+    let mut client = client(&fakes);
+    client.set("warm", "up").await.unwrap();
+    fakes.set_role(1, Role::Hang);
+    let started = Instant::now();
+    let takes_over = tokio::spawn({
+        let fakes = fakes.clone();
+        async move {
+            // The followers believe in the hung leader until after the first attempt.
+            while fakes.writes("k").len() < 3 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            fakes.set_role(2, Role::Lead);
+            fakes.set_role(3, Role::Follow(Some(2)));
+        }
+    });
+    client.set("k", "v").await.unwrap();
+    takes_over.await.unwrap();
+    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    let asked_hung = fakes.writes("k").iter().filter(|(node, _)| *node == 1).count();
+    assert_eq!(asked_hung, 1, "{:?}", fakes.seen());
+}
+
+/// Nobody leads, so nothing was sent anywhere it could have taken effect: that is what is said,
+/// with each node's answer, and on time.
+#[tokio::test]
+async fn no_leader_means_nothing_was_done() {
+    let fakes = Fakes::start(&[Role::Follow(None), Role::Follow(None)]).await;
+    let mut client = Client::new(&fakes.members()).with_timeout(Duration::from_millis(400));
+    let started = Instant::now();
+    let error = client.set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error:?}");
+    assert_eq!(error.exit_code(), 30);
+    let text = error.to_string();
+    assert!(text.contains("node 1") && text.contains("node 2"), "{text}");
+    assert!(text.contains("knows none"), "{text}");
+    let elapsed = started.elapsed();
+    assert!(elapsed >= Duration::from_millis(400) && elapsed < Duration::from_secs(2), "{elapsed:?}");
+    let asked = fakes.writes("k").len();
+    assert!((3..=200).contains(&asked), "it backs off, and goes on asking: {asked}");
+}
+
+/// A node takes the write and hangs. The client can't know, and must not call it a failure.
+#[tokio::test]
+async fn a_write_without_an_answer_has_an_unknown_outcome() {
+    let fakes = Fakes::start(&[Role::ApplyThenHang]).await;
+    let mut client = Client::new(&fakes.members()).with_timeout(Duration::from_millis(300));
+    let error = client.set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error:?}");
+    assert_eq!(error.exit_code(), 31);
+    assert_eq!(fakes.value("k").as_deref(), Some("v"), "it had happened indeed");
+}
+
+/// A read that gets no answer has changed nothing, whatever became of it.
+#[tokio::test]
+async fn a_read_is_never_unknown() {
+    let fakes = Fakes::start(&[Role::Hang]).await;
+    let mut client = Client::new(&fakes.members()).with_timeout(Duration::from_millis(300));
+    let error = client.get("k", Read::Lease).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error:?}");
+}
+
+/// Hanging already while the session is opened means that the write was never sent.
+#[tokio::test]
+async fn a_session_that_never_opened_leaves_no_doubt() {
+    let fakes = Fakes::start(&[Role::Hang]).await;
+    let mut client = Client::new(&fakes.members()).with_timeout(Duration::from_millis(300));
+    let error = client.set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error:?}");
+    assert_eq!(fakes.writes("k"), []);
+}
+
+/// A port where nobody listens was never sent anything either, and the next node is asked at once.
+#[tokio::test]
+async fn a_dead_node_costs_nothing_and_leaves_no_doubt() {
+    let fakes = Fakes::start(&[Role::Lead]).await;
+    let mut members = fakes.members();
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = nobody.local_addr().unwrap().to_string();
+    drop(nobody);
+    members.push(Member { id: 2, address });
+    for _ in 0..4 {
+        let mut client = Client::new(&members).with_timeout(LONG);
+        let started = Instant::now();
+        client.set("k", "v").await.unwrap();
+        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    }
+    let mut client = Client::new(&members[1..]).with_timeout(Duration::from_millis(200));
+    let error = client.set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error:?}");
+    assert!(error.to_string().contains("onnection refused"), "{error}");
+}
+
+/// An idle client's session may expire. Its next write was never sent before, so it goes out under
+/// a new session without anybody noticing.
+#[tokio::test]
+async fn an_expired_session_is_replaced_where_there_is_no_doubt() {
+    let fakes = Fakes::start(&[Role::Lead]).await;
+    let mut client = client(&fakes);
+    client.set("warm", "up").await.unwrap();
+    fakes.set_role(1, Role::Refuse(ErrorReason::SessionExpired));
+    let recovers = tokio::spawn({
+        let fakes = fakes.clone();
+        async move {
+            while fakes.writes("k").is_empty() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            fakes.set_role(1, Role::Lead);
+        }
+    });
+    client.set("k", "v").await.unwrap();
+    recovers.await.unwrap();
+    let writes = fakes.writes("k");
+    let (first, last) = (writes.first().unwrap().1, writes.last().unwrap().1);
+    assert_ne!(first.client_id, last.client_id);
+    assert_eq!(fakes.applied(), 2);
+}
+
+/// Expired after an attempt that may have arrived: nobody can tell any more, and a new session
+/// could make the write happen twice.
+#[tokio::test]
+async fn an_expired_session_after_doubt_is_an_unknown_outcome() {
+    let fakes = Fakes::start(&[Role::ApplyThenHang]).await;
+    let mut client = client(&fakes);
+    let expires = tokio::spawn({
+        let fakes = fakes.clone();
+        async move {
+            while fakes.applied() < 1 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            fakes.set_role(1, Role::Refuse(ErrorReason::SessionExpired));
+        }
+    });
+    let error = client.set("k", "v").await.unwrap_err();
+    expires.await.unwrap();
+    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error:?}");
+    assert_eq!(fakes.applied(), 1);
+}
+
+/// What the node calls invalid is not sent again.
+#[tokio::test]
+async fn invalid_is_final() {
+    let fakes = Fakes::start(&[Role::Refuse(ErrorReason::Invalid)]).await;
+    let error = client(&fakes).set("k", "v").await.unwrap_err();
+    assert_eq!((error.kind(), error.exit_code()), ("invalid", 2));
+    assert_eq!(fakes.writes("k").len(), 1);
+}
+
+/// What no node would take is not sent at all.
+#[tokio::test]
+async fn limits_are_checked_before_sending() {
+    let fakes = Fakes::start(&[Role::Lead]).await;
+    let mut client = client(&fakes);
+    let large = "v".repeat(raftkv::VALUE_BYTES_MAX + 1);
+    let error = client.set("k", &large).await.unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert!(error.to_string().contains("1048577 bytes"), "{error}");
+    let error = client.get(&large, Read::Lease).await.unwrap_err();
+    assert_eq!(error.exit_code(), 2);
+    assert_eq!(fakes.seen(), []);
+    client.set("k", &large[1..]).await.unwrap();
+}
+
+/// A stale read of one node asks that node and no other, whoever leads.
+#[tokio::test]
+async fn a_stale_read_asks_the_named_node_only() {
+    let fakes = Fakes::start(&[Role::Lead, Role::Follow(Some(1)), Role::Hang]).await;
+    let mut client = Client::new(&fakes.members()).with_timeout(Duration::from_millis(300));
+    client.set("k", "v").await.unwrap();
+    assert_eq!(client.get("k", Read::Stale(Some(2))).await.unwrap().value, "v");
+    assert_eq!(fakes.seen().last().unwrap(), &(2, Seen::Read("k".into())));
+    let error = client.get("k", Read::Stale(Some(3))).await.unwrap_err();
+    assert!(matches!(error, ClientError::NodeSilent { node: 3, .. }), "{error:?}");
+    let error = client.get("k", Read::Stale(Some(9))).await.unwrap_err();
+    assert!(error.to_string().contains("there is no node 9; the nodes are 1, 2, 3"), "{error}");
+}
