@@ -19,7 +19,9 @@ pub struct Backoff {
 impl Backoff {
     /// The next pause: a random time within the upper half of a bound that doubles each time.
     pub fn next_pause(&mut self) -> Duration {
-        let bound = PAUSE_MIN.saturating_mul(1 << self.pauses.min(8)).min(PAUSE_MAX);
+        let bound = PAUSE_MIN
+            .saturating_mul(1 << self.pauses.min(8))
+            .min(PAUSE_MAX);
         self.pauses = self.pauses.saturating_add(1);
         rand::random_range(bound / 2..=bound)
     }

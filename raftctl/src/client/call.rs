@@ -73,7 +73,11 @@ impl Call {
     pub fn timed_out_attempt(&mut self, limit: Duration) -> Refusal {
         self.attempt_timeout = (self.attempt_timeout * 2).min(ATTEMPT_MAX);
         let why = format!("no answer within {} ms", limit.as_millis());
-        if std::mem::take(&mut self.in_flight) { Refusal::Broken(why) } else { Refusal::Gone(why) }
+        if std::mem::take(&mut self.in_flight) {
+            Refusal::Broken(why)
+        } else {
+            Refusal::Gone(why)
+        }
     }
 
     /// Waits a little, never past the deadline.
@@ -88,10 +92,18 @@ impl Call {
         let (timeout, tried) = (self.timeout, std::mem::take(&mut self.tried));
         if self.maybe_done {
             let key = shown(key_of(&self.operation));
-            return ClientError::OutcomeUnknown { key, timeout, tried };
+            return ClientError::OutcomeUnknown {
+                key,
+                timeout,
+                tried,
+            };
         }
         match self.only {
-            Some(node) => ClientError::NodeSilent { node, timeout, tried },
+            Some(node) => ClientError::NodeSilent {
+                node,
+                timeout,
+                tried,
+            },
             None => ClientError::NoLeader { timeout, tried },
         }
     }

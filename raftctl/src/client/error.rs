@@ -111,10 +111,31 @@ mod tests {
     #[test]
     fn a_timeout_shows_the_cause_of_every_node() {
         let mut tried = Tried::default();
-        tried.record(&Member { id: 2, address: "h:2".into() }, "connection refused".into());
-        tried.record(&Member { id: 1, address: "h:1".into() }, "overloaded".into());
-        tried.record(&Member { id: 1, address: "h:1".into() }, "no answer".into());
-        let error = ClientError::NoLeader { timeout: Duration::from_millis(1500), tried };
+        tried.record(
+            &Member {
+                id: 2,
+                address: "h:2".into(),
+            },
+            "connection refused".into(),
+        );
+        tried.record(
+            &Member {
+                id: 1,
+                address: "h:1".into(),
+            },
+            "overloaded".into(),
+        );
+        tried.record(
+            &Member {
+                id: 1,
+                address: "h:1".into(),
+            },
+            "no answer".into(),
+        );
+        let error = ClientError::NoLeader {
+            timeout: Duration::from_millis(1500),
+            tried,
+        };
         assert_eq!(
             error.to_string(),
             "no leader answered within 1.5 s\n  node 1 (h:1): no answer\n  \

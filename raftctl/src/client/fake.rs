@@ -60,7 +60,10 @@ impl Fakes {
             let mut state = fakes.0.lock().unwrap();
             state.roles.insert(id, role);
             state.addresses.insert(id, address);
-            let service = KvServer::new(Node { id, fakes: fakes.clone() });
+            let service = KvServer::new(Node {
+                id,
+                fakes: fakes.clone(),
+            });
             let server = tonic::transport::Server::builder().add_service(service);
             tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
         }
@@ -69,7 +72,14 @@ impl Fakes {
 
     pub fn members(&self) -> Vec<Member> {
         let state = self.0.lock().unwrap();
-        state.addresses.iter().map(|(&id, a)| Member { id, address: a.clone() }).collect()
+        state
+            .addresses
+            .iter()
+            .map(|(&id, a)| Member {
+                id,
+                address: a.clone(),
+            })
+            .collect()
     }
 
     pub fn set_role(&self, id: u64, role: Role) {
@@ -108,7 +118,11 @@ impl Fakes {
     }
 
     /// Applies a write once for each request id; gives its index.
-    fn apply(&self, request: Option<RequestId>, change: impl FnOnce(&mut BTreeMap<String, String>)) -> u64 {
+    fn apply(
+        &self,
+        request: Option<RequestId>,
+        change: impl FnOnce(&mut BTreeMap<String, String>),
+    ) -> u64 {
         let mut state = self.0.lock().unwrap();
         let id = request.map(|id| (id.client_id, id.sequence));
         if let Some(index) = id.and_then(|id| state.answered.get(&id).copied()) {
@@ -185,7 +199,10 @@ impl Kv for Node {
         let mut state = self.fakes.0.lock().unwrap();
         state.sessions += 1;
         let since_index = state.index;
-        Ok(Response::new(kv::OpenSessionReply { client_id: state.sessions, since_index }))
+        Ok(Response::new(kv::OpenSessionReply {
+            client_id: state.sessions,
+            since_index,
+        }))
     }
 
     async fn get(
@@ -200,7 +217,11 @@ impl Kv for Node {
         }
         let state = self.fakes.0.lock().unwrap();
         let value = state.values.get(&request.key).cloned();
-        let path = if stale { kv::ReadPath::Stale } else { kv::ReadPath::Lease };
+        let path = if stale {
+            kv::ReadPath::Stale
+        } else {
+            kv::ReadPath::Lease
+        };
         Ok(Response::new(kv::GetReply {
             found: value.is_some(),
             value: value.unwrap_or_default(),
@@ -213,7 +234,11 @@ impl Kv for Node {
         &self,
         request: Request<kv::SetRequest>,
     ) -> Result<Response<kv::SetReply>, Status> {
-        let kv::SetRequest { request, key, value } = request.into_inner();
+        let kv::SetRequest {
+            request,
+            key,
+            value,
+        } = request.into_inner();
         let inserted = key.clone();
         let change = |values: &mut BTreeMap<_, _>| drop(values.insert(inserted, value));
         let applied_index = self.write(key, request, change).await?;
@@ -226,10 +251,12 @@ impl Kv for Node {
     ) -> Result<Response<kv::DeleteReply>, Status> {
         let kv::DeleteRequest { request, key } = request.into_inner();
         let (mut existed, removed) = (false, key.clone());
-        let change =
-            |values: &mut BTreeMap<_, _>| existed = values.remove(&removed).is_some();
+        let change = |values: &mut BTreeMap<_, _>| existed = values.remove(&removed).is_some();
         let applied_index = self.write(key, request, change).await?;
-        Ok(Response::new(kv::DeleteReply { applied_index, existed }))
+        Ok(Response::new(kv::DeleteReply {
+            applied_index,
+            existed,
+        }))
     }
 
     async fn compare_and_set(
@@ -239,10 +266,7 @@ impl Kv for Node {
         Err(Status::unimplemented("the fake has no compare-and-set"))
     }
 
-    async fn list(
-        &self,
-        _: Request<kv::ListRequest>,
-    ) -> Result<Response<kv::ListReply>, Status> {
+    async fn list(&self, _: Request<kv::ListRequest>) -> Result<Response<kv::ListReply>, Status> {
         Err(Status::unimplemented("the fake has no list"))
     }
 

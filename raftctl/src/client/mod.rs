@@ -128,7 +128,10 @@ impl Client {
     /// See [`ClientError`]; a read has never an unknown outcome.
     pub async fn get(&mut self, key: &str, read: Read) -> Result<kv::GetReply, ClientError> {
         check_key(key)?;
-        let request = kv::GetRequest { key: key.to_owned(), consistency: read.consistency() };
+        let request = kv::GetRequest {
+            key: key.to_owned(),
+            consistency: read.consistency(),
+        };
         match self.call(Operation::Get(request), read.only()).await? {
             Outcome::Get(reply) => Ok(reply),
             other => unreachable!("asked for a get, send() returned {other:?}"),
@@ -167,7 +170,11 @@ impl Client {
         check_key(key)?;
         check_value(value)?;
         let (key, value) = (key.to_owned(), value.to_owned());
-        let request = kv::SetRequest { request: None, key, value };
+        let request = kv::SetRequest {
+            request: None,
+            key,
+            value,
+        };
         match self.call(Operation::Set(request), None).await? {
             Outcome::Set(reply) => Ok(reply),
             other => unreachable!("asked for a set, send() returned {other:?}"),
@@ -180,7 +187,10 @@ impl Client {
     /// See [`ClientError`].
     pub async fn delete(&mut self, key: &str) -> Result<kv::DeleteReply, ClientError> {
         check_key(key)?;
-        let request = kv::DeleteRequest { request: None, key: key.to_owned() };
+        let request = kv::DeleteRequest {
+            request: None,
+            key: key.to_owned(),
+        };
         match self.call(Operation::Delete(request), None).await? {
             Outcome::Delete(reply) => Ok(reply),
             other => unreachable!("asked for a delete, send() returned {other:?}"),
@@ -257,7 +267,9 @@ impl Client {
     /// One attempt at one node. A write gets its request id here, and keeps it.
     async fn attempt(&mut self, member: &Member, call: &mut Call) -> Result<Outcome, Refusal> {
         call.asked_since_pause += 1;
-        let channel = self.channel(member).map_err(|error| Refusal::Denied(error.to_string()))?;
+        let channel = self
+            .channel(member)
+            .map_err(|error| Refusal::Denied(error.to_string()))?;
         let mut kv = channel::kv(channel);
         if call.writes && call.request.is_none() {
             call.request = Some(self.next_request(&mut kv).await?);
@@ -279,7 +291,10 @@ impl Client {
             None => {
                 let opened = call::open_session(kv).await?;
                 self.newest_index = self.newest_index.max(opened.since_index);
-                Session { client_id: opened.client_id, sequence: 0 }
+                Session {
+                    client_id: opened.client_id,
+                    sequence: 0,
+                }
             }
         };
         session.sequence += 1;
@@ -302,7 +317,11 @@ impl Client {
             Refusal::NotLeader(hint) => {
                 self.route.answered(member.id);
                 self.route.hinted(member.id, hint);
-                Ok(if call.only.is_some() { Next::AfterPause } else { Next::AtOnce })
+                Ok(if call.only.is_some() {
+                    Next::AfterPause
+                } else {
+                    Next::AtOnce
+                })
             }
             Refusal::NotReady => {
                 self.route.led(member.id);
@@ -331,7 +350,11 @@ impl Client {
             Refusal::Denied(_) if call.maybe_done => Err(call.timed_out()),
             Refusal::Denied(message) => {
                 let (node, address) = (member.id, member.address.clone());
-                Err(ClientError::Denied { node, address, message })
+                Err(ClientError::Denied {
+                    node,
+                    address,
+                    message,
+                })
             }
         }
     }

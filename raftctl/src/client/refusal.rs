@@ -46,8 +46,10 @@ impl Refusal {
 
     /// Reads a failed operation of a pipeline.
     pub fn from_error(error: &kv::Error) -> Self {
-        let leader = (error.leader_id != 0)
-            .then(|| Member { id: error.leader_id, address: error.leader_address.clone() });
+        let leader = (error.leader_id != 0).then(|| Member {
+            id: error.leader_id,
+            address: error.leader_address.clone(),
+        });
         Refusal::from_reason(error.reason(), &error.message, leader)
     }
 
@@ -102,16 +104,30 @@ fn reason_and_leader(status: &Status) -> (Option<ErrorReason>, Option<Member>) {
         && let Some(reason) = ErrorReason::from_str_name(&info.reason)
     {
         let field = |name: &str| info.metadata.get(name).map(String::as_str);
-        return (Some(reason), leader(field("leader_id"), field("leader_address")));
+        return (
+            Some(reason),
+            leader(field("leader_id"), field("leader_address")),
+        );
     }
-    let field = |name: &str| status.metadata().get(name).and_then(|value| value.to_str().ok());
+    let field = |name: &str| {
+        status
+            .metadata()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     let reason = field(REASON_METADATA).and_then(ErrorReason::from_str_name);
-    (reason, leader(field(LEADER_ID_METADATA), field(LEADER_ADDRESS_METADATA)))
+    (
+        reason,
+        leader(field(LEADER_ID_METADATA), field(LEADER_ADDRESS_METADATA)),
+    )
 }
 
 fn leader(id: Option<&str>, address: Option<&str>) -> Option<Member> {
     let id = id?.parse().ok().filter(|&id| id != 0)?;
-    Some(Member { id, address: address.unwrap_or_default().to_owned() })
+    Some(Member {
+        id,
+        address: address.unwrap_or_default().to_owned(),
+    })
 }
 
 /// Whether the connection was never made, so that nothing can have been sent.
@@ -147,19 +163,33 @@ mod tests {
     use tonic_types::ErrorDetails;
 
     fn typed(reason: &str, leader: &[(&str, &str)]) -> Status {
-        let metadata: Vec<_> =
-            leader.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+        let metadata: Vec<_> = leader
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
         let mut details = ErrorDetails::new();
-        details.set_error_info(reason, "raftkv", metadata.into_iter().collect::<std::collections::HashMap<_, _>>());
+        details.set_error_info(
+            reason,
+            "raftkv",
+            metadata
+                .into_iter()
+                .collect::<std::collections::HashMap<_, _>>(),
+        );
         Status::with_error_details(Code::Unavailable, "refused", details)
     }
 
     fn plain(reason: &str, leader: Option<(&str, &str)>) -> Status {
         let mut status = Status::unavailable("refused");
-        status.metadata_mut().insert(REASON_METADATA, reason.parse().unwrap());
+        status
+            .metadata_mut()
+            .insert(REASON_METADATA, reason.parse().unwrap());
         if let Some((id, address)) = leader {
-            status.metadata_mut().insert(LEADER_ID_METADATA, id.parse().unwrap());
-            status.metadata_mut().insert(LEADER_ADDRESS_METADATA, address.parse().unwrap());
+            status
+                .metadata_mut()
+                .insert(LEADER_ID_METADATA, id.parse().unwrap());
+            status
+                .metadata_mut()
+                .insert(LEADER_ADDRESS_METADATA, address.parse().unwrap());
         }
         status
     }
@@ -167,13 +197,27 @@ mod tests {
     /// Both ways a node may name the leader are understood, and mean the same.
     #[test]
     fn the_leader_is_read_from_details_and_from_metadata() {
-        let leader = Member { id: 3, address: "h:7503".into() };
-        let from_details =
-            typed("NOT_LEADER", &[("leader_id", "3"), ("leader_address", "h:7503")]);
-        assert_eq!(Refusal::from_status(&from_details), Refusal::NotLeader(Some(leader.clone())));
+        let leader = Member {
+            id: 3,
+            address: "h:7503".into(),
+        };
+        let from_details = typed(
+            "NOT_LEADER",
+            &[("leader_id", "3"), ("leader_address", "h:7503")],
+        );
+        assert_eq!(
+            Refusal::from_status(&from_details),
+            Refusal::NotLeader(Some(leader.clone()))
+        );
         let from_metadata = plain("NOT_LEADER", Some(("3", "h:7503")));
-        assert_eq!(Refusal::from_status(&from_metadata), Refusal::NotLeader(Some(leader)));
-        assert_eq!(Refusal::from_status(&typed("NOT_LEADER", &[])), Refusal::NotLeader(None));
+        assert_eq!(
+            Refusal::from_status(&from_metadata),
+            Refusal::NotLeader(Some(leader))
+        );
+        assert_eq!(
+            Refusal::from_status(&typed("NOT_LEADER", &[])),
+            Refusal::NotLeader(None)
+        );
         let nobody = plain("NOT_LEADER", Some(("0", "")));
         assert_eq!(Refusal::from_status(&nobody), Refusal::NotLeader(None));
     }
@@ -194,7 +238,10 @@ mod tests {
             Status::cancelled("gone"),
         ] {
             let refusal = Refusal::from_status(&status);
-            assert!(matches!(refusal, Refusal::Broken(_)), "{status:?} gave {refusal:?}");
+            assert!(
+                matches!(refusal, Refusal::Broken(_)),
+                "{status:?} gave {refusal:?}"
+            );
         }
     }
 

