@@ -1,0 +1,210 @@
+//! The state machine: an ordered map of keys to values, and the sessions that make a resent write
+//! apply once.
+//!
+//! [`Store::apply`] is a function of the log alone: the same entries in the same order give the
+//! same map, the same sessions and the same results on every node, whenever they are applied.
+//! Nothing in here depends on a clock, on chance, or on the order of a hash table.
+//!
+//! Limits on the size of a key or a value are not checked here: an entry that is in the log is
+//! applied, so they are checked where a request comes in.
+//!
+//! Deliberately absent: snapshots, and watching a key.
+
+mod session;
+
+pub use session::{SESSION_WINDOW, SESSIONS_MAX};
+
+use crate::command::{Command, Operation, Write};
+use crate::engine::{Answer, Query};
+use crate::raft::{Index, Mutation};
+use session::{Known, Sessions};
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+/// Most entries in one page of a list.
+pub const PAGE_ENTRIES_MAX: usize = 1_000;
+
+/// Most bytes in one page of a list, keys, values and [`PAGE_ENTRY_OVERHEAD_BYTES`] each. With
+/// it a page fits in a message of 4 MiB, which gRPC clients accept without being told to.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024 - 4096;
+
+/// What an entry of a page is counted for beside its key and value: more than the wire adds.
+pub const PAGE_ENTRY_OVERHEAD_BYTES: usize = 24;
+
+/// The store: keys, values and sessions.
+#[derive(Debug, Default)]
+pub struct Store {
+    map: BTreeMap<Arc<str>, Arc<str>>,
+    sessions: Sessions,
+    applied_index: Index,
+    mutation: Option<Mutation>,
+}
+
+/// What a write found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteResult {
+    /// Set: done.
+    Set,
+    /// Delete: whether the key was there.
+    Deleted {
+        /// The key was there.
+        existed: bool,
+    },
+    /// Compare-and-set: whether the expected value was found.
+    Swapped {
+        /// The value was the expected one and is now the new one.
+        swapped: bool,
+    },
+}
+
+/// What applying a command came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// A no-op.
+    Nothing,
+    /// A write took effect now, or had taken effect when it was sent before.
+    Written {
+        /// What it found, then.
+        result: WriteResult,
+        /// It had been applied before.
+        resent: bool,
+    },
+    /// The session is gone: not applied now; whether it was before cannot be told.
+    SessionExpired,
+}
+
+/// A page of keys and values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Page {
+    /// In byte order of the keys.
+    pub entries: Vec<(Arc<str>, Arc<str>)>,
+    /// There are more.
+    pub more: bool,
+}
+
+impl Store {
+    /// An empty store, with one rule broken where a test asks for that.
+    pub fn with_mutation(mutation: Option<Mutation>) -> Self {
+        Store {
+            mutation,
+            ..Store::default()
+        }
+    }
+
+    /// Applies the entry at `index`, which must be the one after [`Store::applied_index`].
+    pub fn apply(&mut self, index: Index, command: &Command) -> Applied {
+        assert!(
+            index == self.applied_index + 1,
+            "entry {index} applied after {}",
+            self.applied_index
+        );
+        self.applied_index = index;
+        match command {
+            Command::NoOp => Applied::Nothing,
+            Command::Write(write) => self.apply_write(index, write),
+        }
+    }
+
+    fn apply_write(&mut self, index: Index, write: &Write) -> Applied {
+        let Some(request) = &write.request else {
+            let result = self.operate(&write.operation);
+            return Applied::Written {
+                result,
+                resent: false,
+            };
+        };
+        match self.sessions.look_up(index, request) {
+            Known::Answered(result) if self.mutation != Some(Mutation::ResendAppliedTwice) => {
+                Applied::Written {
+                    result,
+                    resent: true,
+                }
+            }
+            Known::Expired => Applied::SessionExpired,
+            Known::Answered(_) | Known::New => {
+                let result = self.operate(&write.operation);
+                self.sessions.remember(request, result);
+                Applied::Written {
+                    result,
+                    resent: false,
+                }
+            }
+        }
+    }
+
+    fn operate(&mut self, operation: &Operation) -> WriteResult {
+        match operation {
+            Operation::Set { key, value } => {
+                self.map.insert(key.clone(), value.clone());
+                WriteResult::Set
+            }
+            Operation::Delete { key } => WriteResult::Deleted {
+                existed: self.map.remove(key).is_some(),
+            },
+            Operation::CompareAndSet {
+                key,
+                expected,
+                value,
+            } => {
+                let swapped = self.map.get(key) == expected.as_ref();
+                if swapped {
+                    self.map.insert(key.clone(), value.clone());
+                }
+                WriteResult::Swapped { swapped }
+            }
+        }
+    }
+
+    /// Answers a read.
+    pub fn read(&self, query: &Query) -> Answer {
+        match query {
+            Query::Get { key } => Answer::Value(self.map.get(key).cloned()),
+            Query::List {
+                prefix,
+                after,
+                limit,
+            } => Answer::Page(self.page(prefix, after.as_deref(), *limit)),
+        }
+    }
+
+    fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Page {
+        let start = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let limit = limit.min(PAGE_ENTRIES_MAX);
+        let mut page = Page::default();
+        let mut bytes = 0;
+        for (key, value) in self.map.range::<str, _>((start, Bound::Unbounded)) {
+            if !key.starts_with(prefix) {
+                break;
+            }
+            bytes += key.len() + value.len() + PAGE_ENTRY_OVERHEAD_BYTES;
+            if page.entries.len() == limit || bytes > PAGE_BYTES_MAX {
+                page.more = true;
+                break;
+            }
+            page.entries.push((key.clone(), value.clone()));
+        }
+        page
+    }
+
+    /// Index of the newest applied entry.
+    pub fn applied_index(&self) -> Index {
+        self.applied_index
+    }
+
+    /// How many keys are bound.
+    pub fn key_count(&self) -> usize {
+        self.map.len()
+    }
+
+    /// How many clients' sessions are remembered.
+    pub fn session_count(&self) -> usize {
+        self.sessions.len()
+    }
+}
+
+#[cfg(test)]
+mod tests;
