@@ -52,7 +52,31 @@ pub enum Operation {
     },
 }
 
+impl Command {
+    /// Roughly what the command takes in memory and on the wire: for bounds on queues and
+    /// messages.
+    pub fn size_bytes(&self) -> usize {
+        const FIXED: usize = 64;
+        match self {
+            Command::NoOp => FIXED,
+            Command::Write(write) => FIXED + write.operation.size_bytes(),
+        }
+    }
+}
+
 impl Operation {
+    fn size_bytes(&self) -> usize {
+        match self {
+            Operation::Set { key, value } => key.len() + value.len(),
+            Operation::Delete { key } => key.len(),
+            Operation::CompareAndSet {
+                key,
+                expected,
+                value,
+            } => key.len() + value.len() + expected.as_ref().map_or(0, |text| text.len()),
+        }
+    }
+
     /// The one key that the operation reads or changes.
     pub fn key(&self) -> &Arc<str> {
         match self {

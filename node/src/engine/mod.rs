@@ -15,6 +15,7 @@
 //!
 //! Never reads a clock. Does no I/O.
 
+mod disk;
 mod pending;
 mod reads;
 mod work;
@@ -157,6 +158,9 @@ pub enum Reply {
         /// How it was answered.
         path: ReadPath,
     },
+    /// To a lease read that had to wait: ask [`ReadView::lease_read`] again now. The engine can't
+    /// answer itself, because its time is that of before the read.
+    LookAgain,
     /// To a transfer: the new leader.
     Transferred {
         /// The new leader.
@@ -211,8 +215,6 @@ pub struct DiskWork {
     pub append: Vec<u8>,
     /// Replace `metadata.txt` by these bytes, atomically.
     pub metadata: Option<Vec<u8>>,
-    /// Whether [`Input::Durable`] may wait for no flush: nothing depends on this work.
-    pub lazy: bool,
 }
 
 /// What a step wants done. Before any of it leaves, the [`ReadView`] is up to date.

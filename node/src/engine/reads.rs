@@ -118,6 +118,11 @@ enum Permit {
 }
 
 impl ReadGate {
+    /// Whether a read that waits should look again.
+    pub(super) fn opens(&self, query: &Query, now: Micros) -> bool {
+        matches!(self.permits(query, now), Permit::Read(_))
+    }
+
     fn permits(&self, query: &Query, now: Micros) -> Permit {
         if self.role != Role::Leader {
             return Permit::NotLeader;

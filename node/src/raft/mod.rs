@@ -29,7 +29,7 @@ mod progress;
 mod random;
 mod transfer;
 
-pub use self::core::{Raft, Role, Status};
+pub use self::core::{Counters, LeaseStatus, PeerStatus, Raft, Role, Status};
 pub use event::Event;
 pub use lease::{LEASE_FLOOR_US, leader_lease_us};
 pub use message::{AppendOutcome, Message};

@@ -1,0 +1,152 @@
+//! What goes to the disk, and what must wait for it.
+//!
+//! All that one step writes becomes one [`DiskWork`]. Messages that depend on it are held until
+//! it is reported durable; messages of later steps queue up behind them, so that a peer never
+//! sees a later answer before an earlier one.
+
+use super::DiskWork;
+use crate::raft::{Entry, Index, Message, Micros, NodeId, Term};
+use crate::wal::{LogWriter, Metadata};
+use std::collections::VecDeque;
+
+/// `metadata.txt` names the commit index for people and for a quick start; it may lag this much.
+const METADATA_LAG_US: Micros = 1_000_000;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct DiskQueue {
+    writer: LogWriter,
+    /// Length of `logs.txt` with everything that was asked for.
+    log_bytes: u64,
+    written: Metadata,
+    written_at_us: Micros,
+    next_ticket: u64,
+    outstanding: VecDeque<Outstanding>,
+    batch: Batch,
+}
+
+#[derive(Debug)]
+struct Outstanding {
+    ticket: u64,
+    last: Option<(Index, Term)>,
+    messages: Vec<(NodeId, Message)>,
+}
+
+/// What the step under way has collected.
+#[derive(Debug, Default)]
+struct Batch {
+    truncate_to: Option<u64>,
+    append: Vec<u8>,
+    metadata_due: bool,
+    last: Option<(Index, Term)>,
+    held: Vec<(NodeId, Message)>,
+}
+
+impl DiskQueue {
+    pub(super) fn new(writer: LogWriter, written: Metadata, now: Micros) -> Self {
+        DiskQueue {
+            log_bytes: writer.len_bytes(),
+            writer,
+            written,
+            written_at_us: now,
+            next_ticket: 1,
+            outstanding: VecDeque::new(),
+            batch: Batch::default(),
+        }
+    }
+
+    pub(super) fn truncate_after(&mut self, index: Index) {
+        let keep = self.writer.truncate_after(index);
+        let batch_start = self.log_bytes - self.batch.append.len() as u64;
+        if keep >= batch_start {
+            self.batch.append.truncate((keep - batch_start) as usize);
+        } else {
+            self.batch.append.clear();
+            let earlier = self.batch.truncate_to.unwrap_or(keep);
+            self.batch.truncate_to = Some(earlier.min(keep));
+        }
+        self.log_bytes = keep;
+    }
+
+    pub(super) fn append(&mut self, entries: &[Entry]) {
+        for entry in entries {
+            let before = self.batch.append.len();
+            self.writer.append(entry, &mut self.batch.append);
+            self.log_bytes += (self.batch.append.len() - before) as u64;
+            self.batch.last = Some((entry.index, entry.term));
+        }
+    }
+
+    pub(super) fn require_metadata(&mut self) {
+        self.batch.metadata_due = true;
+    }
+
+    pub(super) fn hold(&mut self, messages: Vec<(NodeId, Message)>) {
+        self.batch.held.extend(messages);
+    }
+
+    /// Ends the step: the work to start, and the messages that wait for nothing.
+    pub(super) fn finish(
+        &mut self,
+        metadata: Metadata,
+        now: Micros,
+    ) -> (Option<DiskWork>, Vec<(NodeId, Message)>) {
+        let batch = std::mem::take(&mut self.batch);
+        let lags = self.written != metadata && now >= self.written_at_us + METADATA_LAG_US;
+        let writes_metadata = batch.metadata_due || lags;
+        let has_work = writes_metadata || batch.truncate_to.is_some() || !batch.append.is_empty();
+        if !has_work {
+            return match self.outstanding.back_mut() {
+                Some(last) => {
+                    last.messages.extend(batch.held);
+                    (None, Vec::new())
+                }
+                None => (None, batch.held),
+            };
+        }
+        if writes_metadata {
+            self.written = metadata;
+            self.written_at_us = now;
+        }
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.outstanding.push_back(Outstanding {
+            ticket,
+            last: batch.last,
+            messages: batch.held,
+        });
+        let work = DiskWork {
+            ticket,
+            truncate_to: batch.truncate_to,
+            append: batch.append,
+            metadata: writes_metadata.then(|| metadata.encode()),
+        };
+        (Some(work), Vec::new())
+    }
+
+    /// Takes in that all work up to `ticket` is durable: what may leave now, and the last entry
+    /// that was written.
+    pub(super) fn on_durable(
+        &mut self,
+        ticket: u64,
+    ) -> (Vec<(NodeId, Message)>, Option<(Index, Term)>) {
+        assert!(ticket < self.next_ticket, "durable before it was asked for");
+        let mut released = (Vec::new(), None);
+        while self
+            .outstanding
+            .front()
+            .is_some_and(|work| work.ticket <= ticket)
+        {
+            if let Some(work) = self.outstanding.pop_front() {
+                released.0.extend(work.messages);
+                released.1 = work.last.or(released.1);
+            }
+        }
+        released
+    }
+
+    /// When the lagging metadata should be written at the latest.
+    pub(super) fn wake_at(&self, metadata: &Metadata) -> Option<Micros> {
+        (self.written != *metadata).then_some(self.written_at_us + METADATA_LAG_US)
+    }
+}

@@ -1,0 +1,278 @@
+//! Elections: pre-vote, vote, and what a voter tells of its promises.
+
+use super::core::{Raft, State};
+use super::{Event, HardState, Message, Micros, Mutation, NodeId, Term};
+use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
+
+/// Random delay before a pre-vote when the link to the leader broke.
+const EARLY_DELAY_US: RangeInclusive<Micros> = 1_000..=12_000;
+/// Early attempts before the normal timer takes over again; their delays double.
+const EARLY_ATTEMPTS_MAX: u32 = 5;
+/// Timeout of a node that never ran, while it looks for the others of a new cluster.
+const FIRST_TIMEOUT_US: RangeInclusive<Micros> = 20_000..=150_000;
+
+/// A run for leadership.
+#[derive(Debug)]
+pub(super) struct Candidacy {
+    /// Only asking whether votes would be given.
+    pub(super) pre: bool,
+    votes: BTreeSet<NodeId>,
+    denials: BTreeSet<NodeId>,
+    /// Older leases may be alive until then, by all votes counted so far.
+    old_lease_until_us: Micros,
+}
+
+impl Raft {
+    pub(super) fn reset_election_timer(&mut self) {
+        let range = match self.never_ran && self.term() == 0 {
+            true => FIRST_TIMEOUT_US,
+            false => self.config.election_timeout_us.clone(),
+        };
+        self.election_at_us = self.now + self.random.within(&range);
+    }
+
+    pub(super) fn schedule_early_election(&mut self) {
+        let delay_us = self.random.within(&EARLY_DELAY_US) << self.early_attempts;
+        self.early_attempts += 1;
+        self.election_at_us = self.election_at_us.min(self.now + delay_us);
+    }
+
+    pub(super) fn on_election_timer(&mut self) {
+        self.reset_election_timer();
+        if self.leader_link_broken && self.early_attempts < EARLY_ATTEMPTS_MAX {
+            self.schedule_early_election();
+        }
+        if self.is_damaged() {
+            return; // It may have lost what it voted for; it waits to be refilled.
+        }
+        self.start_pre_vote();
+    }
+
+    fn start_pre_vote(&mut self) {
+        if self.config.voters.len() == 1 {
+            return self.start_election(None);
+        }
+        self.state = State::Candidate(Candidacy {
+            pre: true,
+            votes: BTreeSet::from([self.config.id]),
+            denials: BTreeSet::new(),
+            old_lease_until_us: 0,
+        });
+        self.leader = None;
+        let question = self.vote_request(self.term() + 1, true, None);
+        for peer in self.peers() {
+            self.send(peer, question.clone());
+        }
+    }
+
+    /// Stands for election in the next term.
+    pub(super) fn start_election(&mut self, released: Option<(NodeId, Term)>) {
+        let term = self.term() + 1;
+        self.set_hard_state(HardState {
+            term,
+            voted_for: Some(self.config.id),
+        });
+        self.counters.elections_started += 1;
+        self.event(Event::ElectionStarted { term });
+        self.leader = None;
+        self.heard_us = None;
+        self.leader_link_broken = false;
+        self.reset_election_timer();
+        let old_lease_until_us = self.promises.open_until(self.config.id, released);
+        self.state = State::Candidate(Candidacy {
+            pre: false,
+            votes: BTreeSet::from([self.config.id]),
+            denials: BTreeSet::new(),
+            old_lease_until_us,
+        });
+        let request = self.vote_request(term, false, released);
+        for peer in self.peers() {
+            self.send_after_persist(peer, request.clone());
+        }
+        self.count_votes();
+    }
+
+    fn vote_request(&self, term: Term, pre: bool, released: Option<(NodeId, Term)>) -> Message {
+        Message::Vote {
+            term,
+            last_index: self.log.last_index(),
+            last_term: self.log.last_term(),
+            pre,
+            released,
+        }
+    }
+
+    /// Says whether a vote would be given; changes nothing.
+    pub(super) fn on_pre_vote(&mut self, from: NodeId, message: &Message) {
+        let Message::Vote {
+            term,
+            last_index,
+            last_term,
+            ..
+        } = *message
+        else {
+            return;
+        };
+        let granted = term > self.term()
+            && !self.is_damaged()
+            && !self.hears_a_leader()
+            && self.log.is_covered_by(last_index, last_term);
+        if granted {
+            let reply = Message::VoteReply {
+                term,
+                granted,
+                pre: true,
+                promise_remaining_ms: None,
+            };
+            self.send(from, reply);
+        } else {
+            self.deny_vote(from, true);
+        }
+    }
+
+    /// Sticky leader (Raft dissertation 4.2.3): who has heard from a leader within the minimum
+    /// election timeout, over a connection that lives, helps nobody to depose it.
+    fn hears_a_leader(&self) -> bool {
+        let recent_us = *self.config.election_timeout_us.start();
+        match &self.state {
+            State::Leader(leadership) => {
+                !leadership.released && self.now < self.leadership_deadline_us(leadership)
+            }
+            State::Follower | State::Candidate(_) => {
+                !self.leader_link_broken
+                    && self.heard_us.is_some_and(|at| self.now < at + recent_us)
+            }
+        }
+    }
+
+    pub(super) fn on_vote(&mut self, from: NodeId, message: &Message) {
+        let Message::Vote {
+            term,
+            last_index,
+            last_term,
+            released,
+            ..
+        } = *message
+        else {
+            return;
+        };
+        let free = self.hard_state.voted_for.is_none_or(|voted| voted == from);
+        let granted = free
+            && !matches!(self.state, State::Leader(_))
+            && !self.is_damaged()
+            && self.log.is_covered_by(last_index, last_term);
+        if !granted {
+            self.event(Event::VoteDenied {
+                candidate: from,
+                term,
+            });
+            return self.deny_vote(from, false);
+        }
+        // A candidate of this term voted for itself, so at most a pre-vote is given up here.
+        self.state = State::Follower;
+        self.set_hard_state(HardState {
+            term,
+            voted_for: Some(from),
+        });
+        self.reset_election_timer();
+        self.event(Event::VoteGranted {
+            candidate: from,
+            term,
+        });
+        let open_until_us = self.promises.open_until(from, released);
+        let remaining_us = open_until_us.saturating_sub(self.now);
+        self.send_after_persist(
+            from,
+            Message::VoteReply {
+                term,
+                granted: true,
+                pre: false,
+                promise_remaining_ms: Some(remaining_us.div_ceil(1_000)),
+            },
+        );
+    }
+
+    pub(super) fn deny_vote(&mut self, from: NodeId, pre: bool) {
+        let term = self.term();
+        self.send_after_persist(
+            from,
+            Message::VoteReply {
+                term,
+                granted: false,
+                pre,
+                promise_remaining_ms: None,
+            },
+        );
+    }
+
+    pub(super) fn on_vote_reply(
+        &mut self,
+        from: NodeId,
+        term: Term,
+        granted: bool,
+        pre: bool,
+        promise_remaining_ms: Option<u64>,
+    ) {
+        let own_term = self.term();
+        let (now, lease_us) = (self.now, self.config.lease_us);
+        let State::Candidate(candidacy) = &mut self.state else {
+            return;
+        };
+        let asked_term = own_term + u64::from(pre);
+        if pre != candidacy.pre {
+            return;
+        }
+        if !granted {
+            return self.on_vote_denied(from);
+        }
+        if term != asked_term {
+            return;
+        }
+        candidacy.votes.insert(from);
+        if !pre {
+            let remaining_us = promise_remaining_ms.map_or(lease_us, |ms| ms.saturating_mul(1_000));
+            candidacy.old_lease_until_us = candidacy.old_lease_until_us.max(now + remaining_us);
+        }
+        self.count_votes();
+    }
+
+    /// When a majority is out of reach, because the votes were split, waiting for the timer gains
+    /// nothing: try again after a short random time. Bounded, then the timer decides.
+    fn on_vote_denied(&mut self, from: NodeId) {
+        let reachable_min = self.quorum();
+        let voters = self.config.voters.len();
+        let State::Candidate(candidacy) = &mut self.state else {
+            return;
+        };
+        candidacy.denials.insert(from);
+        let lost = voters - candidacy.denials.len() < reachable_min;
+        if lost && !candidacy.pre && self.early_attempts < EARLY_ATTEMPTS_MAX {
+            self.schedule_early_election();
+        }
+    }
+
+    fn count_votes(&mut self) {
+        let quorum = self.quorum();
+        let State::Candidate(candidacy) = &self.state else {
+            return;
+        };
+        if candidacy.votes.len() < quorum {
+            return;
+        }
+        match candidacy.pre {
+            true => self.start_election(None),
+            false => {
+                let wait = self.config.voters.len() > 1 && !self.mutated(Mutation::NoWait);
+                let until_us = candidacy.old_lease_until_us;
+                self.become_leader(if wait { until_us } else { 0 });
+            }
+        }
+    }
+
+    /// The log lost entries to damage and is not refilled yet: this node's vote could elect a
+    /// leader that lacks what this node once acknowledged.
+    pub(super) fn is_damaged(&self) -> bool {
+        self.commit_index < self.damaged_until
+    }
+}
