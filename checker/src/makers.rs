@@ -1,13 +1,14 @@
 //! Optional writes, and how a chain of them brings about a state that an operation needs.
 //!
-//! A write of unknown outcome has no deadline, so it can always be put off until right before the
-//! operation that would not be right without it. Hence only shortest chains are of interest: every
-//! write of a chain but the first is a compare-and-set that needs the one before.
+//! An optional write can always be put off until right before the operation that would not be
+//! right without it: in between there are only reads, for a required write in between would undo
+//! it. Hence only shortest chains are of interest: every write of a chain but the first is a
+//! compare-and-set that needs the one before.
 
 use std::collections::HashMap;
 
 use crate::budget::{Exhausted, Meter};
-use crate::memory::Spent;
+use crate::memory::Used;
 use crate::problem::{Need, Optional, State};
 
 /// The longest chain that is followed. Beyond it the check ends undecided: a thousand writes of
@@ -31,12 +32,15 @@ pub(crate) struct Makers<'p> {
     by_result: HashMap<State, Vec<usize>>,
 }
 
-/// What holds while chains for one operation are looked for.
-struct Quest<'a, 'm, 'b> {
-    from: State,
-    last_call_us: u64,
-    spent: &'a Spent,
-    meter: &'m mut Meter<'b>,
+/// Where chains are to begin.
+#[derive(Clone, Copy)]
+pub(crate) struct Start<'a> {
+    pub(crate) state: State,
+    /// Writes called later cannot come next.
+    pub(crate) first_return_us: u64,
+    /// The latest call of a placed required write: writes that returned before it are too late.
+    pub(crate) latest_write_call_us: u64,
+    pub(crate) used: &'a Used,
 }
 
 impl<'p> Makers<'p> {
@@ -73,32 +77,25 @@ impl<'p> Makers<'p> {
         }
     }
 
-    /// All chains of unused writes, called no later than `last_call_us`, that lead from `state` to
-    /// one that meets `need`. `state` itself does not meet it.
+    /// All chains of unused writes that lead from a state that does not meet `need` to one that
+    /// does.
     pub(crate) fn chains(
         &self,
-        state: State,
+        start: Start,
         need: Need,
-        last_call_us: u64,
-        spent: &Spent,
         meter: &mut Meter,
     ) -> Result<Vec<Vec<usize>>, Exhausted> {
-        let mut quest = Quest {
-            from: state,
-            last_call_us,
-            spent,
-            meter,
-        };
         match need {
             Need::Anything => Ok(Vec::new()),
-            Need::Is(target) => self.chains_to(target, &mut vec![target], &mut quest),
+            Need::Is(target) => self.chains_to(start, target, &mut vec![target], meter),
             // Any change will do, and a longer chain would begin with a shorter one.
             Need::IsNot(_) => {
                 let mut chains = Vec::new();
                 for group in &self.groups {
-                    quest.meter.spend(1)?;
-                    if need.is_met_by(group.becomes) && group.need.is_met_by(state) {
-                        chains.extend(self.first_usable(group, &mut quest)?.map(|one| vec![one]));
+                    meter.spend(1)?;
+                    if need.is_met_by(group.becomes) && group.need.is_met_by(start.state) {
+                        let usable = self.first_usable(start, group, meter)?;
+                        chains.extend(usable.map(|one| vec![one]));
                     }
                 }
                 Ok(chains)
@@ -109,9 +106,10 @@ impl<'p> Makers<'p> {
     /// Chains that end in `target`; `ahead` are the states that follow, which no chain repeats.
     fn chains_to(
         &self,
+        start: Start,
         target: State,
         ahead: &mut Vec<State>,
-        quest: &mut Quest,
+        meter: &mut Meter,
     ) -> Result<Vec<Vec<usize>>, Exhausted> {
         if ahead.len() > CHAIN_MAX {
             return Err(Exhausted);
@@ -120,14 +118,14 @@ impl<'p> Makers<'p> {
         let groups = self.by_result.get(&target).map_or(&[][..], Vec::as_slice);
         for &group in groups {
             let group = &self.groups[group];
-            let Some(last) = self.first_usable(group, quest)? else {
+            let Some(last) = self.first_usable(start, group, meter)? else {
                 continue;
             };
             match group.need {
-                need if need.is_met_by(quest.from) => chains.push(vec![last]),
+                need if need.is_met_by(start.state) => chains.push(vec![last]),
                 Need::Is(before) if !ahead.contains(&before) => {
                     ahead.push(before);
-                    for mut chain in self.chains_to(before, ahead, quest)? {
+                    for mut chain in self.chains_to(start, before, ahead, meter)? {
                         chain.push(last);
                         chains.push(chain);
                     }
@@ -139,14 +137,19 @@ impl<'p> Makers<'p> {
         Ok(chains)
     }
 
-    fn first_usable(&self, group: &Group, quest: &mut Quest) -> Result<Option<usize>, Exhausted> {
+    fn first_usable(
+        &self,
+        start: Start,
+        group: &Group,
+        meter: &mut Meter,
+    ) -> Result<Option<usize>, Exhausted> {
         let in_time = group
             .members
-            .partition_point(|&index| self.optional[index].return_us < quest.spent.latest_call_us);
+            .partition_point(|&index| self.optional[index].return_us < start.latest_write_call_us);
         for &index in &group.members[in_time..] {
-            quest.meter.spend(1)?;
-            let is_used = quest.spent.used[index / 64] & (1 << (index % 64)) != 0;
-            if !is_used && self.optional[index].call_us <= quest.last_call_us {
+            meter.spend(1)?;
+            let is_called = self.optional[index].call_us <= start.first_return_us;
+            if is_called && !start.used.contains(index) {
                 return Ok(Some(index));
             }
         }

@@ -9,30 +9,40 @@ use std::collections::HashMap;
 
 use crate::budget::{Exhausted, Meter};
 
-/// The part of a configuration in which less is better.
+/// The optional writes that were used, a bit each.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Spent {
-    /// The latest call of a placed required operation that changed the state: optional writes that
-    /// returned before it can no longer be used.
-    pub(crate) latest_call_us: u64,
-    /// A bit for each optional write that was used.
-    pub(crate) used: Vec<u64>,
+pub(crate) struct Used {
+    words: Box<[u64]>,
 }
 
-impl Spent {
-    fn is_at_most(&self, other: &Spent) -> bool {
-        self.latest_call_us <= other.latest_call_us
-            && self
-                .used
-                .iter()
-                .zip(&other.used)
-                .all(|(mine, theirs)| mine & !theirs == 0)
+impl Used {
+    /// None of this many.
+    pub(crate) fn none(count: usize) -> Used {
+        Used {
+            words: vec![0; count.div_ceil(64)].into(),
+        }
+    }
+
+    pub(crate) fn contains(&self, index: usize) -> bool {
+        self.words[index / 64] & (1 << (index % 64)) != 0
+    }
+
+    /// Marks an unused one as used, or a used one as unused.
+    pub(crate) fn flip(&mut self, index: usize) {
+        self.words[index / 64] ^= 1 << (index % 64);
+    }
+
+    fn is_subset_of(&self, other: &Used) -> bool {
+        self.words
+            .iter()
+            .zip(&other.words)
+            .all(|(mine, theirs)| mine & !theirs == 0)
     }
 }
 
 /// A bounded memory of configurations.
 pub(crate) struct Memory {
-    seen: HashMap<Box<[u64]>, Vec<Spent>>,
+    seen: HashMap<Box<[u64]>, Vec<Used>>,
     count: usize,
     count_max: usize,
 }
@@ -51,27 +61,27 @@ impl Memory {
     pub(crate) fn is_new(
         &mut self,
         placed_and_state: &[u64],
-        spent: &Spent,
+        used: &Used,
         meter: &mut Meter,
     ) -> Result<bool, Exhausted> {
         let Some(known) = self.seen.get_mut(placed_and_state) else {
             if self.count < self.count_max {
                 self.count += 1;
                 self.seen
-                    .insert(placed_and_state.into(), vec![spent.clone()]);
+                    .insert(placed_and_state.into(), vec![used.clone()]);
             }
             return Ok(true);
         };
         meter.spend(known.len() as u64)?;
-        if known.iter().any(|earlier| earlier.is_at_most(spent)) {
+        if known.iter().any(|earlier| earlier.is_subset_of(used)) {
             return Ok(false);
         }
         let before = known.len();
-        known.retain(|earlier| !spent.is_at_most(earlier));
+        known.retain(|earlier| !used.is_subset_of(earlier));
         self.count -= before - known.len();
         if self.count < self.count_max {
             self.count += 1;
-            known.push(spent.clone());
+            known.push(used.clone());
         }
         Ok(true)
     }

@@ -57,8 +57,8 @@ pub(crate) struct Required {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Optional {
     pub(crate) call_us: u64,
-    /// It cannot take effect after a state change by a required operation called later than this.
-    /// `u64::MAX` for writes of unknown outcome.
+    /// It cannot take effect after a required write that was called later than this. `u64::MAX`
+    /// for writes of unknown outcome.
     pub(crate) return_us: u64,
     pub(crate) need: Need,
     pub(crate) becomes: State,
@@ -177,6 +177,9 @@ impl<'a> States<'a> {
             (Kind::CompareAndSet { expected, .. }, Outcome::Swapped(false)) => {
                 read(Need::IsNot(self.of(expected.as_deref())))
             }
+            (Kind::CompareAndSet { expected, value }, _) if expected.as_ref() == Some(value) => {
+                read(Need::Is(self.of_value(value)))
+            }
             _ => self
                 .possible_effect(operation)
                 .unwrap_or_else(|| unreachable!("not an answer: {operation:?}")),
@@ -196,6 +199,9 @@ impl<'a> States<'a> {
                 need: Need::IsNot(ABSENT),
                 becomes: Some(ABSENT),
             }),
+            (Kind::CompareAndSet { expected, value }, _) if expected.as_ref() == Some(value) => {
+                None
+            }
             (Kind::CompareAndSet { expected, value }, _) => Some(Action {
                 need: Need::Is(self.of(expected.as_deref())),
                 becomes: Some(self.of_value(value)),

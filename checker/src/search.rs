@@ -3,15 +3,16 @@
 //! Depth first over configurations (operations placed, state of the key), after Wing and Gong,
 //! with Lowe's memory of configurations seen before. What makes it fast:
 //!
-//! - An operation that may come next, is right and changes nothing (most often a get) is placed at
-//!   once, without an alternative: wherever it stands in some order, it can stand here as well.
+//! - A read (a get, and a write that was answered with no) that may come next and is right is
+//!   placed at once, without an alternative: wherever it stands in some order, it can stand here
+//!   as well.
 //! - A state that is still asked for and that nobody can bring back is not left.
 //! - A write of unknown outcome is placed only together with the operation that needs it.
 //! - Operations with the same effect are not tried one after the other.
 
 use crate::budget::{Exhausted, Meter};
-use crate::makers::Makers;
-use crate::memory::{Memory, Spent};
+use crate::makers::{Makers, Start};
+use crate::memory::{Memory, Used};
 use crate::pending::Pending;
 use crate::problem::{ABSENT, Need, Problem, Required, State};
 
@@ -46,7 +47,7 @@ struct Move {
 struct Step {
     made: Move,
     state_before: State,
-    latest_call_us_before: u64,
+    latest_write_call_us_before: u64,
     /// What to try from here, best last.
     moves: Vec<Move>,
 }
@@ -57,7 +58,9 @@ struct Search<'p> {
     makers: Makers<'p>,
     memory: Memory,
     state: State,
-    spent: Spent,
+    used: Used,
+    /// The latest call of a placed required write.
+    latest_write_call_us: u64,
     /// For each state, the unplaced required operations that need exactly it.
     observers: Vec<u32>,
     /// For each state, the unplaced required and unused optional operations that lead to it.
@@ -87,10 +90,8 @@ impl<'p> Search<'p> {
             makers: Makers::new(&problem.optional),
             memory: Memory::new(configurations_max),
             state: ABSENT,
-            spent: Spent {
-                latest_call_us: 0,
-                used: vec![0; problem.optional.len().div_ceil(64)],
-            },
+            used: Used::none(problem.optional.len()),
+            latest_write_call_us: 0,
             observers,
             producers,
             steps: Vec::new(),
@@ -134,8 +135,7 @@ impl<'p> Search<'p> {
             let action = self.required(index).action;
             if !action.need.is_met_by(self.state) {
                 unmet.push(index);
-            } else if action.becomes.is_none_or(|state| state == self.state) {
-                // Right and changes nothing: no alternative is better.
+            } else if action.becomes.is_none() {
                 return Ok(vec![Move {
                     makers: Vec::new(),
                     required: index,
@@ -145,13 +145,16 @@ impl<'p> Search<'p> {
             }
         }
         meter.spend(unmet.len() as u64)?;
-        let last_call_us = self.pending.first_return_us();
+        let start = Start {
+            state: self.state,
+            first_return_us: self.pending.first_return_us(),
+            latest_write_call_us: self.latest_write_call_us,
+            used: &self.used,
+        };
         let mut moves = Vec::new();
         for required in unmet {
             let need = self.required(required).action.need;
-            let chains = self
-                .makers
-                .chains(self.state, need, last_call_us, &self.spent, meter)?;
+            let chains = self.makers.chains(start, need, meter)?;
             moves.extend(chains.into_iter().map(|makers| Move { makers, required }));
         }
         // A write whose value nobody waits for locks nothing; then the most urgent one.
@@ -173,10 +176,10 @@ impl<'p> Search<'p> {
 
     fn make(&mut self, made: Move) {
         let state_before = self.state;
-        let latest_call_us_before = self.spent.latest_call_us;
+        let latest_write_call_us_before = self.latest_write_call_us;
         for &maker in &made.makers {
             let optional = &self.problem.optional[maker];
-            self.spent.used[maker / 64] |= 1 << (maker % 64);
+            self.used.flip(maker);
             self.producers[optional.becomes as usize] -= 1;
             self.state = optional.becomes;
         }
@@ -187,15 +190,13 @@ impl<'p> Search<'p> {
         }
         if let Some(state) = required.action.becomes {
             self.producers[state as usize] -= 1;
-            if state != self.state {
-                self.state = state;
-                self.spent.latest_call_us = self.spent.latest_call_us.max(required.call_us);
-            }
+            self.state = state;
+            self.latest_write_call_us = self.latest_write_call_us.max(required.call_us);
         }
         self.steps.push(Step {
             made,
             state_before,
-            latest_call_us_before,
+            latest_write_call_us_before,
             moves: Vec::new(),
         });
     }
@@ -213,11 +214,11 @@ impl<'p> Search<'p> {
             self.producers[state as usize] += 1;
         }
         for &maker in &step.made.makers {
-            self.spent.used[maker / 64] &= !(1 << (maker % 64));
+            self.used.flip(maker);
             self.producers[self.problem.optional[maker].becomes as usize] += 1;
         }
         self.state = step.state_before;
-        self.spent.latest_call_us = step.latest_call_us_before;
+        self.latest_write_call_us = step.latest_write_call_us_before;
     }
 
     /// Whether the last move left a state that is still asked for and that cannot come back.
@@ -240,7 +241,7 @@ impl<'p> Search<'p> {
         self.fingerprint.clear();
         self.fingerprint.push(u64::from(self.state));
         self.pending.fingerprint(&mut self.fingerprint);
-        self.memory.is_new(&self.fingerprint, &self.spent, meter)
+        self.memory.is_new(&self.fingerprint, &self.used, meter)
     }
 
     fn order(&self) -> Vec<Placed> {

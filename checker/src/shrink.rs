@@ -1,9 +1,10 @@
 //! From a history that is not linearizable to the few operations that show it.
 //!
 //! Leaving an operation out means: its outcome need not be explained any more, and if it is a
-//! write, it may or may not take effect, between its call and its return, as the others need it.
-//! So what is left over is a proof about the whole history and not only about a part of it: leaving
-//! out the write whose value somebody read never makes that read look impossible.
+//! write, it may or may not take effect, as the others need it, from its call on until a write that
+//! is not left out and was called after its return. So what is left over is a proof about the whole
+//! history and not only about a part of it: leaving out the write whose value somebody read never
+//! makes that read look impossible.
 
 use crate::budget::{Exhausted, Meter};
 use crate::counter_example::CounterExample;

@@ -2,6 +2,9 @@
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
+pub mod generate;
+pub mod oracle;
+
 use checker::{Budget, History, Kind, Operation, Outcome, Verdict, check};
 
 /// The key of all operations made here.
