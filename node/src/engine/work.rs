@@ -3,9 +3,7 @@
 use super::disk::DiskQueue;
 use super::pending::Pending;
 use super::reads::{ReadGate, ReadView};
-use super::{
-    Consistency, Effects, Input, Query, ReadPath, Reply, Request, RequestError, Token,
-};
+use super::{Consistency, Effects, Input, Query, ReadPath, Reply, Request, RequestError, Token};
 use crate::command::{Command, Write};
 use crate::kv::{Applied, Store};
 use crate::raft::{
@@ -308,8 +306,7 @@ impl Engine {
         }
         let leads = look.role == Role::Leader;
         let early = leads && self.mutation == Some(Mutation::ReadBeforeOwnCommit);
-        let own_term_applied =
-            look.own_term_committed && now >= look.old_lease_until_us || early;
+        let own_term_applied = look.own_term_committed && now >= look.old_lease_until_us || early;
         let limbo = (leads && !own_term_applied && self.inherited_reads).then(|| self.limbo_keys());
         ReadGate {
             role: look.role,

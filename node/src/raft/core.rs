@@ -265,7 +265,9 @@ impl Raft {
     pub fn limbo(&self) -> impl Iterator<Item = &Entry> {
         let term = self.term();
         let uncommitted = self.log.range(self.commit_index, self.log.last_index());
-        uncommitted.iter().take_while(move |entry| entry.term < term)
+        uncommitted
+            .iter()
+            .take_while(move |entry| entry.term < term)
     }
 
     fn on_message(&mut self, from: NodeId, message: Message) {

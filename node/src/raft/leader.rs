@@ -615,10 +615,13 @@ impl Raft {
 fn entries_after(log: &super::log::Log, base_index: Index) -> Vec<Entry> {
     let mut bytes = 0;
     let last_index = base_index + APPEND_ENTRIES_MAX as Index;
-    let fitting = log.range(base_index, last_index).iter().take_while(|entry| {
-        let first = bytes == 0;
-        bytes += entry.command.size_bytes();
-        first || bytes <= APPEND_BYTES_MAX
-    });
+    let fitting = log
+        .range(base_index, last_index)
+        .iter()
+        .take_while(|entry| {
+            let first = bytes == 0;
+            bytes += entry.command.size_bytes();
+            first || bytes <= APPEND_BYTES_MAX
+        });
     fitting.cloned().collect()
 }
