@@ -1,0 +1,237 @@
+//! The few calls of the Compute REST API that raftctl makes through gcloud: one instance read,
+//! stopped, started, deleted and given other scheduling options, and the operations that stand for
+//! these changes. An operation is done when its request is answered.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use serde_json::{Value as Json, json};
+
+use crate::google::{Google, SELF_LINK_PREFIX};
+use crate::hook::Hook;
+use crate::provider::{instance_id, machine};
+use crate::value::Value;
+
+/// What the handlers share.
+#[derive(Clone)]
+pub struct Api {
+    /// What exists.
+    pub google: Arc<Google>,
+    /// Stops and starts hosts.
+    pub hook: Hook,
+}
+
+type At = Path<(String, String, String)>;
+
+/// The routes, below the prefix that gcloud's endpoint override names.
+pub fn routes(api: Api) -> Router {
+    let base = "/compute/v1/projects/{project}/zones/{zone}";
+    let instance = format!("{base}/instances/{{name}}");
+    Router::new()
+        .route(&instance, get(read).delete(remove))
+        .route(&format!("{instance}/stop"), post(stop))
+        .route(&format!("{instance}/start"), post(start))
+        .route(&format!("{instance}/setScheduling"), post(set_scheduling))
+        .route(&format!("{base}/operations/{{name}}"), get(operation))
+        .route(&format!("{base}/operations/{{name}}/wait"), post(operation))
+        .with_state(api)
+}
+
+async fn read(State(api): State<Api>, Path((project, zone, name)): At) -> Response {
+    let id = instance_id(&project, &zone, &name);
+    let Some(resource) = api.google.find(&id) else {
+        return not_found(&id);
+    };
+    let state = &resource.state;
+    let interface = &state["network_interface"][0];
+    let scheduling = &state["scheduling"][0];
+    let seconds = scheduling["max_run_duration"][0]["seconds"].as_u64();
+    let mut answer = json!({
+        "kind": "compute#instance", "name": name, "zone": format!("{SELF_LINK_PREFIX}projects/{project}/zones/{zone}"),
+        "selfLink": format!("{SELF_LINK_PREFIX}{id}"), "status": state["current_status"],
+        "lastStartTimestamp": timestamp(resource.started_at),
+        "networkInterfaces": [{
+            "networkIP": interface["network_ip"],
+            "accessConfigs": [{"natIP": interface["access_config"][0]["nat_ip"]}],
+        }],
+        "scheduling": {
+            "automaticRestart": scheduling["automatic_restart"],
+            "provisioningModel": scheduling["provisioning_model"],
+            "instanceTerminationAction": scheduling["instance_termination_action"],
+        },
+    });
+    if let Some(seconds) = seconds {
+        answer["scheduling"]["maxRunDuration"] = json!({"seconds": seconds.to_string()});
+        if state["current_status"] == "RUNNING" {
+            let end = timestamp(resource.started_at + seconds);
+            answer["resourceStatus"] = json!({"scheduling": {"terminationTimestamp": end}});
+        }
+    }
+    reply(StatusCode::OK, &answer)
+}
+
+async fn stop(State(api): State<Api>, Path((project, zone, name)): At) -> Response {
+    change_status(&api, &project, &zone, &name, "stop", "TERMINATED").await
+}
+
+async fn start(State(api): State<Api>, Path((project, zone, name)): At) -> Response {
+    change_status(&api, &project, &zone, &name, "start", "RUNNING").await
+}
+
+async fn change_status(
+    api: &Api,
+    project: &str,
+    zone: &str,
+    name: &str,
+    action: &str,
+    status: &str,
+) -> Response {
+    let id = instance_id(project, zone, name);
+    let Some(resource) = api.google.find(&id) else {
+        return not_found(&id);
+    };
+    let host = machine(&Value::from_json(&resource.state));
+    if let Err(cause) = api.hook.run(action, &host).await {
+        return failure(StatusCode::INTERNAL_SERVER_ERROR, "backendError", &cause);
+    }
+    match api
+        .google
+        .touch(&id, |state| state["current_status"] = json!(status))
+    {
+        Ok(()) => done(project, zone, action),
+        Err(cause) => failure(StatusCode::NOT_FOUND, "notFound", &cause),
+    }
+}
+
+async fn remove(State(api): State<Api>, Path((project, zone, name)): At) -> Response {
+    let id = instance_id(&project, &zone, &name);
+    let Some(resource) = api.google.find(&id) else {
+        return not_found(&id);
+    };
+    let host = machine(&Value::from_json(&resource.state));
+    if let Err(cause) = api.hook.run("remove", &host).await {
+        return failure(StatusCode::INTERNAL_SERVER_ERROR, "backendError", &cause);
+    }
+    match api.google.delete(&id) {
+        Ok(()) => done(&project, &zone, "delete"),
+        Err(cause) => failure(
+            StatusCode::BAD_REQUEST,
+            "resourceInUseByAnotherResource",
+            &cause,
+        ),
+    }
+}
+
+/// As with Google, only a stopped machine takes it.
+async fn set_scheduling(
+    State(api): State<Api>,
+    Path((project, zone, name)): At,
+    body: Bytes,
+) -> Response {
+    let id = instance_id(&project, &zone, &name);
+    let Some(resource) = api.google.find(&id) else {
+        return not_found(&id);
+    };
+    if resource.state["current_status"] != "TERMINATED" {
+        let cause = "Instance scheduling can only be changed while the instance is stopped";
+        return failure(StatusCode::BAD_REQUEST, "resourceNotReady", cause);
+    }
+    let Ok(asked) = serde_json::from_slice::<Json>(&body) else {
+        return failure(StatusCode::BAD_REQUEST, "invalid", "the body is no JSON");
+    };
+    // Google writes 64-bit numbers as text; gcloud sends either.
+    let seconds = &asked["maxRunDuration"]["seconds"];
+    let seconds = seconds.as_u64().or_else(|| seconds.as_str()?.parse().ok());
+    let changed = api.google.touch(&id, |state| {
+        let scheduling = &mut state["scheduling"][0];
+        scheduling["max_run_duration"] = seconds.map_or(
+            json!([]),
+            |seconds| json!([{"seconds": seconds, "nanos": null}]),
+        );
+        if !asked["instanceTerminationAction"].is_null() {
+            scheduling["instance_termination_action"] = asked["instanceTerminationAction"].clone();
+        }
+    });
+    match changed {
+        Ok(()) => done(&project, &zone, "setScheduling"),
+        Err(cause) => failure(StatusCode::NOT_FOUND, "notFound", &cause),
+    }
+}
+
+async fn operation(Path((project, zone, name)): At) -> Response {
+    done(&project, &zone, &name)
+}
+
+fn done(project: &str, zone: &str, name: &str) -> Response {
+    let zone = format!("{SELF_LINK_PREFIX}projects/{project}/zones/{zone}");
+    let answer = json!({
+        "kind": "compute#operation", "name": name, "operationType": name, "status": "DONE",
+        "progress": 100, "zone": zone, "targetLink": zone,
+        "selfLink": format!("{zone}/operations/{name}"),
+    });
+    reply(StatusCode::OK, &answer)
+}
+
+fn not_found(id: &str) -> Response {
+    failure(
+        StatusCode::NOT_FOUND,
+        "notFound",
+        &format!("The resource '{id}' was not found"),
+    )
+}
+
+fn failure(status: StatusCode, reason: &str, message: &str) -> Response {
+    let answer = json!({"error": {
+        "code": status.as_u16(), "message": message,
+        "errors": [{"message": message, "domain": "global", "reason": reason}],
+    }});
+    reply(status, &answer)
+}
+
+fn reply(status: StatusCode, answer: &Json) -> Response {
+    (
+        status,
+        [(header::CONTENT_TYPE, "application/json")],
+        answer.to_string(),
+    )
+        .into_response()
+}
+
+/// RFC 3339, UTC. Days to date after Howard Hinnant's `civil_from_days`.
+fn timestamp(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    let shifted = days + 719_468; // days since 0000-03-01
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
+    let month = if shifted_month < 10 {
+        shifted_month + 3
+    } else {
+        shifted_month - 9
+    };
+    let year = era * 400 + year_of_era + u64::from(month <= 2);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}+00:00")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::timestamp;
+
+    // Dates around leap days, checked against `date -u`.
+    #[test]
+    fn timestamps_are_right() {
+        assert_eq!(timestamp(0), "1970-01-01T00:00:00+00:00");
+        assert_eq!(timestamp(951_782_400), "2000-02-29T00:00:00+00:00");
+        assert_eq!(timestamp(1_772_323_199), "2026-02-28T23:59:59+00:00");
+        assert_eq!(timestamp(1_772_323_200), "2026-03-01T00:00:00+00:00");
+    }
+}
