@@ -2,7 +2,7 @@
 //! makes a new resource necessary. Pure.
 //!
 //! The general rules follow from the description of the resource type. Those that Google's provider
-//! has written by hand are in [`custom_rules`], written by hand here as well.
+//! has written by hand are in `custom_rules`, written by hand here as well.
 
 use crate::schema::Block;
 use crate::value::Value;

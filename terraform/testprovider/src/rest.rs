@@ -103,7 +103,7 @@ async fn change_status(
         .google
         .touch(&id, |state| state["current_status"] = json!(status))
     {
-        Ok(()) => done(project, zone, action),
+        Ok(()) => done(project, zone, &operation_name(action, name)),
         Err(cause) => failure(StatusCode::NOT_FOUND, "notFound", &cause),
     }
 }
@@ -118,7 +118,7 @@ async fn remove(State(api): State<Api>, Path((project, zone, name)): At) -> Resp
         return failure(StatusCode::INTERNAL_SERVER_ERROR, "backendError", &cause);
     }
     match api.google.delete(&id) {
-        Ok(()) => done(&project, &zone, "delete"),
+        Ok(()) => done(&project, &zone, &operation_name("delete", &name)),
         Err(cause) => failure(
             StatusCode::BAD_REQUEST,
             "resourceInUseByAnotherResource",
@@ -158,7 +158,7 @@ async fn set_scheduling(
         }
     });
     match changed {
-        Ok(()) => done(&project, &zone, "setScheduling"),
+        Ok(()) => done(&project, &zone, &operation_name("setScheduling", &name)),
         Err(cause) => failure(StatusCode::NOT_FOUND, "notFound", &cause),
     }
 }
@@ -167,12 +167,18 @@ async fn operation(Path((project, zone, name)): At) -> Response {
     done(&project, &zone, &name)
 }
 
+/// An operation's name tells all that there is to know of it: `stop.raft-demo-n1`.
+fn operation_name(action: &str, instance: &str) -> String {
+    format!("{action}.{instance}")
+}
+
 fn done(project: &str, zone: &str, name: &str) -> Response {
+    let (action, instance) = name.split_once('.').unwrap_or((name, ""));
     let zone = format!("{SELF_LINK_PREFIX}projects/{project}/zones/{zone}");
     let answer = json!({
-        "kind": "compute#operation", "name": name, "operationType": name, "status": "DONE",
-        "progress": 100, "zone": zone, "targetLink": zone,
-        "selfLink": format!("{zone}/operations/{name}"),
+        "kind": "compute#operation", "name": name, "operationType": action, "status": "DONE",
+        "progress": 100, "zone": zone, "selfLink": format!("{zone}/operations/{name}"),
+        "targetLink": format!("{zone}/instances/{instance}"),
     });
     reply(StatusCode::OK, &answer)
 }
