@@ -32,7 +32,7 @@ pub mod exit {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why a verb failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// The command line asks for something that is not possible. Nothing was changed.
     #[error("{0}")]

@@ -13,12 +13,17 @@
 //! Imports go downwards in this list and never up. Only `hosts` starts processes, only `admin` and
 //! `client` speak gRPC, only `cluster` knows cluster.yaml.
 
+pub mod admin;
+pub mod arguments;
 pub mod bench;
+pub mod binary;
 pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod error;
 pub mod hosts;
+pub mod keys;
 pub mod ops;
 pub mod scenario;
+pub mod select;
 pub mod shell;

@@ -1,1 +1,377 @@
-//! Placeholder.
+//! Looking after the nodes of one host: runs the [`scripts`] and reads their answers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::io::AsyncWrite;
+
+use super::inventory::Host;
+use super::layout::NodeLayout;
+use super::scripts::{self, NodeSignal, StartNode};
+use super::{Request, TransportError};
+use crate::cluster::NodeId;
+use crate::error::{Error, Result};
+
+/// What a node's process is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ProcessState {
+    /// Alive.
+    Running,
+    /// Alive, but stopped by SIGSTOP.
+    Paused,
+    /// Not there.
+    Stopped,
+}
+
+impl ProcessState {
+    /// The word for it, the same in scripts, tables and JSON.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ProcessState::Running => "running",
+            ProcessState::Paused => "paused",
+            ProcessState::Stopped => "stopped",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Self> {
+        [Self::Running, Self::Paused, Self::Stopped]
+            .into_iter()
+            .find(|state| state.name() == name)
+    }
+}
+
+/// What is known of a node's process and files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// The node.
+    pub id: NodeId,
+    /// Its process.
+    pub state: ProcessState,
+    /// Whether there is a pid file; one without a process is what a crash leaves.
+    pub has_record: bool,
+    /// Whether it has a log already.
+    pub has_data: bool,
+    /// The process, while it lives.
+    pub pid: Option<u32>,
+    /// What it runs, while it lives.
+    pub executable: Option<String>,
+    /// Of the binary it was started with, while it lives.
+    pub sha256: Option<String>,
+    /// What it was started with, while it lives.
+    pub arguments: Vec<String>,
+    /// Ports of a stopped node that someone else listens on.
+    pub taken_ports: Vec<TakenPort>,
+}
+
+/// A port that someone else listens on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenPort {
+    /// The port.
+    pub port: u16,
+    /// Who listens: "process 12 (/usr/bin/x)", as far as it can be seen.
+    pub owner: String,
+}
+
+/// What is known of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostFacts {
+    /// As `uname -s` says.
+    pub system: String,
+    /// As `uname -m` says.
+    pub machine: String,
+    /// Space left where the nodes' files are, in KiB.
+    pub disk_free_kib: u64,
+    /// Its nodes.
+    pub nodes: Vec<NodeFacts>,
+}
+
+impl HostFacts {
+    /// Each node with the facts of the host and its own alone.
+    pub(crate) fn split(self) -> Vec<(NodeId, HostFacts)> {
+        let alone = |node: &NodeFacts| HostFacts {
+            nodes: vec![node.clone()],
+            ..self.clone()
+        };
+        self.nodes
+            .iter()
+            .map(|node| (node.id, alone(node)))
+            .collect()
+    }
+}
+
+/// How a node took a signal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Signalled {
+    /// The node.
+    pub id: NodeId,
+    /// Before.
+    pub was: ProcessState,
+    /// After, at the latest when the wait was over.
+    pub state: ProcessState,
+}
+
+/// Looks at a host and the nodes of `ports`, each with the ports that it needs.
+///
+/// # Errors
+/// The host can't be reached, or its answer makes no sense.
+pub async fn facts(
+    host: &Host,
+    ports: &BTreeMap<NodeId, Vec<u16>>,
+    deadline: Duration,
+) -> Result<HostFacts> {
+    let nodes: Vec<(NodeLayout, Vec<u16>)> = ports
+        .iter()
+        .map(|(id, ports)| (host.layout.node(*id), ports.clone()))
+        .collect();
+    let script = scripts::facts(&host.layout.base, &nodes);
+    let answer = run(host, "look at the host", &script, deadline).await?;
+    Ok(HostFacts {
+        system: answer.one("host", "system")?.to_owned(),
+        machine: answer.one("host", "machine")?.to_owned(),
+        disk_free_kib: answer.number("host", "disk_free_kb")?,
+        nodes: ports
+            .keys()
+            .map(|id| answer.node(*id))
+            .collect::<Result<_>>()?,
+    })
+}
+
+/// Starts nodes that do not run, all on `host`. Whether each was started, and its facts.
+///
+/// # Errors
+/// A node could not even be tried; a node that ended right away is no error here, its state tells.
+pub async fn start(
+    host: &Host,
+    nodes: &[StartNode],
+    deadline: Duration,
+) -> Result<Vec<(bool, NodeFacts)>> {
+    let script = scripts::start(nodes);
+    let answer = run(host, "start nodes", &script, deadline).await?;
+    nodes
+        .iter()
+        .map(|node| {
+            let id = node.layout.id;
+            let started = answer.one(&id.to_string(), "started")? == "yes";
+            Ok((started, answer.node(id)?))
+        })
+        .collect()
+}
+
+/// Sends a signal to nodes of a host and waits until they obey, at most `wait`.
+///
+/// # Errors
+/// The host can't be reached, or its answer makes no sense.
+pub async fn signal(
+    host: &Host,
+    ids: &[NodeId],
+    signal: NodeSignal,
+    wait: Duration,
+    deadline: Duration,
+) -> Result<Vec<Signalled>> {
+    let layouts = host.layouts(ids);
+    let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let script = scripts::signal(&layouts, signal, wait_ms);
+    let answer = run(host, "signal nodes", &script, deadline + wait).await?;
+    let one = |layout: &NodeLayout| {
+        let id = layout.id.to_string();
+        Ok(Signalled {
+            id: layout.id,
+            was: answer.state(&id, "was")?,
+            state: answer.state(&id, "state")?,
+        })
+    };
+    layouts.iter().map(one).collect()
+}
+
+/// The last lines that nodes printed.
+///
+/// # Errors
+/// The host can't be reached.
+pub async fn tail(
+    host: &Host,
+    ids: &[NodeId],
+    deadline: Duration,
+) -> Result<BTreeMap<NodeId, Vec<String>>> {
+    let script = scripts::tail(&host.layouts(ids));
+    let answer = run(host, "read the output of nodes", &script, deadline).await?;
+    let lines = |id: &NodeId| {
+        answer
+            .all(&id.to_string(), "tail")
+            .map(str::to_owned)
+            .collect()
+    };
+    Ok(ids.iter().map(|id| (*id, lines(id))).collect())
+}
+
+/// Removes pid files of nodes that crashed; those that had one.
+///
+/// # Errors
+/// The host can't be reached, or its answer makes no sense.
+pub async fn clean(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Vec<NodeId>> {
+    let script = scripts::clean(&host.layouts(ids));
+    let answer = run(host, "remove stale pid files", &script, deadline).await?;
+    answer.those(ids, "cleaned")
+}
+
+/// Deletes the files of nodes that do not run; those that were deleted.
+///
+/// # Errors
+/// The host can't be reached, or its answer makes no sense.
+pub async fn purge(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Vec<NodeId>> {
+    let script = scripts::purge(&host.layouts(ids));
+    let answer = run(host, "delete the files of nodes", &script, deadline).await?;
+    answer.those(ids, "purged")
+}
+
+/// Streams files of a node's folder, one after the other, into `sink`; `false` where none of them
+/// exists.
+///
+/// # Errors
+/// The host can't be reached, or a file can't be read.
+pub async fn fetch(
+    host: &Host,
+    id: NodeId,
+    names: &[&str],
+    sink: &mut (dyn AsyncWrite + Send + Unpin),
+    deadline: Duration,
+) -> Result<bool> {
+    let script = scripts::fetch(&host.layout.node(id), names);
+    let purpose = format!("fetch files of node {id}");
+    let request = Request::new(&purpose, &script, deadline);
+    let exit = host.transport.execute(request, sink).await?;
+    match exit.status {
+        0 => Ok(true),
+        scripts::NO_SUCH_FILE => Ok(false),
+        status => Err(failed(host, &purpose, status, &exit.stderr)),
+    }
+}
+
+async fn run(host: &Host, purpose: &str, script: &str, deadline: Duration) -> Result<Answer> {
+    let request = Request::new(purpose, script, deadline);
+    let output = host.transport.run(request).await?;
+    if output.status != 0 {
+        return Err(failed(host, purpose, output.status, &output.stderr));
+    }
+    let complete = output.stdout.lines().next_back() == Some(scripts::END);
+    if !complete {
+        return Err(Error::Transport(TransportError::Lost {
+            host: host.name().to_owned(),
+            purpose: purpose.to_owned(),
+            cause: "the answer ends early".into(),
+        }));
+    }
+    Ok(Answer {
+        host: host.name().to_owned(),
+        purpose: purpose.to_owned(),
+        lines: parse_lines(&output.stdout),
+        stderr: output.stderr,
+    })
+}
+
+fn failed(host: &Host, purpose: &str, status: i32, stderr: &str) -> Error {
+    let detail = match stderr.trim() {
+        "" => format!("exit status {status}"),
+        text => format!("{text} (exit status {status})"),
+    };
+    Error::Host {
+        host: host.name().to_owned(),
+        purpose: purpose.to_owned(),
+        detail,
+    }
+}
+
+/// `<subject>.<key>=<value>`, repeated keys in order.
+fn parse_lines(text: &str) -> Vec<(String, String, String)> {
+    text.lines()
+        .filter_map(|line| {
+            let (name, value) = line.split_once('=')?;
+            let (subject, key) = name.split_once('.')?;
+            Some((subject.to_owned(), key.to_owned(), value.to_owned()))
+        })
+        .collect()
+}
+
+/// What a script answered.
+struct Answer {
+    host: String,
+    purpose: String,
+    lines: Vec<(String, String, String)>,
+    stderr: String,
+}
+
+impl Answer {
+    fn all<'a>(&'a self, subject: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
+        let fits = move |line: &&(String, String, String)| line.0 == subject && line.1 == key;
+        self.lines.iter().filter(fits).map(|line| line.2.as_str())
+    }
+
+    /// A value that must be there; what the script said on standard error, where it is not.
+    fn one<'a>(&'a self, subject: &'a str, key: &'a str) -> Result<&'a str> {
+        self.all(subject, key)
+            .next()
+            .ok_or_else(|| self.missing(subject, key))
+    }
+
+    fn missing(&self, subject: &str, key: &str) -> Error {
+        let detail = match self.stderr.trim() {
+            "" => format!("no answer about {subject}.{key}"),
+            text => text.to_owned(),
+        };
+        Error::Host {
+            host: self.host.clone(),
+            purpose: self.purpose.clone(),
+            detail,
+        }
+    }
+
+    fn number(&self, subject: &str, key: &str) -> Result<u64> {
+        let value = self.one(subject, key)?;
+        value.parse().map_err(|_| self.missing(subject, key))
+    }
+
+    fn state(&self, subject: &str, key: &str) -> Result<ProcessState> {
+        ProcessState::from_name(self.one(subject, key)?).ok_or_else(|| self.missing(subject, key))
+    }
+
+    fn those(&self, ids: &[NodeId], key: &str) -> Result<Vec<NodeId>> {
+        let mut those = Vec::new();
+        for id in ids {
+            if self.one(&id.to_string(), key)? == "yes" {
+                those.push(*id);
+            }
+        }
+        Ok(those)
+    }
+
+    fn node(&self, id: NodeId) -> Result<NodeFacts> {
+        let subject = id.to_string();
+        let optional = |key| self.all(&subject, key).next().map(str::to_owned);
+        Ok(NodeFacts {
+            id,
+            state: self.state(&subject, "state")?,
+            has_record: self.one(&subject, "record")? == "present",
+            has_data: optional("data").as_deref() == Some("present"),
+            pid: optional("pid").and_then(|pid| pid.parse().ok()),
+            executable: optional("executable"),
+            sha256: optional("sha256"),
+            arguments: self.all(&subject, "argument").map(str::to_owned).collect(),
+            taken_ports: self
+                .all(&subject, "port_taken")
+                .filter_map(taken_port)
+                .collect(),
+        })
+    }
+}
+
+/// `<port> <pid or ?> <executable or ?>`
+fn taken_port(text: &str) -> Option<TakenPort> {
+    let mut words = text.splitn(3, ' ');
+    let port = words.next()?.parse().ok()?;
+    let owner = match (words.next()?, words.next()?) {
+        ("?", _) => "another user's process".into(),
+        (pid, "?") => format!("process {pid}"),
+        (pid, executable) => format!("process {pid} ({executable})"),
+    };
+    Some(TakenPort { port, owner })
+}

@@ -17,28 +17,21 @@
 pub struct HostLayout {
     /// The folder that holds everything of the cluster on the host.
     pub base: String,
-    /// The binary that nodes are started with.
-    pub executable: String,
 }
 
 impl HostLayout {
-    /// A layout where the binary is used in place.
+    /// The layout below a folder.
     #[must_use]
-    pub fn in_place(base: &str, executable: &str) -> Self {
+    pub fn new(base: &str) -> Self {
         HostLayout {
             base: base.trim_end_matches('/').into(),
-            executable: executable.into(),
         }
     }
 
-    /// A layout where binaries are shipped and `bin/current` names the one in use.
+    /// The binary in use where binaries are shipped.
     #[must_use]
-    pub fn shipped(base: &str) -> Self {
-        let base = base.trim_end_matches('/');
-        HostLayout {
-            base: base.into(),
-            executable: format!("{base}/bin/current/raft-node"),
-        }
+    pub fn current_executable(&self) -> String {
+        format!("{}/bin/current/raft-node", self.base)
     }
 
     /// Where a release lies, by the sha256 of the binary in hexadecimal digits.
@@ -62,7 +55,6 @@ impl HostLayout {
         let run = self.run_dir();
         NodeLayout {
             id,
-            executable: self.executable.clone(),
             data_dir: format!("{}/logs_node_{id}", self.base),
             pid_file: format!("{run}/node_{id}.pid"),
             args_file: format!("{run}/node_{id}.args"),
@@ -76,8 +68,6 @@ impl HostLayout {
 pub struct NodeLayout {
     /// The node's id in the cluster.
     pub id: u64,
-    /// The binary it is started with.
-    pub executable: String,
     /// logs.txt, metadata.txt and dump.txt.
     pub data_dir: String,
     /// Written when the node is started: pid, start time, boot, executable, fingerprint.
@@ -95,11 +85,14 @@ mod tests {
     // The places that an operator looks at by hand have the names that the manual gives them.
     #[test]
     fn paths_are_as_documented() {
-        let host = HostLayout::shipped("/opt/raftkv/demo/");
+        let host = HostLayout::new("/opt/raftkv/demo/");
         let node = host.node(3);
         assert_eq!(node.data_dir, "/opt/raftkv/demo/logs_node_3");
         assert_eq!(node.pid_file, "/opt/raftkv/demo/run/node_3.pid");
-        assert_eq!(node.executable, "/opt/raftkv/demo/bin/current/raft-node");
+        assert_eq!(
+            host.current_executable(),
+            "/opt/raftkv/demo/bin/current/raft-node"
+        );
         assert_eq!(
             host.release("0123456789abcdef"),
             "/opt/raftkv/demo/bin/releases/0123456789ab"

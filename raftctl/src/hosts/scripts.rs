@@ -1,1 +1,294 @@
-//! Placeholder.
+//! The scripts that look after nodes, as text. Pure: nothing here runs anything.
+//!
+//! Each script is a prelude of shell functions and a few calls of them, one a node, so that all
+//! nodes of a host are served by one script. They need a POSIX shell, coreutils, `grep` and
+//! util-linux or `nohup`; no procps, and no `ps` where there is `/proc`.
+//!
+//! A script answers with lines `<node>.<key>=<value>` (and `host.<key>=<value>`), and ends with
+//! [`END`]. A process is always found through its pid file, and is the right one only if its start
+//! time, the machine's boot and its executable agree with it; never by its name.
+
+use super::layout::NodeLayout;
+
+/// The last line of every script that came to its end.
+pub const END: &str = "end=ok";
+
+/// The status of [`fetch`] where the file does not exist.
+pub const NO_SUCH_FILE: i32 = 66;
+
+/// How many lines of a node's output are shown when it does not come up.
+pub const TAIL_LINES: u32 = 20;
+
+const PRELUDE: &str = include_str!("prelude.sh");
+const START: &str = include_str!("start.sh");
+const PORTS: &str = include_str!("ports.sh");
+
+/// A signal that nodes are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NodeSignal {
+    /// SIGKILL: dead at once, as in a crash.
+    Kill,
+    /// SIGTERM: hand over leadership, flush, exit.
+    Stop,
+    /// SIGSTOP: alive, but doing nothing.
+    Pause,
+    /// SIGCONT.
+    Resume,
+}
+
+/// Text as one word of a shell script, whatever is in it.
+#[must_use]
+pub fn quote(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+:,@=%".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+fn assemble(parts: &[&str], calls: &[String]) -> String {
+    let mut script = PRELUDE.to_owned();
+    for part in parts {
+        script.push_str(part);
+    }
+    for call in calls {
+        script.push_str(call);
+        script.push('\n');
+    }
+    script.push_str("echo ");
+    script.push_str(END);
+    script.push('\n');
+    script
+}
+
+/// A node to start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StartNode {
+    /// Where it lives.
+    pub layout: NodeLayout,
+    /// The binary it is started with.
+    pub executable: String,
+    /// Its command line without the program.
+    pub arguments: Vec<String>,
+    /// sha256 of the binary: a node that runs another one has to be restarted.
+    pub sha256: String,
+}
+
+/// Starts nodes that do not run. One that runs, or is paused, is left alone; `started` says so.
+/// Answers `started=yes|no`, then what [`facts`] answers of a node.
+#[must_use]
+pub fn start(nodes: &[StartNode]) -> String {
+    let mut calls = Vec::new();
+    for node in nodes {
+        let layout = &node.layout;
+        let arguments = node.arguments.iter().map(String::as_str);
+        let words = [
+            &layout.id.to_string(),
+            &layout.pid_file,
+            &layout.args_file,
+            &layout.output_file,
+            &layout.data_dir,
+            &node.executable,
+            &node.sha256,
+        ];
+        calls.push(call(
+            "start",
+            words.iter().map(|word| word.as_str()).chain(arguments),
+        ));
+    }
+    // Only after all have been started: none waits for another.
+    for node in nodes {
+        calls.push(call(
+            "settle",
+            [&*node.layout.id.to_string(), &node.layout.pid_file],
+        ));
+    }
+    assemble(&[START], &calls)
+}
+
+/// Sends a signal to nodes, to all before it waits for any, and waits until each has obeyed, at
+/// most `wait_ms`. Answers `was`: the state before; `state`: the state now.
+#[must_use]
+pub fn signal(nodes: &[NodeLayout], signal: NodeSignal, wait_ms: u64) -> String {
+    let (names, wanted) = match signal {
+        NodeSignal::Kill => ("KILL", "stopped"),
+        // A paused process would take SIGTERM only when it goes on.
+        NodeSignal::Stop => ("TERM CONT", "stopped"),
+        NodeSignal::Pause => ("STOP", "paused"),
+        NodeSignal::Resume => ("CONT", "running"),
+    };
+    const SEND: &str = r#"
+# send ID PID_FILE SIGNAL...
+send() {
+  id=$1
+  look_up "$2"
+  shift 2
+  echo "$id.was=$STATE"
+  [ "$STATE" != stopped ] || return 0
+  for name in "$@"; do kill -s "$name" "$PID" || return 0; done
+}
+
+# obey ID PID_FILE STATE TENTHS_OF_A_SECOND
+obey() {
+  look_up "$2"
+  [ "$STATE" = stopped ] || wait_until "$3" "$4" "$2" || :
+  # A process that was told to end and did leaves nothing behind.
+  if [ "$3" = stopped ] && [ "$STATE" = stopped ]; then rm -f "$2"; fi
+  echo "$1.state=$STATE"
+}
+"#;
+    let mut calls = Vec::new();
+    for node in nodes {
+        let id = node.id.to_string();
+        let fixed = [id.as_str(), &node.pid_file];
+        calls.push(call("send", fixed.into_iter().chain(names.split(' '))));
+    }
+    let tenths = wait_ms.div_ceil(100).to_string();
+    for node in nodes {
+        let id = node.id.to_string();
+        calls.push(call("obey", [&*id, &node.pid_file, wanted, &tenths]));
+    }
+    assemble(&[SEND], &calls)
+}
+
+/// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, and of each node `state`
+/// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent),
+/// and while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
+/// `argument` line each, its arguments.
+///
+/// For a node that does not run, `port_taken=<port> <pid> <executable>` tells which of its ports
+/// another process listens on, with `?` for what can't be seen.
+#[must_use]
+pub fn facts(base: &str, nodes: &[(NodeLayout, Vec<u16>)]) -> String {
+    const FACTS: &str = r#"
+host() {
+  echo "host.system=$(uname -s)"
+  echo "host.machine=$(uname -m)"
+  at=$1
+  while [ ! -d "$at" ]; do at=$(dirname "$at"); done
+  set -- $(df -Pk "$at" | tail -n 1)
+  echo "host.disk_free_kb=$4"
+}
+
+data() {
+  if [ -s "$2/logs.txt" ]; then echo "$1.data=present"; else echo "$1.data=absent"; fi
+}
+"#;
+    let mut calls = vec![call("host", [base])];
+    for (node, ports) in nodes {
+        let id = node.id.to_string();
+        calls.push(call("report", [&*id, &node.pid_file, &node.args_file]));
+        calls.push(call("data", [&*id, &node.data_dir]));
+        if !ports.is_empty() {
+            let ports: Vec<String> = ports.iter().map(|port| format!("{port:04X}")).collect();
+            calls.push(call("ports", [&*id, &node.pid_file, &ports.join("|")]));
+        }
+    }
+    assemble(&[FACTS, PORTS], &calls)
+}
+
+/// The end of what nodes printed, as repeated `tail` lines.
+#[must_use]
+pub fn tail(nodes: &[NodeLayout]) -> String {
+    const TAIL: &str = r#"
+tail_of() {
+  [ -r "$2" ] || return 0
+  tail -n "$3" "$2" | cut -c 1-500 | sed "s/^/$1.tail=/"
+}
+"#;
+    let lines = TAIL_LINES.to_string();
+    let calls: Vec<String> = nodes
+        .iter()
+        .map(|node| {
+            call(
+                "tail_of",
+                [&*node.id.to_string(), &node.output_file, &lines],
+            )
+        })
+        .collect();
+    assemble(&[TAIL], &calls)
+}
+
+/// Streams files of a node's folder, one after the other, to standard output, and nothing else:
+/// the one kind of script without [`END`]. Those that do not exist are skipped; with none there,
+/// the status is [`NO_SUCH_FILE`].
+#[must_use]
+pub fn fetch(node: &NodeLayout, names: &[&str]) -> String {
+    let names: Vec<String> = names.iter().map(|name| quote(name)).collect();
+    let folder = quote(&node.data_dir);
+    format!(
+        "found=no\n\
+         for name in {}; do\n  \
+           file={folder}/$name\n  \
+           [ -f \"$file\" ] || continue\n  \
+           found=yes\n  \
+           cat \"$file\" || exit 1\n\
+         done\n\
+         [ $found = yes ] || exit {NO_SUCH_FILE}\n",
+        names.join(" ")
+    )
+}
+
+/// Removes the pid files of nodes that do not run, which a crash leaves behind. Answers
+/// `cleaned=yes|no`.
+#[must_use]
+pub fn clean(nodes: &[NodeLayout]) -> String {
+    const CLEAN: &str = r#"
+clean() {
+  look_up "$2"
+  if [ "$RECORD" = present ] && [ "$STATE" = stopped ]; then
+    rm -f "$2"
+    echo "$1.cleaned=yes"
+  else
+    echo "$1.cleaned=no"
+  fi
+}
+"#;
+    let calls: Vec<String> = nodes
+        .iter()
+        .map(|node| call("clean", [&*node.id.to_string(), &node.pid_file]))
+        .collect();
+    assemble(&[CLEAN], &calls)
+}
+
+/// Deletes all that nodes left on a host. Refuses a node that lives: answers `purged=yes|no`.
+#[must_use]
+pub fn purge(nodes: &[NodeLayout]) -> String {
+    const PURGE: &str = r#"
+purge() {
+  look_up "$2"
+  if [ "$STATE" != stopped ]; then
+    echo "$1.purged=no"
+    return 0
+  fi
+  case $5 in
+    */logs_node_"$1") rm -rf -- "$5" "$2" "$3" "$4" "$4.1" && echo "$1.purged=yes" ;;
+    *) echo "$1.purged=no" ;;
+  esac
+}
+"#;
+    let calls: Vec<String> = nodes
+        .iter()
+        .map(|node| {
+            let id = node.id.to_string();
+            let words = [
+                &*id,
+                &node.pid_file,
+                &node.args_file,
+                &node.output_file,
+                &node.data_dir,
+            ];
+            call("purge", words)
+        })
+        .collect();
+    assemble(&[PURGE], &calls)
+}
+
+fn call<'a>(function: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+    let mut line = function.to_owned();
+    for word in words {
+        line.push(' ');
+        line.push_str(&quote(word));
+    }
+    line
+}

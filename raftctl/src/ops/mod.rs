@@ -1,12 +1,123 @@
 //! What the verbs do to a cluster, as a library: nothing here prints, asks or exits.
+//!
+//! Everything starts from a [`Context`]. Functions that act on several nodes do so in parallel and
+//! answer for each node by itself: a host that fails never hides the others.
 
+pub mod files;
+pub mod links;
+pub mod nodes;
+pub mod status;
+pub mod wait;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::cluster::Cluster;
+use tokio::task::JoinSet;
 
-/// A cluster to work on.
+use crate::cluster::{Cluster, NodeId};
+use crate::error::{Error, Result};
+use crate::hosts::inventory::{Host, Inventory};
+
+/// What became of each node.
+pub type Outcomes<T> = BTreeMap<NodeId, Result<T>>;
+
+/// A cluster to work on. Cheap to clone.
 #[derive(Clone)]
 pub struct Context {
     /// What it is to be.
     pub cluster: Arc<Cluster>,
+    /// Where its nodes are.
+    pub inventory: Arc<Inventory>,
+}
+
+impl Context {
+    /// A cluster on the hosts that it has now.
+    ///
+    /// # Errors
+    /// The provider can't tell where they are.
+    pub fn open(cluster: Cluster) -> Result<Self> {
+        let inventory = Inventory::open(&cluster)?;
+        Ok(Context {
+            cluster: Arc::new(cluster),
+            inventory: Arc::new(inventory),
+        })
+    }
+
+    /// Runs `act` on each host that has some of the nodes, at most `limits.hosts` at a time, and
+    /// gives each node its own part of the answer. An error of the host is one of all its nodes.
+    async fn on_hosts<T, Act, Acting>(&self, ids: &[NodeId], act: Act) -> Outcomes<T>
+    where
+        T: Send + 'static,
+        Act: Fn(Host, Vec<NodeId>) -> Acting,
+        Acting: Future<Output = Result<Vec<(NodeId, T)>>> + Send + 'static,
+    {
+        let bound = Arc::new(tokio::sync::Semaphore::new(self.cluster.limits.hosts));
+        let mut running = JoinSet::new();
+        for host in &self.inventory.hosts {
+            let here: Vec<NodeId> = ids
+                .iter()
+                .copied()
+                .filter(|id| host.nodes.contains(id))
+                .collect();
+            if here.is_empty() {
+                continue;
+            }
+            let bound = Arc::clone(&bound);
+            let acting = act(host.clone(), here.clone());
+            running.spawn(async move {
+                // The semaphore is never closed, so there is always a turn.
+                let _turn = bound.acquire_owned().await;
+                (here, acting.await)
+            });
+        }
+        let mut outcomes = Outcomes::new();
+        while let Some(joined) = running.join_next().await {
+            let (here, answers) = match joined {
+                Ok(done) => done,
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            };
+            match answers {
+                Ok(answers) => {
+                    outcomes.extend(answers.into_iter().map(|(id, value)| (id, Ok(value))))
+                }
+                Err(error) => {
+                    let copies = here.iter().map(|id| (*id, Err(error.clone())));
+                    outcomes.extend(copies);
+                }
+            }
+        }
+        outcomes
+    }
+}
+
+/// One result of many: success where all succeeded; the error itself where none did and all for
+/// the same reason; else [`Error::Partial`], which names every node that failed.
+///
+/// # Errors
+/// As said.
+pub fn all_or_partial<T>(outcomes: Outcomes<T>, done: &str) -> Result<BTreeMap<NodeId, T>> {
+    let count = outcomes.len();
+    let mut succeeded = BTreeMap::new();
+    let mut failed: Vec<(NodeId, Error)> = Vec::new();
+    for (id, outcome) in outcomes {
+        match outcome {
+            Ok(value) => drop(succeeded.insert(id, value)),
+            Err(error) => failed.push((id, error)),
+        }
+    }
+    if failed.is_empty() {
+        return Ok(succeeded);
+    }
+    let mut texts: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
+    texts.dedup();
+    if failed.len() == count && texts.len() == 1 {
+        return Err(failed.swap_remove(0).1);
+    }
+    Err(Error::Partial {
+        done: done.to_owned(),
+        failed: failed
+            .into_iter()
+            .map(|(id, error)| (id, error.to_string()))
+            .collect(),
+    })
 }

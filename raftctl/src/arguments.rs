@@ -1,0 +1,129 @@
+//! The command line of raft-node.
+
+use std::path::Path;
+
+use crate::cluster::{Cluster, NodeId};
+use crate::hosts::inventory::{Host, Inventory, Member};
+use crate::hosts::scripts::StartNode;
+
+/// All that is needed to start a node: `executable` is the binary's path on its host.
+#[must_use]
+pub fn start_node(
+    cluster: &Cluster,
+    inventory: &Inventory,
+    id: NodeId,
+    executable: &Path,
+    sha256: &str,
+) -> StartNode {
+    let host = inventory.host_of(id);
+    StartNode {
+        layout: host.layout.node(id),
+        executable: executable.display().to_string(),
+        arguments: arguments(cluster, host, inventory.member(id), &inventory.members),
+        sha256: sha256.to_owned(),
+    }
+}
+
+/// The arguments of a node. Everything is said, nothing left to the node's defaults: what runs is
+/// what the file of arguments shows, and a change in cluster.yaml is a difference to it.
+fn arguments(cluster: &Cluster, host: &Host, own: &Member, members: &[Member]) -> Vec<String> {
+    let timing = &cluster.timing;
+    let mut arguments = Vec::new();
+    let mut option = |name: &str, value: String| {
+        arguments.push(name.to_owned());
+        arguments.push(value);
+    };
+    option("--id", own.id.to_string());
+    option("--cluster", cluster.name.clone());
+    option("--data-dir", host.layout.node(own.id).data_dir);
+    option("--listen-peers", own.listen_peers.clone());
+    option("--listen-clients", own.listen_clients.clone());
+    for member in members {
+        let (peers, clients) = (&member.peer_address, &member.client_address);
+        option("--node", format!("{},{peers},{clients}", member.id));
+    }
+    let (min, max) = (
+        timing.election_timeout_min_ms,
+        timing.election_timeout_max_ms,
+    );
+    option("--election-timeout-ms", format!("{min}-{max}"));
+    option("--heartbeat-ms", timing.heartbeat_ms.to_string());
+    option("--lease-ms", timing.lease_ms.to_string());
+    option(
+        "--max-clock-drift-ppm",
+        timing.max_clock_drift_ppm.to_string(),
+    );
+    option("--inherited-reads", cluster.inherited_reads.to_string());
+    if cluster.fault_injection {
+        arguments.push("--allow-fault-injection".into());
+    }
+    arguments.push("--quiet".into());
+    arguments
+}
+
+/// What changed between the arguments that a node runs with and those it is to have, for people:
+/// "--lease-ms 2000 -> 3000".
+#[must_use]
+pub fn differences(running: &[String], wanted: &[String]) -> Vec<String> {
+    let (running, wanted) = (options(running), options(wanted));
+    let mut differences = Vec::new();
+    for (name, values) in &wanted {
+        match running.iter().find(|(other, _)| other == name) {
+            None => differences.push(format!("{name} is new")),
+            Some((_, old)) if old != values => {
+                differences.push(format!("{name} {} -> {}", old.join(" "), values.join(" ")));
+            }
+            Some(_) => {}
+        }
+    }
+    for (name, _) in &running {
+        if !wanted.iter().any(|(other, _)| other == name) {
+            differences.push(format!("{name} is gone"));
+        }
+    }
+    differences
+}
+
+/// Options with all their values, in the order of the first of each.
+fn options(arguments: &[String]) -> Vec<(&str, Vec<&str>)> {
+    let mut options: Vec<(&str, Vec<&str>)> = Vec::new();
+    let mut current = None;
+    for word in arguments {
+        if word.starts_with("--") {
+            let known = options.iter().position(|(name, _)| name == word);
+            current = Some(known.unwrap_or_else(|| {
+                options.push((word, Vec::new()));
+                options.len() - 1
+            }));
+        } else if let Some(at) = current {
+            options[at].1.push(word);
+        }
+    }
+    options
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(text: &str) -> Vec<String> {
+        text.split(' ').map(str::to_owned).collect()
+    }
+
+    // A change is told by its option, with both values; what did not change is not mentioned.
+    #[test]
+    fn differences_are_told() {
+        let running = words("--id 1 --node 1,a,b --node 2,c,d --lease-ms 2000 --old x");
+        let wanted = words("--id 1 --node 1,a,b --node 2,c,e --lease-ms 3000 --quiet");
+        assert_eq!(
+            differences(&running, &wanted),
+            [
+                "--node 1,a,b 2,c,d -> 1,a,b 2,c,e",
+                "--lease-ms 2000 -> 3000",
+                "--quiet is new",
+                "--old is gone"
+            ]
+        );
+        assert!(differences(&running, &running).is_empty());
+    }
+}

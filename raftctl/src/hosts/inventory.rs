@@ -1,0 +1,144 @@
+//! The hosts of a cluster, and which nodes live on them.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Transport;
+use super::layout::{HostLayout, NodeLayout};
+use super::local::LocalTransport;
+use crate::cluster::{Cluster, NodeId, Provider};
+use crate::error::{Error, Result};
+
+/// One node and where it is reached. All addresses are `host:port`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The node's id.
+    pub id: NodeId,
+    /// Where the node listens for other nodes.
+    pub listen_peers: String,
+    /// Where the node listens for clients and operators.
+    pub listen_clients: String,
+    /// Where the other nodes reach it.
+    pub peer_address: String,
+    /// Where clients reach it.
+    pub client_address: String,
+    /// Where raftctl reaches it: the client address, or a tunnel to it.
+    pub admin_address: String,
+}
+
+/// One host: a way to run scripts there, where things are, and its nodes.
+#[derive(Clone)]
+pub struct Host {
+    /// How scripts get there.
+    pub transport: Arc<dyn Transport>,
+    /// Where things are.
+    pub layout: HostLayout,
+    /// Its nodes; on a host of its own just one.
+    pub nodes: Vec<NodeId>,
+}
+
+impl Host {
+    /// The host's name, as the operator knows it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.transport.host()
+    }
+
+    /// The paths of those of its nodes that `ids` names.
+    #[must_use]
+    pub fn layouts(&self, ids: &[NodeId]) -> Vec<NodeLayout> {
+        let here = self.nodes.iter().filter(|id| ids.contains(id));
+        here.map(|id| self.layout.node(*id)).collect()
+    }
+}
+
+/// All hosts and nodes of a cluster.
+#[derive(Clone)]
+pub struct Inventory {
+    /// Every host.
+    pub hosts: Vec<Host>,
+    /// Every node, by rising id.
+    pub members: Vec<Member>,
+}
+
+impl Inventory {
+    /// The hosts of a cluster with the provider `local`.
+    ///
+    /// # Errors
+    /// The folder of cluster.yaml has a name that a shell script can't carry.
+    pub fn local(cluster: &Cluster) -> Result<Self> {
+        let base = utf8(&cluster.state_dir())?;
+        let members = cluster
+            .nodes
+            .iter()
+            .map(|node| local_member(cluster, node.id));
+        let host = Host {
+            transport: Arc::new(LocalTransport),
+            layout: HostLayout::new(&base),
+            nodes: cluster.ids(),
+        };
+        Ok(Inventory {
+            hosts: vec![host],
+            members: members.collect(),
+        })
+    }
+
+    /// The hosts of a cluster as they are now, without making any.
+    ///
+    /// # Errors
+    /// The provider can't tell.
+    pub fn open(cluster: &Cluster) -> Result<Self> {
+        match cluster.provider {
+            Provider::Local => Inventory::local(cluster),
+            other => Err(Error::Usage(format!(
+                "provider {} is not part of this build; write provider: local",
+                other.name()
+            ))),
+        }
+    }
+
+    /// A node by its id.
+    ///
+    /// # Panics
+    /// When the cluster has no such node: ids are checked where they come in.
+    #[must_use]
+    pub fn member(&self, id: NodeId) -> &Member {
+        let found = self.members.iter().find(|member| member.id == id);
+        found.unwrap_or_else(|| panic!("no node {id}"))
+    }
+
+    /// The host of a node.
+    ///
+    /// # Panics
+    /// When the cluster has no such node.
+    #[must_use]
+    pub fn host_of(&self, id: NodeId) -> &Host {
+        let found = self.hosts.iter().find(|host| host.nodes.contains(&id));
+        found.unwrap_or_else(|| panic!("no host for node {id}"))
+    }
+}
+
+fn local_member(cluster: &Cluster, id: NodeId) -> Member {
+    // Checked with the file: base and id together stay below 65536.
+    let peers = format!("127.0.0.1:{}", u64::from(cluster.ports.peer) + id);
+    let clients = format!("127.0.0.1:{}", u64::from(cluster.ports.client) + id);
+    Member {
+        id,
+        listen_peers: peers.clone(),
+        listen_clients: clients.clone(),
+        peer_address: peers,
+        client_address: clients.clone(),
+        admin_address: clients,
+    }
+}
+
+/// A path as text, and without line breaks: paths travel in files with a line each.
+fn utf8(path: &Path) -> Result<String> {
+    let text = path.to_str().filter(|text| !text.contains('\n'));
+    text.map(str::to_owned).ok_or_else(|| {
+        Error::Usage(format!(
+            "the path {} is not plain text; move the cluster to another folder",
+            path.display()
+        ))
+    })
+}

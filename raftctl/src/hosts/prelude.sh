@@ -1,0 +1,78 @@
+set -u
+export LC_ALL=C
+
+# What a process is doing and when it began. A number alone can belong to someone else by now.
+examine() {
+  NOW_STATE=gone NOW_START=
+  if [ -r /proc/self/stat ]; then
+    stat=
+    { IFS= read -r stat; } 2>/dev/null <"/proc/$1/stat" || return 0
+    set -- ${stat##*) }
+    NOW_STATE=$1 NOW_START=${20}
+  else
+    stat=$(ps -o stat= -o lstart= -p "$1" 2>/dev/null) || return 0
+    set -- $stat
+    NOW_STATE=$1
+    shift
+    NOW_START=$*
+  fi
+  case $NOW_STATE in
+    [ZX]*) NOW_STATE=gone ;;
+    [Tt]*) NOW_STATE=paused ;;
+    *) NOW_STATE=running ;;
+  esac
+}
+
+# Which run of the machine this is: process start times begin anew with each.
+boot() {
+  if [ -r /proc/sys/kernel/random/boot_id ]; then
+    cat /proc/sys/kernel/random/boot_id
+  else
+    sysctl -n kern.boottime 2>/dev/null || :
+  fi
+}
+BOOT_NOW=$(boot)
+
+# look_up PID_FILE: the process that was started with it, if it is still the same one.
+look_up() {
+  PID= START= BOOT= EXECUTABLE= SHA256= STATE=stopped RECORD=absent
+  [ -r "$1" ] || return 0
+  RECORD=present
+  while IFS='=' read -r key value; do
+    case $key in
+      pid) PID=$value ;;
+      start) START=$value ;;
+      boot) BOOT=$value ;;
+      executable) EXECUTABLE=$value ;;
+      sha256) SHA256=$value ;;
+    esac
+  done <"$1"
+  case $PID in '' | *[!0-9]*) PID= && return 0 ;; esac
+  examine "$PID"
+  [ "$NOW_STATE" != gone ] && [ "$NOW_START" = "$START" ] && [ "$BOOT_NOW" = "$BOOT" ] || return 0
+  exe=$(readlink "/proc/$PID/exe" 2>/dev/null) || exe=
+  case ${exe% (deleted)} in '' | "$EXECUTABLE") STATE=$NOW_STATE ;; esac
+}
+
+# report ID PID_FILE ARGS_FILE: what is known of a node.
+report() {
+  look_up "$2"
+  echo "$1.state=$STATE"
+  echo "$1.record=$RECORD"
+  if [ "$STATE" != stopped ]; then
+    echo "$1.pid=$PID"
+    echo "$1.executable=$EXECUTABLE"
+    echo "$1.sha256=$SHA256"
+    [ ! -r "$3" ] || sed "s/^/$1.argument=/" "$3"
+  fi
+}
+
+# wait_until STATE TENTHS_OF_A_SECOND PID_FILE: polls, finely at first.
+wait_until() {
+  tries=0
+  while look_up "$3" && [ "$STATE" != "$1" ]; do
+    [ "$tries" -lt "$(($2 + 20))" ] || return 1
+    if [ "$tries" -lt 20 ]; then sleep 0.01; else sleep 0.1; fi
+    tries=$((tries + 1))
+  done
+}

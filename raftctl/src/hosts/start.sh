@@ -1,0 +1,53 @@
+
+# start ID PID_FILE ARGS_FILE OUTPUT_FILE DATA_DIR EXECUTABLE SHA256 ARGUMENT...
+start() {
+  id=$1 pid_file=$2 args_file=$3 output_file=$4 data_dir=$5 executable=$6 sha256=$7
+  shift 7
+  look_up "$pid_file"
+  if [ "$STATE" != stopped ]; then
+    echo "$id.started=no"
+    return 0
+  fi
+  mkdir -p "$data_dir" "${pid_file%/*}" || return 0
+  rm -f "$pid_file"
+  printf '%s\n' "$@" >"$args_file.new" && mv -f "$args_file.new" "$args_file" || return 0
+  [ ! -f "$output_file" ] || mv -f "$output_file" "$output_file.1"
+  executable=$(readlink -f "$executable") || return 0
+  # A session of its own: neither the end of this script nor a closed terminal reaches the node.
+  if command -v setsid >/dev/null 2>&1; then launcher=setsid; else launcher=nohup; fi
+  # The process writes its own pid file before it becomes the node. So there is no moment in which
+  # a node runs and nobody knows of it, even if this script ends at once.
+  RECORD_START=$RECORD_START BOOT_NOW=$BOOT_NOW $launcher sh -c '
+    unset NOTIFY_SOCKET
+    eval "$RECORD_START"
+    printf "pid=%s\nstart=%s\nboot=%s\nexecutable=%s\nsha256=%s\n" \
+      "$$" "$started" "$BOOT_NOW" "$2" "$4" >"$1.new" && mv -f "$1.new" "$1" || exit 1
+    unset RECORD_START BOOT_NOW
+    cd / && exec "$2" "@$3"
+  ' node "$pid_file" "$executable" "$args_file" "$sha256" \
+    </dev/null >"$output_file" 2>&1 &
+  echo "$id.started=yes"
+}
+
+# How a process learns when it began.
+RECORD_START='
+  if [ -r /proc/self/stat ]; then
+    IFS= read -r stat <"/proc/$$/stat"
+    set_start() { started=${20}; }
+    set_start ${stat##*) }
+  else
+    set_start() { shift; started=$*; }
+    set_start x $(ps -o lstart= -p "$$")
+  fi
+'
+
+# settle ID PID_FILE ARGS_FILE: waits, a second at most, until the process has become the node, or is gone.
+settle() {
+  tries=0
+  while look_up "$2" && [ "$STATE" = stopped ] && [ "$tries" -lt 100 ]; do
+    [ "$RECORD" = absent ] || [ "$NOW_STATE" != gone ] || break
+    sleep 0.01
+    tries=$((tries + 1))
+  done
+  report "$1" "$2" "$3"
+}

@@ -1,0 +1,94 @@
+//! Cutting nodes off from each other, and healing that.
+//!
+//! A cut is made at the nodes themselves, on both sides of each broken link, and every node undoes
+//! its own after a time: no privilege is needed, and a cut that nobody heals is bounded.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::{Context, Outcomes};
+use crate::admin::{self, AdminError};
+use crate::cluster::NodeId;
+use crate::error::Error;
+
+/// The longest that a cut lasts, as the nodes enforce it.
+pub const CUT_MAX: Duration = Duration::from_secs(3600);
+
+/// How long a node may take to obey.
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// Whom each node has to be cut off from, so that no message passes between two groups. A node in
+/// no group keeps all its links.
+#[must_use]
+pub fn cuts(groups: &[Vec<NodeId>]) -> BTreeMap<NodeId, Vec<NodeId>> {
+    let mut cuts = BTreeMap::new();
+    for (own, group) in groups.iter().enumerate() {
+        let others = groups.iter().enumerate().filter(|(other, _)| *other != own);
+        let mut peers: Vec<NodeId> = others.flat_map(|(_, ids)| ids.iter().copied()).collect();
+        peers.sort_unstable();
+        for id in group {
+            cuts.insert(*id, peers.clone());
+        }
+    }
+    cuts
+}
+
+impl Context {
+    /// Lets no message pass between the groups for at most `length`. A node that is not running
+    /// can't be told and fails here; its peers still cut their ends.
+    pub async fn partition(&self, groups: &[Vec<NodeId>], length: Duration) -> Outcomes<()> {
+        let mut running = JoinSet::new();
+        for (id, peers) in cuts(groups) {
+            let address = self.inventory.member(id).admin_address.clone();
+            running.spawn(async move {
+                let cut = admin::cut_links(&address, &peers, length, DEADLINE).await;
+                (id, cut.map_err(|error| refused(&error)))
+            });
+        }
+        running.join_all().await.into_iter().collect()
+    }
+
+    /// Undoes all cuts at `ids`. A node that is not running has none.
+    pub async fn heal(&self, ids: &[NodeId]) -> Outcomes<()> {
+        let mut running = JoinSet::new();
+        for id in ids.iter().copied() {
+            let address = self.inventory.member(id).admin_address.clone();
+            running.spawn(async move {
+                let healed = admin::heal_links(&address, DEADLINE).await;
+                (id, healed.map_err(|error| refused(&error)))
+            });
+        }
+        running.join_all().await.into_iter().collect()
+    }
+}
+
+fn refused(error: &AdminError) -> Error {
+    match error {
+        AdminError::Refused(status) if status.code() == tonic::Code::PermissionDenied => {
+            Error::Usage(
+                "faults are not allowed at this node; write fault_injection: true in \
+                 cluster.yaml and run `raftctl up`"
+                    .into(),
+            )
+        }
+        other => Error::NoLeader(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Both ends of every link between two groups are cut, and no link within one.
+    #[test]
+    fn groups_are_cut_from_each_other() {
+        let cuts = cuts(&[vec![1, 2], vec![4, 3], vec![5]]);
+        assert_eq!(cuts[&1], [3, 4, 5]);
+        assert_eq!(cuts[&2], [3, 4, 5]);
+        assert_eq!(cuts[&3], [1, 2, 5]);
+        assert_eq!(cuts[&5], [1, 2, 3, 4]);
+        assert_eq!(cuts.len(), 5);
+    }
+}

@@ -1,0 +1,118 @@
+//! Starting, stopping, killing, pausing and resuming nodes.
+
+use std::time::Duration;
+
+use super::{Context, Outcomes};
+use crate::arguments;
+use crate::binary::Binary;
+use crate::cluster::NodeId;
+use crate::error::Error;
+use crate::hosts::control::{self, NodeFacts, ProcessState, Signalled};
+use crate::hosts::scripts::NodeSignal;
+
+/// SIGKILL and SIGSTOP are obeyed at once; a machine under load may need a moment to show it.
+const OBEY_AT_ONCE: Duration = Duration::from_secs(5);
+
+impl Context {
+    /// Starts those of the nodes that do not run. Whether each was started, and its facts: a node
+    /// that ended right away is not running there.
+    pub async fn start(&self, ids: &[NodeId], binary: &Binary) -> Outcomes<(bool, NodeFacts)> {
+        let deadline = self.cluster.limits.step;
+        self.on_hosts(ids, |host, here| {
+            let nodes: Vec<_> = here
+                .iter()
+                .map(|id| {
+                    let (path, sha256) = (&binary.path, &binary.sha256);
+                    arguments::start_node(&self.cluster, &self.inventory, *id, path, sha256)
+                })
+                .collect();
+            async move {
+                let answers = control::start(&host, &nodes, deadline).await?;
+                Ok(answers
+                    .into_iter()
+                    .map(|answer| (answer.1.id, answer))
+                    .collect())
+            }
+        })
+        .await
+    }
+
+    /// Kills nodes as a crash would; each is confirmed to be gone, and stays so until it is
+    /// started.
+    pub async fn kill(&self, ids: &[NodeId]) -> Outcomes<Signalled> {
+        self.signal(ids, NodeSignal::Kill, OBEY_AT_ONCE).await
+    }
+
+    /// Stops nodes in order: they hand over leadership, flush, and exit, within `grace`.
+    pub async fn stop(&self, ids: &[NodeId], grace: Duration) -> Outcomes<Signalled> {
+        self.signal(ids, NodeSignal::Stop, grace).await
+    }
+
+    /// Freezes nodes. They keep their memory and connections and do nothing.
+    pub async fn pause(&self, ids: &[NodeId]) -> Outcomes<Signalled> {
+        self.signal(ids, NodeSignal::Pause, OBEY_AT_ONCE).await
+    }
+
+    /// Lets paused nodes go on.
+    pub async fn resume(&self, ids: &[NodeId]) -> Outcomes<Signalled> {
+        self.signal(ids, NodeSignal::Resume, OBEY_AT_ONCE).await
+    }
+
+    async fn signal(
+        &self,
+        ids: &[NodeId],
+        signal: NodeSignal,
+        wait: Duration,
+    ) -> Outcomes<Signalled> {
+        let deadline = self.cluster.limits.step;
+        let mut outcomes = self
+            .on_hosts(ids, |host, here| async move {
+                let answers = control::signal(&host, &here, signal, wait, deadline).await?;
+                Ok(answers
+                    .into_iter()
+                    .map(|answer| (answer.id, answer))
+                    .collect())
+            })
+            .await;
+        for (id, outcome) in &mut outcomes {
+            let disobeyed = match outcome {
+                Ok(answer) => disobeyed(signal, *answer),
+                Err(_) => None,
+            };
+            if let Some(detail) = disobeyed {
+                *outcome = Err(Error::Host {
+                    host: self.inventory.host_of(*id).name().to_owned(),
+                    purpose: format!("{} node {id}", verb(signal)),
+                    detail,
+                });
+            }
+        }
+        outcomes
+    }
+}
+
+fn verb(signal: NodeSignal) -> &'static str {
+    match signal {
+        NodeSignal::Kill => "kill",
+        NodeSignal::Stop => "stop",
+        NodeSignal::Pause => "pause",
+        NodeSignal::Resume => "resume",
+    }
+}
+
+/// Why a node's state is not what the signal asked for.
+fn disobeyed(signal: NodeSignal, answer: Signalled) -> Option<String> {
+    let id = answer.id;
+    match (signal, answer.state) {
+        (NodeSignal::Kill | NodeSignal::Stop, ProcessState::Stopped)
+        | (NodeSignal::Pause, ProcessState::Paused)
+        | (NodeSignal::Resume, ProcessState::Running) => None,
+        (NodeSignal::Pause | NodeSignal::Resume, ProcessState::Stopped) => Some(format!(
+            "it does not run; start it with `raftctl start {id}`"
+        )),
+        (NodeSignal::Stop, _) => Some(format!(
+            "it did not exit in time; end it with `raftctl kill {id}`"
+        )),
+        (_, state) => Some(format!("it is still {}", state.name())),
+    }
+}

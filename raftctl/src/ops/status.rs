@@ -1,0 +1,172 @@
+//! What a cluster is doing: processes as their hosts see them, and what each node says of itself.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raftkv::admin::{Role, StatusReply};
+use tokio::task::JoinSet;
+
+use super::{Context, Outcomes};
+use crate::admin::{self, AdminError};
+use crate::cluster::NodeId;
+use crate::hosts::control::{self, HostFacts, NodeFacts, ProcessState};
+
+/// How long a node may take to answer before it counts as unreachable.
+pub const ANSWER_DEADLINE: Duration = Duration::from_millis(700);
+
+/// How long a host may take to tell of its processes before they count as unknown.
+const HOST_DEADLINE: Duration = Duration::from_secs(3);
+
+/// A cluster at one moment.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// The node that leads, where one says so; the one of the highest term where two do.
+    pub leader: Option<NodeId>,
+    /// The highest term that any node has seen.
+    pub term: Option<u64>,
+    /// Every node, by rising id.
+    pub nodes: Vec<NodeStatus>,
+}
+
+/// A node at one moment.
+#[derive(Debug, Clone)]
+pub struct NodeStatus {
+    /// The node.
+    pub id: NodeId,
+    /// Where clients reach it.
+    pub address: String,
+    /// Its process; `None` where its host did not tell.
+    pub process: Option<ProcessState>,
+    /// What it says of itself; `Err` where it did not answer.
+    pub reply: Result<StatusReply, AdminError>,
+}
+
+impl NodeStatus {
+    /// Whether it leads, as it says itself.
+    #[must_use]
+    pub fn is_leader(&self) -> bool {
+        self.reply
+            .as_ref()
+            .is_ok_and(|reply| reply.role() == Role::Leader)
+    }
+
+    /// `leader`, `follower`, `candidate`, or `unreachable`.
+    #[must_use]
+    pub fn role(&self) -> &'static str {
+        match self.reply.as_ref().map(StatusReply::role) {
+            Ok(Role::Leader) => "leader",
+            Ok(Role::Follower) => "follower",
+            Ok(Role::Candidate) => "candidate",
+            Ok(Role::Unspecified) | Err(_) => "unreachable",
+        }
+    }
+}
+
+impl Snapshot {
+    /// Puts together what is known.
+    fn new(nodes: Vec<NodeStatus>) -> Self {
+        let replies = nodes.iter().filter_map(|node| node.reply.as_ref().ok());
+        let term = replies.map(|reply| reply.term).max();
+        Snapshot {
+            leader: leader(nodes.iter().filter_map(|node| node.reply.as_ref().ok())),
+            term,
+            nodes,
+        }
+    }
+
+    /// One node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> Option<&NodeStatus> {
+        self.nodes.iter().find(|node| node.id == id)
+    }
+}
+
+/// The node that leads: of those that say so, the one of the highest term. An old leader that has
+/// not heard of its successor yet still says so, too.
+pub(super) fn leader<'a>(replies: impl Iterator<Item = &'a StatusReply>) -> Option<NodeId> {
+    replies
+        .filter(|reply| reply.role() == Role::Leader)
+        .max_by_key(|reply| reply.term)
+        .map(|reply| reply.node_id)
+}
+
+impl Context {
+    /// What the cluster is doing. Takes no longer than the slowest of the deadlines, and no node
+    /// waits for another.
+    pub async fn status(&self) -> Snapshot {
+        let ids = self.cluster.ids();
+        let (mut replies, mut facts) = tokio::join!(self.replies(&ids), self.node_facts(&ids));
+        let nodes = self.inventory.members.iter().map(|member| NodeStatus {
+            id: member.id,
+            address: member.client_address.clone(),
+            process: facts
+                .remove(&member.id)
+                .and_then(Result::ok)
+                .map(|facts| facts.state),
+            reply: replies.remove(&member.id).unwrap_or_else(|| {
+                Err(AdminError::Silent {
+                    address: member.admin_address.clone(),
+                    cause: "it was not asked".into(),
+                })
+            }),
+        });
+        Snapshot::new(nodes.collect())
+    }
+
+    /// The node that leads now, if any says so.
+    pub async fn leader(&self) -> Option<NodeId> {
+        let replies = self.replies(&self.cluster.ids()).await;
+        leader(replies.values().filter_map(|reply| reply.as_ref().ok()))
+    }
+
+    /// What nodes say of themselves.
+    pub async fn replies(
+        &self,
+        ids: &[NodeId],
+    ) -> BTreeMap<NodeId, Result<StatusReply, AdminError>> {
+        let mut asked = JoinSet::new();
+        for id in ids.iter().copied() {
+            let address = self.inventory.member(id).admin_address.clone();
+            asked.spawn(async move { (id, admin::status(&address, ANSWER_DEADLINE).await) });
+        }
+        asked.join_all().await.into_iter().collect()
+    }
+
+    /// What the hosts say of the nodes' processes.
+    pub async fn node_facts(&self, ids: &[NodeId]) -> Outcomes<NodeFacts> {
+        self.on_hosts(ids, |host, here| async move {
+            let ports = here.iter().map(|id| (*id, Vec::new())).collect();
+            let facts = control::facts(&host, &ports, HOST_DEADLINE).await?;
+            Ok(facts
+                .nodes
+                .into_iter()
+                .map(|node| (node.id, node))
+                .collect())
+        })
+        .await
+    }
+
+    /// What the hosts say of themselves, their nodes, and of the ports that nodes need. Each node
+    /// stands for its host.
+    pub async fn host_facts(&self) -> Outcomes<HostFacts> {
+        let deadline = self.cluster.limits.connect;
+        self.on_hosts(&self.cluster.ids(), |host, here| {
+            let ports = here.iter().map(|id| (*id, self.ports(*id))).collect();
+            async move {
+                let facts = control::facts(&host, &ports, deadline).await?;
+                Ok(facts.split())
+            }
+        })
+        .await
+    }
+
+    /// The ports that a node listens on.
+    fn ports(&self, id: NodeId) -> Vec<u16> {
+        let member = self.inventory.member(id);
+        let port = |address: &String| address.rsplit_once(':')?.1.parse().ok();
+        [&member.listen_peers, &member.listen_clients]
+            .into_iter()
+            .filter_map(port)
+            .collect()
+    }
+}

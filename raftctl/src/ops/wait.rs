@@ -1,0 +1,189 @@
+//! Waiting for a cluster to come up, and finding out why it doesn't.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use raftkv::admin::StatusReply;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::Context;
+use super::status::{ANSWER_DEADLINE, leader};
+use crate::admin;
+use crate::cluster::NodeId;
+use crate::error::{Error, Result};
+use crate::hosts::control::{self, ProcessState};
+
+/// How often a node is asked.
+const ASK_EVERY: Duration = Duration::from_millis(25);
+
+/// How often processes are looked at that do not answer.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+impl Context {
+    /// Waits until all of `ids` answer and some node leads with a lease; the leader.
+    ///
+    /// # Errors
+    /// One of `ids` is not running any more: the error shows what it printed last. Or the time is
+    /// over: the error tells what each node is doing.
+    pub async fn wait_for_leader(&self, ids: &[NodeId], timeout: Duration) -> Result<NodeId> {
+        let mut heard = Heard::new(self);
+        let deadline = Instant::now() + timeout;
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
+        loop {
+            tokio::select! {
+                () = heard.next() => {
+                    if let Some(leader) = heard.leader_with_lease(ids) {
+                        return Ok(leader);
+                    }
+                }
+                _ = look.tick() => self.check_alive(&heard.silent(ids)).await?,
+                () = tokio::time::sleep_until(deadline) => {
+                    return Err(self.explain(&heard, ids, timeout).await);
+                }
+            }
+        }
+    }
+
+    /// Fails when one of the nodes has no process, with its last words.
+    async fn check_alive(&self, silent: &[NodeId]) -> Result<()> {
+        if silent.is_empty() {
+            return Ok(());
+        }
+        let facts = self.node_facts(silent).await;
+        let stopped = |id: &NodeId| matches!(facts.get(id), Some(Ok(facts)) if facts.state == ProcessState::Stopped);
+        let dead: Vec<NodeId> = silent.iter().copied().filter(stopped).collect();
+        if dead.is_empty() {
+            return Ok(());
+        }
+        Err(self.last_words(&dead).await)
+    }
+
+    /// An error that shows what nodes that are not running printed last.
+    pub async fn last_words(&self, dead: &[NodeId]) -> Error {
+        let deadline = self.cluster.limits.step;
+        let tails = self
+            .on_hosts(dead, |host, here| async move {
+                let tails = control::tail(&host, &here, deadline).await?;
+                Ok(tails.into_iter().collect())
+            })
+            .await;
+        let mut text = String::new();
+        for (id, tail) in tails {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            let host = self.inventory.host_of(id);
+            text.push_str(&format!("node {id} on {} ended", host.name()));
+            match tail {
+                Ok(lines) if lines.is_empty() => text.push_str(" without a word"),
+                Ok(lines) => {
+                    text.push_str("; it printed last:");
+                    for line in lines {
+                        text.push_str(&format!("\n  {line}"));
+                    }
+                }
+                Err(error) => text.push_str(&format!("; its output can't be read: {error}")),
+            }
+        }
+        Error::NoLeader(text)
+    }
+
+    async fn explain(&self, heard: &Heard, ids: &[NodeId], timeout: Duration) -> Error {
+        let facts = self.node_facts(&self.cluster.ids()).await;
+        let mut text = format!(
+            "no leader with a lease, and all of {} answering, within {}:",
+            list(ids),
+            humantime::format_duration(timeout)
+        );
+        for member in &self.inventory.members {
+            let process = match facts.get(&member.id) {
+                Some(Ok(facts)) => facts.state.name().to_owned(),
+                Some(Err(error)) => error.to_string(),
+                None => "unknown".into(),
+            };
+            let says = match heard.replies.get(&member.id) {
+                Some(Ok(reply)) => {
+                    format!("{:?} in term {}", reply.role(), reply.term).to_lowercase()
+                }
+                Some(Err(cause)) => cause.clone(),
+                None => "no answer yet".into(),
+            };
+            text.push_str(&format!("\n  node {}: {process}; {says}", member.id));
+        }
+        text.push_str("\nlook at `raftctl status` and `raftctl doctor`");
+        Error::NoLeader(text)
+    }
+}
+
+/// What every node said last, asked again and again in the background. Ends with its value.
+struct Heard {
+    replies: BTreeMap<NodeId, Result<StatusReply, String>>,
+    inbox: mpsc::Receiver<(NodeId, Result<StatusReply, String>)>,
+    _asking: JoinSet<()>,
+}
+
+impl Heard {
+    fn new(context: &Context) -> Self {
+        let (outbox, inbox) = mpsc::channel(context.inventory.members.len());
+        let mut asking = JoinSet::new();
+        for member in &context.inventory.members {
+            let (id, address) = (member.id, member.admin_address.clone());
+            let outbox = outbox.clone();
+            asking.spawn(async move {
+                loop {
+                    let reply = admin::status(&address, ANSWER_DEADLINE).await;
+                    let reply = reply.map_err(|error| error.to_string());
+                    if outbox.send((id, reply)).await.is_err() {
+                        return; // Nobody listens any more.
+                    }
+                    tokio::time::sleep(ASK_EVERY).await;
+                }
+            });
+        }
+        Heard {
+            replies: BTreeMap::new(),
+            inbox,
+            _asking: asking,
+        }
+    }
+
+    /// Waits for the next answer of any node.
+    async fn next(&mut self) {
+        match self.inbox.recv().await {
+            Some((id, reply)) => drop(self.replies.insert(id, reply)),
+            // Every asker keeps its sender for as long as this value lives.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn silent(&self, ids: &[NodeId]) -> Vec<NodeId> {
+        let answers = |id: &&NodeId| matches!(self.replies.get(id), Some(Ok(_)));
+        ids.iter().filter(|id| !answers(id)).copied().collect()
+    }
+
+    fn leader_with_lease(&self, ids: &[NodeId]) -> Option<NodeId> {
+        if !self.silent(ids).is_empty() {
+            return None;
+        }
+        let leader = leader(
+            self.replies
+                .values()
+                .filter_map(|reply| reply.as_ref().ok()),
+        )?;
+        let reply = self.replies.get(&leader)?.as_ref().ok()?;
+        reply.lease_remaining_ms.map(|_| leader)
+    }
+}
+
+/// "node 1", "nodes 1, 2 and 3".
+#[must_use]
+pub fn list(ids: &[NodeId]) -> String {
+    let texts: Vec<String> = ids.iter().map(NodeId::to_string).collect();
+    match texts.split_last() {
+        None => "no node".into(),
+        Some((only, [])) => format!("node {only}"),
+        Some((last, others)) => format!("nodes {} and {last}", others.join(", ")),
+    }
+}
