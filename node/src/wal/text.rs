@@ -1,0 +1,180 @@
+//! One line of `logs.txt`: to text and back.
+
+use crate::command::{Command, Operation, RequestId, Write};
+use crate::raft::{Entry, Index, Term};
+use std::io::Write as _;
+use std::sync::Arc;
+
+/// Stands right before the checksum's digits.
+pub(super) const CRC_MARK: &[u8] = b" crc=";
+
+/// Digits of a checksum.
+pub(super) const CRC_DIGITS: usize = 8;
+
+/// Appends the line of an entry, newline included, and returns its checksum.
+pub(super) fn write_line(entry: &Entry, crc_before: u32, out: &mut Vec<u8>) -> u32 {
+    let start = out.len();
+    write_words(&entry.command, out);
+    put(out, format_args!(" {}\tindex={}", entry.term, entry.index));
+    if let Command::Write(Write {
+        request: Some(request),
+        ..
+    }) = &*entry.command
+    {
+        put(
+            out,
+            format_args!(" request={:x}/{}", request.client_id, request.sequence),
+        );
+        if request.since_index != 0 {
+            put(out, format_args!(" since={}", request.since_index));
+        }
+    }
+    out.extend_from_slice(CRC_MARK);
+    let crc = crc32c::crc32c_append(crc_before, &out[start..]);
+    put(out, format_args!("{crc:08x}\n"));
+    crc
+}
+
+/// Appends a command as the log's lines begin: `SET key value`, without term and what follows.
+pub fn write_words(command: &Command, out: &mut Vec<u8>) {
+    let Command::Write(Write { operation, .. }) = command else {
+        out.extend_from_slice(b"NO-OP");
+        return;
+    };
+    match operation {
+        Operation::Set { key, value } => words(out, "SET", &[key, value]),
+        Operation::Delete { key } => words(out, "DEL", &[key]),
+        Operation::CompareAndSet {
+            key,
+            expected: Some(expected),
+            value,
+        } => words(out, "CAS", &[key, expected, value]),
+        Operation::CompareAndSet {
+            key,
+            expected: None,
+            value,
+        } => words(out, "CREATE", &[key, value]),
+    }
+}
+
+fn words(out: &mut Vec<u8>, verb: &str, words: &[&str]) {
+    out.extend_from_slice(verb.as_bytes());
+    for word in words {
+        out.push(b' ');
+        plain_or_quoted(word, out);
+    }
+}
+
+/// Appends a word as it is, or as a JSON string where it would not stay one plain word.
+pub fn plain_or_quoted(word: &str, out: &mut Vec<u8>) {
+    if is_plain(word) {
+        out.extend_from_slice(word.as_bytes());
+    } else {
+        serde_json::to_writer(out, word).expect("a string is JSON and a Vec takes every byte");
+    }
+}
+
+fn is_plain(word: &str) -> bool {
+    !word.is_empty()
+        && word
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\'')
+}
+
+fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    out.write_fmt(text).expect("a Vec takes every byte");
+}
+
+/// Splits a line (without its newline) at its checksum: what the checksum covers, its digits.
+pub(super) fn split_crc(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (covered, digits) = line.split_at_checked(line.len().checked_sub(CRC_DIGITS)?)?;
+    covered.ends_with(CRC_MARK).then_some((covered, digits))
+}
+
+/// A checksum's value from its text. Only the way in which it is written is accepted, so that a
+/// changed byte never reads as the same number.
+pub(super) fn parse_crc(digits: &[u8]) -> Option<u32> {
+    let text = std::str::from_utf8(digits).ok()?;
+    let crc = u32::from_str_radix(text, 16).ok()?;
+    (format!("{crc:08x}") == text).then_some(crc)
+}
+
+/// The entry of a line, from the part that its checksum covers. `None`: not a line of this format.
+pub(super) fn parse_covered(covered: &[u8]) -> Option<Entry> {
+    let text = std::str::from_utf8(covered.strip_suffix(CRC_MARK)?).ok()?;
+    let (human, machine) = text.split_once('\t')?;
+    let (words, term) = human.rsplit_once(' ').unwrap_or(("", human));
+    let (index, request) = parse_fields(machine)?;
+    let command = parse_command(words, request)?;
+    Some(Entry {
+        index,
+        term: term.parse::<Term>().ok()?,
+        command: Arc::new(command),
+    })
+}
+
+fn parse_fields(machine: &str) -> Option<(Index, Option<RequestId>)> {
+    let mut fields = machine.split(' ');
+    let index = fields.next()?.strip_prefix("index=")?.parse().ok()?;
+    let Some(request) = fields.next() else {
+        return Some((index, None));
+    };
+    let (client, sequence) = request.strip_prefix("request=")?.split_once('/')?;
+    let since_index = match fields.next() {
+        Some(since) => since.strip_prefix("since=")?.parse().ok()?,
+        None => 0,
+    };
+    let request = RequestId {
+        client_id: u64::from_str_radix(client, 16).ok()?,
+        sequence: sequence.parse().ok()?,
+        since_index,
+    };
+    fields.next().is_none().then_some((index, Some(request)))
+}
+
+fn parse_command(words: &str, request: Option<RequestId>) -> Option<Command> {
+    let (verb, mut rest) = words.split_once(' ').unwrap_or((words, ""));
+    let mut next = || {
+        let (word, behind) = take_word(rest)?;
+        rest = behind;
+        Some(word)
+    };
+    let operation = match verb {
+        "NO-OP" => return (rest.is_empty() && request.is_none()).then_some(Command::NoOp),
+        "SET" => Operation::Set {
+            key: next()?,
+            value: next()?,
+        },
+        "DEL" => Operation::Delete { key: next()? },
+        "CAS" => Operation::CompareAndSet {
+            key: next()?,
+            expected: Some(next()?),
+            value: next()?,
+        },
+        "CREATE" => Operation::CompareAndSet {
+            key: next()?,
+            expected: None,
+            value: next()?,
+        },
+        _ => return None,
+    };
+    let write = Write { request, operation };
+    rest.is_empty().then_some(Command::Write(write))
+}
+
+/// The first word of a text and what follows it and one space.
+fn take_word(text: &str) -> Option<(Arc<str>, &str)> {
+    let (word, rest): (Arc<str>, &str) = if text.starts_with('"') {
+        let mut strings = serde_json::Deserializer::from_str(text).into_iter::<String>();
+        let word = strings.next()?.ok()?;
+        (word.into(), text.get(strings.byte_offset()..)?)
+    } else {
+        let (word, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
+        (is_plain(word).then(|| word.into())?, rest)
+    };
+    match rest.strip_prefix(' ') {
+        Some("") => None,
+        Some(rest) => Some((word, rest)),
+        None => rest.is_empty().then_some((word, rest)),
+    }
+}
