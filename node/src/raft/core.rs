@@ -11,6 +11,7 @@ use super::{
     AppendOutcome, Config, Entry, Event, HardState, Index, Input, Message, Micros, Mutation,
     NodeId, Output, Recovered, Term,
 };
+use std::collections::BTreeSet;
 
 /// What a node is at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +57,8 @@ pub struct Raft {
     pub(super) damaged_until: Index,
     pub(super) never_ran: bool,
     pub(super) transfer_watch: Option<TransferWatch>,
+    /// Peers whose connection broke and did not come back.
+    pub(super) disconnected: BTreeSet<NodeId>,
     pub(super) counters: Counters,
     pub(super) out: Output,
 }
@@ -152,6 +155,7 @@ impl Raft {
             damaged_until: recovered.damaged_until,
             never_ran: recovered.never_ran,
             transfer_watch: None,
+            disconnected: BTreeSet::new(),
             counters: Counters::default(),
             out: Output::default(),
             config,
@@ -397,12 +401,14 @@ impl Raft {
     }
 
     fn on_connected(&mut self, peer: NodeId) {
+        self.disconnected.remove(&peer);
         if let State::Leader(_) = self.state {
             self.on_peer_connected(peer);
         }
     }
 
     fn on_disconnected(&mut self, peer: NodeId) {
+        self.disconnected.insert(peer);
         match self.state {
             State::Leader(_) => self.on_peer_disconnected(peer),
             State::Follower if self.leader == Some(peer) => self.on_leader_link_broken(),

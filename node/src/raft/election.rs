@@ -240,13 +240,17 @@ impl Raft {
     /// When a majority is out of reach, because the votes were split, waiting for the timer gains
     /// nothing: try again after a short random time. Bounded, then the timer decides.
     fn on_vote_denied(&mut self, from: NodeId) {
-        let reachable_min = self.quorum();
+        let quorum = self.quorum();
+        let disconnected = self.disconnected.clone();
         let voters = self.config.voters.len();
         let State::Candidate(candidacy) = &mut self.state else {
             return;
         };
         candidacy.denials.insert(from);
-        let lost = voters - candidacy.denials.len() < reachable_min;
+        let gone = disconnected
+            .iter()
+            .filter(|peer| !candidacy.votes.contains(peer) && !candidacy.denials.contains(peer));
+        let lost = voters - candidacy.denials.len() - gone.count() < quorum;
         if lost && !candidacy.pre && self.early_attempts < EARLY_ATTEMPTS_MAX {
             self.schedule_early_election();
         }

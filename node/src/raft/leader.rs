@@ -478,9 +478,8 @@ impl Raft {
         self.counters.heartbeat_rounds += 1;
         self.event(Event::HeartbeatSent { term });
         for peer in self.peers() {
-            if let Some(progress) = self.progress_mut(peer) {
-                progress.probing = false; // One more probe with each heartbeat.
-            }
+            // A peer that left a probe unanswered gets bare heartbeats: cheap, and an answer to one
+            // shows as well where the logs meet.
             let sent_before = self.out.messages.len();
             self.replicate_to(peer);
             if self.out.messages.len() == sent_before {

@@ -12,7 +12,7 @@ const SENT_MAX: usize = 512;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
-    /// Where the logs meet is not known: one append at a time, a further one with each heartbeat.
+    /// Where the logs meet is not known: one append with entries, then heartbeats until an answer.
     Probe,
     /// Appends follow each other without waiting (Raft dissertation 10.2.1).
     Replicate,
