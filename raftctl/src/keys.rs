@@ -11,6 +11,7 @@ use crate::cli::{Options, Output};
 use crate::client::{Client, ClientError, Member, Read, TIMEOUT_DEFAULT};
 use crate::cluster::Reads;
 use crate::error::{Error, Result};
+use crate::hosts::inventory;
 use crate::ops::Context;
 use crate::words::quote;
 
@@ -29,6 +30,7 @@ pub enum Command {
     Get {
         /// The key
         key: String,
+        /// How it is answered
         #[command(flatten)]
         reading: Reading,
     },
@@ -48,6 +50,7 @@ pub enum Command {
         /// Only keys after this one: for paging on
         #[arg(long, value_name = "KEY", default_value = "")]
         after: String,
+        /// How it is answered
         #[command(flatten)]
         reading: Reading,
     },
@@ -60,7 +63,12 @@ pub enum Command {
         #[arg(allow_hyphen_values = true)]
         value: String,
         /// What the key must hold
-        #[arg(long, value_name = "VALUE", group = "expectation", allow_hyphen_values = true)]
+        #[arg(
+            long,
+            value_name = "VALUE",
+            group = "expectation",
+            allow_hyphen_values = true
+        )]
         expect: Option<String>,
         /// The key must not exist
         #[arg(long, group = "expectation")]
@@ -132,7 +140,7 @@ impl From<ClientError> for Error {
 /// No leader within the timeout, outcome unknown, invalid input.
 pub async fn run(context: &Context, options: &Options, command: Command) -> Result<()> {
     let command = with_standard_input(command)?;
-    let mut client = client(context, options).await?;
+    let mut client = client(context, options);
     let answer = execute(&mut client, command, context.cluster.reads).await?;
     print!("{}", answer.shown(options.output));
     if let Some(hint) = answer.hint {
@@ -142,12 +150,20 @@ pub async fn run(context: &Context, options: &Options, command: Command) -> Resu
 }
 
 /// A client of all nodes of the cluster.
-///
-/// # Errors
-/// The addresses of the nodes are not known.
-pub async fn client(context: &Context, options: &Options) -> Result<Client> {
+#[must_use]
+pub fn client(context: &Context, options: &Options) -> Client {
     let timeout = options.timeout.unwrap_or(TIMEOUT_DEFAULT);
-    Ok(Client::new(&members(context).await?).with_timeout(timeout))
+    Client::new(&members(context)).with_timeout(timeout)
+}
+
+/// The nodes of the cluster, where this machine reaches them.
+#[must_use]
+pub fn members(context: &Context) -> Vec<Member> {
+    let member = |member: &inventory::Member| Member {
+        id: member.id,
+        address: member.admin_address.clone(),
+    };
+    context.inventory.members.iter().map(member).collect()
 }
 
 /// What a verb has to say.
@@ -163,7 +179,11 @@ pub struct Answer {
 
 impl Answer {
     fn new(text: String, json: serde_json::Value) -> Self {
-        Answer { text, json, hint: None }
+        Answer {
+            text,
+            json,
+            hint: None,
+        }
     }
 
     fn shown(&self, output: Output) -> String {
@@ -195,20 +215,42 @@ pub async fn execute(client: &mut Client, command: Command, reads: Reads) -> Res
         }
         Command::Del { key } => {
             let reply = client.delete(&key).await?;
-            let text = if reply.existed { "SUCCESS\n" } else { "SUCCESS (did not exist)\n" };
+            let text = if reply.existed {
+                "SUCCESS\n"
+            } else {
+                "SUCCESS (did not exist)\n"
+            };
             let (existed, applied_index) = (reply.existed, reply.applied_index);
             let json = json!({"key": key, "existed": existed, "applied_index": applied_index});
             Answer::new(text.into(), json)
         }
-        Command::Cas { key, value, expect, absent: _ } => {
-            let reply = client.compare_and_set(&key, expect.as_deref(), &value).await?;
-            let text = if reply.swapped { "SUCCESS\n" } else { "FAILED (holds something else)\n" };
+        Command::Cas {
+            key,
+            value,
+            expect,
+            absent: _,
+        } => {
+            let reply = client
+                .compare_and_set(&key, expect.as_deref(), &value)
+                .await?;
+            let text = if reply.swapped {
+                "SUCCESS\n"
+            } else {
+                "FAILED (holds something else)\n"
+            };
             let (swapped, applied_index) = (reply.swapped, reply.applied_index);
             let json = json!({"key": key, "swapped": swapped, "applied_index": applied_index});
             Answer::new(text.into(), json)
         }
-        Command::List { prefix, limit, after, reading } => {
-            let reply = client.list(&prefix, &after, limit, reading.read(reads)?).await?;
+        Command::List {
+            prefix,
+            limit,
+            after,
+            reading,
+        } => {
+            let reply = client
+                .list(&prefix, &after, limit, reading.read(reads)?)
+                .await?;
             listed(&reply)
         }
     })
@@ -216,9 +258,8 @@ pub async fn execute(client: &mut Client, command: Command, reads: Reads) -> Res
 
 /// A line for each key, in the notation of `logs.txt`.
 fn listed(reply: &raftkv::kv::ListReply) -> Answer {
-    let line = |entry: &raftkv::kv::KeyValue| {
-        format!("{} {}\n", quote(&entry.key), quote(&entry.value))
-    };
+    let line =
+        |entry: &raftkv::kv::KeyValue| format!("{} {}\n", quote(&entry.key), quote(&entry.value));
     let entry = |entry: &raftkv::kv::KeyValue| json!({"key": entry.key, "value": entry.value});
     let last = reply.entries.last().filter(|_| reply.more);
     Answer {
@@ -232,7 +273,9 @@ fn listed(reply: &raftkv::kv::ListReply) -> Answer {
 }
 
 fn path(path: raftkv::kv::ReadPath) -> String {
-    path.as_str_name().trim_start_matches("READ_PATH_").to_lowercase()
+    path.as_str_name()
+        .trim_start_matches("READ_PATH_")
+        .to_lowercase()
 }
 
 /// `set key -` takes its value from standard input.
@@ -263,4 +306,131 @@ fn read_value(input: impl std::io::Read) -> Result<String> {
             error.utf8_error().valid_up_to()
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::fake::{Fakes, Role};
+    use clap::Parser;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: Command,
+    }
+
+    fn parse(line: &str) -> std::result::Result<Command, String> {
+        let words = std::iter::once("raftctl").chain(line.split(' '));
+        let line = Line::try_parse_from(words).map_err(|error| error.to_string())?;
+        Ok(line.command)
+    }
+
+    async fn answer(client: &mut Client, line: &str) -> Result<Answer> {
+        execute(client, parse(line).unwrap(), Reads::Lease).await
+    }
+
+    /// What each verb prints: the value and nothing else, an empty line for a missing key.
+    #[tokio::test]
+    async fn verbs_print_their_result_and_nothing_else() {
+        let fakes = Fakes::start(&[Role::Lead]).await;
+        let mut client = Client::new(&fakes.members());
+        let said = answer(&mut client, "set name1 -5").await.unwrap();
+        assert_eq!(said.text, "SUCCESS\n");
+        assert_eq!(said.json, json!({"key": "name1", "applied_index": 1}));
+        let said = answer(&mut client, "get name1").await.unwrap();
+        assert_eq!(said.text, "-5\n");
+        assert_eq!(
+            (&said.json["found"], &said.json["path"]),
+            (&json!(true), &json!("lease"))
+        );
+        let said = answer(&mut client, "get nothing").await.unwrap();
+        assert_eq!(said.text, "\n");
+        assert_eq!(
+            (&said.json["found"], &said.json["value"]),
+            (&json!(false), &json!(null))
+        );
+        let said = answer(&mut client, "get name1 --read stale --node 1")
+            .await
+            .unwrap();
+        assert_eq!(
+            (said.text.as_str(), &said.json["path"]),
+            ("-5\n", &json!("stale"))
+        );
+        assert_eq!(
+            answer(&mut client, "del name1").await.unwrap().json["existed"],
+            true
+        );
+        assert_eq!(
+            answer(&mut client, "del name1").await.unwrap().json["existed"],
+            false
+        );
+    }
+
+    /// A page of a list is lines that the shell could read back, and says how to go on.
+    #[test]
+    fn a_list_can_be_read_back_and_paged() {
+        let entry = |key: &str, value: &str| raftkv::kv::KeyValue {
+            key: key.into(),
+            value: value.into(),
+        };
+        let mut reply = raftkv::kv::ListReply {
+            entries: vec![entry("a", "1"), entry("two words", "")],
+            more: true,
+            ..Default::default()
+        };
+        let said = listed(&reply);
+        assert_eq!(said.text, "a 1\n\"two words\" \"\"\n");
+        assert_eq!(
+            said.hint.unwrap(),
+            "there are more keys: add --after \"two words\""
+        );
+        reply.more = false;
+        assert_eq!(listed(&reply).hint, None);
+    }
+
+    /// A compare-and-set without saying what is expected would be a plain set by accident.
+    #[test]
+    fn cas_wants_an_expectation() {
+        assert!(parse("cas k new --expect old").is_ok());
+        assert!(parse("cas k new --absent").is_ok());
+        assert!(parse("cas k new").unwrap_err().contains("--expect"));
+        assert!(parse("cas k new --absent --expect old").is_err());
+    }
+
+    /// Only a stale read can be answered by a node of choice.
+    #[test]
+    fn a_node_answers_stale_reads_only() {
+        let reading = |read, node| Reading { read, node };
+        let error = reading(Some(Freshness::Quorum), Some(3))
+            .read(Reads::Lease)
+            .unwrap_err();
+        assert_eq!(error.exit_code(), 2);
+        assert_eq!(
+            reading(None, Some(3)).read(Reads::Stale).unwrap(),
+            Read::Stale(Some(3))
+        );
+        assert_eq!(
+            reading(None, None).read(Reads::Quorum).unwrap(),
+            Read::Quorum
+        );
+        let lease = Some(Freshness::Lease);
+        assert_eq!(
+            reading(lease, None).read(Reads::Stale).unwrap(),
+            Read::Lease
+        );
+    }
+
+    /// Standard input is taken byte for byte, within the limit, and only if it is text.
+    #[test]
+    fn a_value_from_standard_input_is_text_within_the_limit() {
+        assert_eq!(read_value(&b"line\n\n"[..]).unwrap(), "line\n\n");
+        let most = vec![b'a'; raftkv::VALUE_BYTES_MAX];
+        assert_eq!(read_value(&most[..]).unwrap().len(), most.len());
+        let error = read_value(&[&most[..], b"a"].concat()[..]).unwrap_err();
+        assert!(error.to_string().contains("1048576"), "{error}");
+        let error = read_value(&b"ab\xff"[..]).unwrap_err();
+        assert!(error.to_string().contains("byte 2"), "{error}");
+        assert_eq!(error.exit_code(), 2);
+    }
 }

@@ -11,12 +11,12 @@
 //! writes that a session has. Whoever needs many at a time takes many clients.
 
 mod backoff;
-mod call;
-mod channel;
+pub(crate) mod call;
+pub(crate) mod channel;
 mod error;
 #[cfg(test)]
-mod fake;
-mod refusal;
+pub(crate) mod fake;
+pub(crate) mod refusal;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -61,7 +61,8 @@ pub enum Read {
 }
 
 impl Read {
-    fn consistency(self) -> i32 {
+    /// The number on the wire.
+    pub(crate) fn consistency(self) -> i32 {
         match self {
             Read::Lease => Consistency::Lease.into(),
             Read::Quorum => Consistency::Quorum.into(),
@@ -120,6 +121,18 @@ impl Client {
     #[must_use]
     pub fn leader(&self) -> Option<u64> {
         self.route.leader()
+    }
+
+    /// The node that leads: asks with a read, which only a leader answers, as long as the timeout
+    /// allows.
+    ///
+    /// # Errors
+    /// [`ClientError::NoLeader`] within the timeout.
+    pub async fn find_leader(&mut self) -> Result<Member, ClientError> {
+        self.get("", Read::Lease).await?;
+        let leader = self.route.leader().and_then(|id| self.route.member(id));
+        // A lease read that succeeded has named the leader.
+        Ok(leader.expect("a served read names the leader"))
     }
 
     /// Reads a key.

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 
-use raftkv::kv::{self, ErrorReason};
+use raftkv::kv::ErrorReason;
 use raftkv::{LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, REASON_METADATA};
 use tonic::{Code, ConnectError, Status};
 use tonic_types::StatusExt;
@@ -42,15 +42,6 @@ impl Refusal {
             Some(reason) => Refusal::from_reason(reason, status.message(), leader),
             None => Refusal::from_code(status),
         }
-    }
-
-    /// Reads a failed operation of a pipeline.
-    pub fn from_error(error: &kv::Error) -> Self {
-        let leader = (error.leader_id != 0).then(|| Member {
-            id: error.leader_id,
-            address: error.leader_address.clone(),
-        });
-        Refusal::from_reason(error.reason(), &error.message, leader)
     }
 
     fn from_reason(reason: ErrorReason, message: &str, leader: Option<Member>) -> Self {

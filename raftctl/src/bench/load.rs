@@ -1,0 +1,183 @@
+//! Brings the load to the cluster: every connection finds the node to ask, drives it, and finds
+//! the next one when it no longer serves.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use super::drive::{self, End};
+use super::tally::Tally;
+use super::worker::Worker;
+use super::workload::Source;
+use crate::client::{Client, ClientError, Member, Read, channel};
+
+/// The pause before a connection looks for the leader again.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// How the load is brought.
+#[derive(Debug, Clone)]
+pub struct Load {
+    /// All nodes.
+    pub members: Vec<Member>,
+    /// How many connections.
+    pub connections: usize,
+    /// Operations on their way at any time, all connections together.
+    pub in_flight: usize,
+    /// Over unary calls instead of the streaming API.
+    pub unary: bool,
+    /// How reads are answered.
+    pub read: Read,
+    /// Nothing but stale reads: every node can answer, so the connections spread over all.
+    pub any_node: bool,
+}
+
+impl Load {
+    /// Runs what `source` gives for each share until `until` or its end. The first argument of
+    /// `source` is the number of the share, the second how many shares there are.
+    ///
+    /// # Errors
+    /// [`ClientError`] if no leader was there to begin with.
+    pub async fn run(
+        &self,
+        source: impl Fn(u64, u64) -> Source,
+        until: Instant,
+    ) -> Result<Tally, ClientError> {
+        let mut finder = Client::new(&self.members).with_timeout(Duration::from_secs(5));
+        finder.find_leader().await?;
+        let finder = Arc::new(tokio::sync::Mutex::new(finder));
+        let mut shares = JoinSet::new();
+        let sizes = self.share_sizes();
+        let count = sizes.iter().map(Vec::len).sum::<usize>() as u64;
+        let mut number = 0;
+        for (connection, sizes) in sizes.iter().enumerate() {
+            let channels = Channels::default();
+            for &size in sizes {
+                let worker = Worker::new(source(number, count), self.read.consistency(), size);
+                let share = Share {
+                    finder: Arc::clone(&finder),
+                    channels: channels.clone(),
+                    fixed: self
+                        .any_node
+                        .then(|| self.members[connection % self.members.len()].clone()),
+                    unary: self.unary,
+                };
+                shares.spawn(share.run(worker, until));
+                number += 1;
+            }
+        }
+        let mut tally = Tally::default();
+        while let Some(share) = shares.join_next().await {
+            // A share neither panics nor is aborted, except by a bug that must be seen.
+            tally.add(&share.expect("a share of the load ends by itself"));
+        }
+        Ok(tally)
+    }
+
+    /// The slots of every share, by connection: a share a connection on streams, a share an
+    /// operation with unary calls.
+    fn share_sizes(&self) -> Vec<Vec<usize>> {
+        let (each, rest) = (
+            self.in_flight / self.connections,
+            self.in_flight % self.connections,
+        );
+        let slots = (0..self.connections).map(|number| each + usize::from(number < rest));
+        slots
+            .map(|slots| {
+                if self.unary {
+                    vec![1; slots]
+                } else {
+                    vec![slots]
+                }
+            })
+            .collect()
+    }
+}
+
+/// The channels of one connection: one to each node it ever needed.
+#[derive(Debug, Clone, Default)]
+struct Channels(Arc<Mutex<BTreeMap<u64, Channel>>>);
+
+impl Channels {
+    fn to(&self, member: &Member) -> Result<Channel, ClientError> {
+        // Nothing panics while the lock is held, and a map of channels has no half-changed state.
+        let mut channels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(channel) = channels.get(&member.id) {
+            return Ok(channel.clone());
+        }
+        let channel = channel::channel(&member.address)?;
+        channels.insert(member.id, channel.clone());
+        Ok(channel)
+    }
+}
+
+/// One share of the load.
+struct Share {
+    finder: Arc<tokio::sync::Mutex<Client>>,
+    channels: Channels,
+    fixed: Option<Member>,
+    unary: bool,
+}
+
+impl Share {
+    async fn run(self, mut worker: Worker, until: Instant) -> Tally {
+        while Instant::now() < until {
+            let channel = match self
+                .target()
+                .await
+                .and_then(|member| self.channels.to(&member))
+            {
+                Ok(channel) => channel,
+                Err(error) => {
+                    worker.tally.failed(error.kind());
+                    continue;
+                }
+            };
+            let mut kv = channel::kv(channel);
+            let end = if self.unary {
+                drive::unary(&mut kv, &mut worker, until).await
+            } else {
+                drive::pipeline(&mut kv, &mut worker, until).await
+            };
+            if end == End::Done {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        worker.tally
+    }
+
+    async fn target(&self) -> Result<Member, ClientError> {
+        match &self.fixed {
+            Some(member) => Ok(member.clone()),
+            None => self.finder.lock().await.find_leader().await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(connections: usize, in_flight: usize, unary: bool) -> Load {
+        Load {
+            members: vec![],
+            connections,
+            in_flight,
+            unary,
+            read: Read::Lease,
+            any_node: false,
+        }
+    }
+
+    /// All operations in flight are handed out, as evenly as they can be.
+    #[test]
+    fn the_load_is_shared_out_whole() {
+        assert_eq!(load(4, 64, false).share_sizes(), vec![vec![16]; 4]);
+        assert_eq!(load(3, 10, false).share_sizes(), [[4], [3], [3]]);
+        assert_eq!(load(2, 5, true).share_sizes(), [vec![1; 3], vec![1; 2]]);
+    }
+}

@@ -1,0 +1,282 @@
+//! Turns what is to be asked into requests, and answers into figures. One worker a connection (or
+//! a unary loop); it owns the sessions, so that writes are sent the way a careful client sends
+//! them: with request ids.
+
+use std::time::Instant;
+
+use raftkv::kv::kv_client::KvClient;
+use raftkv::kv::operation::Operation as Body;
+use raftkv::kv::outcome::Outcome as Answer;
+use raftkv::kv::{
+    DeleteRequest, ErrorReason, GetRequest, Operation, Outcome, RequestId, SetRequest,
+};
+use tonic::transport::Channel;
+
+use super::tally::{Kind, Tally};
+use super::workload::{Ask, Source};
+use crate::client::call;
+use crate::client::refusal::Refusal;
+
+/// Unanswered writes that one session may have (see `RequestId` in kv.proto).
+const SESSION_WINDOW: usize = 256;
+
+/// What to do after an answer; the later one weighs more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum After {
+    /// Ask the next.
+    GoOn,
+    /// Nothing was done; only time helps.
+    Pause,
+    /// This node no longer serves: look for the leader again.
+    Leave,
+}
+
+/// An operation on its way.
+#[derive(Debug, Clone, Copy)]
+struct Pending {
+    sent: Instant,
+    kind: Kind,
+}
+
+/// The requests of one connection.
+#[derive(Debug)]
+pub struct Worker {
+    source: Source,
+    consistency: i32,
+    pending: Vec<Option<Pending>>,
+    free: Vec<usize>,
+    sessions: Vec<RequestId>,
+    /// What was measured so far.
+    pub tally: Tally,
+}
+
+impl Worker {
+    /// A worker that has up to `in_flight` operations on their way.
+    pub fn new(source: Source, consistency: i32, in_flight: usize) -> Self {
+        Worker {
+            source,
+            consistency,
+            pending: vec![None; in_flight],
+            free: (0..in_flight).rev().collect(),
+            sessions: Vec::new(),
+            tally: Tally::default(),
+        }
+    }
+
+    /// How many operations may be on their way.
+    pub fn slots(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// How many operations are on their way.
+    pub fn outstanding(&self) -> usize {
+        self.pending.len() - self.free.len()
+    }
+
+    /// Opens as many sessions as the slots need, once.
+    pub async fn open_sessions(&mut self, kv: &mut KvClient<Channel>) -> Result<(), Refusal> {
+        while self.sessions.len() * SESSION_WINDOW < self.pending.len() {
+            let opened = call::open_session(kv).await?;
+            self.sessions.push(RequestId {
+                client_id: opened.client_id,
+                sequence: 0,
+                since_index: opened.since_index,
+            });
+        }
+        Ok(())
+    }
+
+    /// The next operation, on its way from now on. None: every slot is taken, or there is no more
+    /// to ask.
+    pub fn next_operation(&mut self) -> Option<Operation> {
+        let slot = *self.free.last()?;
+        let (body, kind) = match self.source.next_ask()? {
+            Ask::Read(key) => {
+                let consistency = self.consistency;
+                (Body::Get(GetRequest { key, consistency }), Kind::Read)
+            }
+            Ask::Write(key, value) => {
+                let request = Some(self.next_request(slot));
+                let set = SetRequest {
+                    request,
+                    key,
+                    value,
+                };
+                (Body::Set(set), Kind::Write)
+            }
+            Ask::Remove(key) => {
+                let request = Some(self.next_request(slot));
+                (Body::Delete(DeleteRequest { request, key }), Kind::Write)
+            }
+        };
+        self.free.pop();
+        let sent = Instant::now();
+        self.pending[slot] = Some(Pending { sent, kind });
+        Some(Operation {
+            id: slot as u64,
+            operation: Some(body),
+        })
+    }
+
+    fn next_request(&mut self, slot: usize) -> RequestId {
+        let session = &mut self.sessions[slot / SESSION_WINDOW];
+        session.sequence += 1;
+        *session
+    }
+
+    /// Takes the answer to the operation in a slot, which is free from now on. An answer to
+    /// nothing is counted as an error: the node is wrong.
+    pub fn answered(&mut self, outcome: &Outcome, now: Instant) -> After {
+        let slot = usize::try_from(outcome.id).ok();
+        let pending = slot
+            .and_then(|slot| self.pending.get_mut(slot))
+            .and_then(Option::take);
+        let (Some(slot), Some(pending)) = (slot, pending) else {
+            self.tally.failed("answer to nothing");
+            return After::GoOn;
+        };
+        self.free.push(slot);
+        let index = match &outcome.outcome {
+            Some(Answer::Get(reply)) => reply.applied_index,
+            Some(Answer::Set(reply)) => reply.applied_index,
+            Some(Answer::Delete(reply)) => reply.applied_index,
+            Some(Answer::Error(error)) => {
+                self.tally
+                    .failed(&error.reason().as_str_name().to_lowercase());
+                return after(error.reason());
+            }
+            _ => {
+                self.tally.failed("answer of another kind");
+                return After::GoOn;
+            }
+        };
+        if let Some(session) = self.sessions.get_mut(slot / SESSION_WINDOW) {
+            session.since_index = session.since_index.max(index);
+        }
+        self.tally.succeeded(pending.kind, now - pending.sent);
+        After::GoOn
+    }
+
+    /// The connection broke: nobody will answer what is on its way.
+    pub fn lost(&mut self, why: &str) {
+        for (slot, pending) in self.pending.iter_mut().enumerate() {
+            if pending.take().is_some() {
+                self.free.push(slot);
+                self.tally.failed(why);
+            }
+        }
+    }
+}
+
+fn after(reason: ErrorReason) -> After {
+    match reason {
+        ErrorReason::NotReady | ErrorReason::Overloaded => After::Pause,
+        ErrorReason::NotLeader | ErrorReason::Stopping | ErrorReason::OutcomeUnknown => {
+            After::Leave
+        }
+        ErrorReason::SessionExpired | ErrorReason::Invalid | ErrorReason::Unspecified => {
+            After::GoOn
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bench::workload::{Mix, Workload};
+    use raftkv::kv::{Error, GetReply, SetReply};
+
+    fn worker(read_share: f64, in_flight: usize) -> Worker {
+        let workload = Workload {
+            read_share,
+            keys: 10,
+            value_bytes: 8,
+            key_prefix: "bench/".into(),
+        };
+        let mut worker = Worker::new(Source::Mix(Mix::new(&workload, 1)), 0, in_flight);
+        let sessions = in_flight.div_ceil(SESSION_WINDOW) as u64;
+        worker.sessions = (1..=sessions)
+            .map(|client_id| RequestId {
+                client_id,
+                sequence: 0,
+                since_index: 0,
+            })
+            .collect();
+        worker
+    }
+
+    fn request(operation: Operation) -> RequestId {
+        match operation.operation {
+            Some(Body::Set(set)) => set.request.unwrap(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn outcome(id: u64, outcome: Answer) -> Outcome {
+        Outcome {
+            id,
+            outcome: Some(outcome),
+        }
+    }
+
+    /// No session has more unanswered writes than it may have.
+    #[test]
+    fn a_session_serves_no_more_slots_than_its_window() {
+        let mut worker = worker(0.0, 600);
+        let mut per_session = std::collections::BTreeMap::<u64, usize>::new();
+        for _ in 0..600 {
+            let id = request(worker.next_operation().unwrap());
+            *per_session.entry(id.client_id).or_default() += 1;
+        }
+        assert!(
+            per_session.values().all(|&count| count <= SESSION_WINDOW),
+            "{per_session:?}"
+        );
+        assert_eq!((worker.outstanding(), worker.next_operation()), (600, None));
+    }
+
+    /// An answer frees its slot, counts once, and teaches the index for later writes.
+    #[test]
+    fn answers_free_their_slot_and_count_once() {
+        let mut worker = worker(0.0, 2);
+        worker.next_operation().unwrap();
+        let answer = outcome(0, Answer::Set(SetReply { applied_index: 9 }));
+        assert_eq!(worker.answered(&answer, Instant::now()), After::GoOn);
+        assert_eq!(worker.outstanding(), 0);
+        worker.answered(&answer, Instant::now());
+        assert_eq!(worker.tally.errors()["answer to nothing"], 1);
+        assert_eq!(request(worker.next_operation().unwrap()).since_index, 9);
+    }
+
+    /// Refusals are errors with their reason, and say whether to wait or to leave.
+    #[test]
+    fn refusals_tell_what_to_do() {
+        let mut worker = worker(1.0, 1);
+        for (reason, after) in [
+            (ErrorReason::Overloaded, After::Pause),
+            (ErrorReason::NotReady, After::Pause),
+            (ErrorReason::NotLeader, After::Leave),
+            (ErrorReason::Stopping, After::Leave),
+        ] {
+            worker.next_operation().unwrap();
+            let error = Error {
+                reason: reason.into(),
+                ..Error::default()
+            };
+            assert_eq!(
+                worker.answered(&outcome(0, Answer::Error(error)), Instant::now()),
+                after
+            );
+        }
+        assert_eq!(worker.tally.errors()["overloaded"], 1);
+        worker.next_operation().unwrap();
+        let answer = outcome(0, Answer::Get(GetReply::default()));
+        worker.answered(&answer, Instant::now());
+        worker.next_operation().unwrap();
+        worker.lost("lost");
+        assert_eq!(
+            (worker.outstanding(), worker.tally.errors()["lost"]),
+            (0, 1)
+        );
+    }
+}
