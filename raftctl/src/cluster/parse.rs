@@ -129,11 +129,15 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
     nodes::check_ports(&nodes, provider, ports, file.line_of("ports"), report);
     let on_this_machine = matches!(provider, Provider::Local | Provider::Docker);
     let (ssh, docker, gcp) = provider_sections(&file, provider, report);
+    let timing = Timing::read(&file, report);
+    if provider == Provider::Gcp {
+        gcp.check(&nodes, &timing, file.line_of("gcp"), report);
+    }
     Some(Cluster {
         name: name.unwrap_or_default(),
         provider,
         nodes,
-        timing: Timing::read(&file, report),
+        timing,
         reads: reads
             .as_deref()
             .and_then(Reads::from_name)
