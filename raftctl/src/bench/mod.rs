@@ -218,11 +218,19 @@ fn check_prepared(tally: &Tally, keys: u64) -> Result<()> {
 }
 
 /// Who leads, and how often it has flushed its log.
-async fn flushes(context: &Context) -> Option<(u64, u64)> {
+async fn flushes(context: &Context) -> Option<Flushes> {
     let snapshot = context.status().await;
     let leader = snapshot.leader?;
     let reply = snapshot.node(leader)?.reply.as_ref().ok()?;
-    Some((leader, reply.counters?.fsyncs))
+    let count = reply.counters?.fsyncs;
+    Some(Flushes { leader, count })
+}
+
+/// Flushes of a leader's log since its process started.
+#[derive(Debug, Clone, Copy)]
+struct Flushes {
+    leader: u64,
+    count: u64,
 }
 
 fn report(
@@ -230,17 +238,17 @@ fn report(
     arguments: &Arguments,
     freshness: Freshness,
     tally: &Tally,
-    flushes: (Option<(u64, u64)>, Option<(u64, u64)>),
+    (before, after): (Option<Flushes>, Option<Flushes>),
 ) -> Report {
-    let leader_fsyncs = match flushes {
-        (Some((before, from)), Some((after, to))) if before == after => to.checked_sub(from),
+    let leader_fsyncs = match (before, after) {
+        (Some(from), Some(to)) if from.leader == to.leader => to.count.checked_sub(from.count),
         _ => None,
     };
     Report {
         cluster: context.cluster.name.clone(),
         provider: context.cluster.provider.name().to_owned(),
         nodes: context.cluster.nodes.len(),
-        leader: flushes.1.map(|(leader, _)| leader),
+        leader: after.map(|flushes| flushes.leader),
         transport: if arguments.unary { "unary" } else { "stream" },
         consistency: match freshness {
             Freshness::Lease => "lease",
