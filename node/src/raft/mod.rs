@@ -22,11 +22,14 @@ mod election;
 mod event;
 mod follower;
 mod leader;
+mod leader_lease;
 mod lease;
 mod log;
 mod message;
 mod progress;
+mod quorum_read;
 mod random;
+mod replication;
 mod transfer;
 
 pub use self::core::{Counters, LeaseStatus, PeerStatus, Raft, Role, Status};

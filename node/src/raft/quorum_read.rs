@@ -1,0 +1,86 @@
+//! Quorum reads (ReadIndex, Raft dissertation 6.4): one heartbeat round confirms leadership for all
+//! the reads that wait. Trusts no clock.
+
+use super::Refusal;
+use super::core::Raft;
+use super::leader::ReadRound;
+
+/// Quorum reads that wait; then further ones are refused.
+const QUORUM_READS_MAX: usize = 16 * 1024;
+
+impl Raft {
+    pub(super) fn on_quorum_read(&mut self, token: u64) {
+        let leader = self.leader;
+        let refusal = match self.leadership_mut() {
+            None => Some(Refusal::NotLeader { leader }),
+            Some(leading) if leading.reads_waiting.len() >= QUORUM_READS_MAX => {
+                Some(Refusal::Overloaded)
+            }
+            Some(leading) => {
+                leading.reads_waiting.push(token);
+                None
+            }
+        };
+        match refusal {
+            Some(refusal) => self.out.quorum_reads.push((token, Err(refusal))),
+            None => self.confirm_reads(),
+        }
+    }
+
+    /// Finishes the read round that a majority has acknowledged, then starts the next for all the
+    /// reads that came meanwhile. Nothing is read before an entry of the own term is committed:
+    /// before that the commit index may be behind what an older leader acknowledged.
+    pub(super) fn confirm_reads(&mut self) {
+        loop {
+            self.finish_read_round();
+            if !self.start_read_round() {
+                return;
+            }
+        }
+    }
+
+    fn finish_read_round(&mut self) {
+        let others_needed = self.quorum() - 1;
+        let Some(leading) = self.leadership_mut() else {
+            return;
+        };
+        let Some(round) = &leading.read_round else {
+            return;
+        };
+        let confirmed = leading
+            .progress
+            .values()
+            .filter(|progress| progress.acked_sequence >= round.first_sequence);
+        if confirmed.count() < others_needed {
+            return;
+        }
+        if let Some(round) = leading.read_round.take() {
+            let confirmed = round.tokens.into_iter();
+            let confirmed = confirmed.map(|token| (token, Ok(round.read_index)));
+            self.out.quorum_reads.extend(confirmed);
+        }
+    }
+
+    fn start_read_round(&mut self) -> bool {
+        let read_index = self.commit_index;
+        match self.leadership() {
+            Some(leading)
+                if leading.read_round.is_none()
+                    && !leading.reads_waiting.is_empty()
+                    && self.own_term_committed(leading) => {}
+            _ => return false,
+        }
+        if let Some(leading) = self.leadership_mut() {
+            leading.read_round = Some(ReadRound {
+                first_sequence: leading.sequence + 1,
+                read_index,
+                tokens: std::mem::take(&mut leading.reads_waiting),
+            });
+        }
+        self.counters.read_rounds += 1;
+        for peer in self.peers() {
+            self.send_append(peer, false);
+        }
+        true
+    }
+}
