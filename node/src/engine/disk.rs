@@ -150,3 +150,120 @@ impl DiskQueue {
         (self.written != *metadata).then_some(self.written_at_us + METADATA_LAG_US)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Command;
+    use crate::wal::{Files, recover};
+    use std::sync::Arc;
+
+    fn entry(index: Index, term: Term) -> Entry {
+        Entry {
+            index,
+            term,
+            command: Arc::new(Command::NoOp),
+        }
+    }
+
+    fn queue() -> DiskQueue {
+        DiskQueue::new(LogWriter::default(), Metadata::default(), 0)
+    }
+
+    fn carry_out(file: &mut Vec<u8>, work: Option<DiskWork>) {
+        let work = work.expect("something was asked for");
+        if let Some(length) = work.truncate_to {
+            file.truncate(length as usize);
+        }
+        file.extend(work.append);
+    }
+
+    fn terms(file: &[u8]) -> Vec<Term> {
+        let metadata = Metadata::default().encode();
+        let recovery = recover(Files {
+            logs: Some(file),
+            metadata: Some(&metadata),
+            damaged: None,
+        });
+        let entries = recovery.unwrap().recovered.entries;
+        entries.iter().map(|entry| entry.term).collect()
+    }
+
+    /// Goal: whatever is appended and cut, within one batch or across several, the file holds just
+    /// the entries that are left.
+    #[test]
+    fn cuts_and_appends_in_any_order_leave_the_right_file() {
+        // Each batch: steps of (keep up to this index, then append up to that one).
+        let batches: [&[(Index, Index)]; 5] = [
+            &[(0, 3)],
+            &[(3, 6), (4, 7)],
+            &[(2, 4), (1, 2), (2, 8)],
+            &[(8, 9), (0, 1)],
+            &[(1, 5), (5, 6), (3, 4)],
+        ];
+        let (mut queue, mut file, mut model) = (queue(), Vec::new(), Vec::new());
+        let mut term = 0;
+        for batch in batches {
+            for (keep, last) in batch {
+                term += 1;
+                if (*keep as usize) < model.len() {
+                    queue.truncate_after(*keep);
+                    model.truncate(*keep as usize);
+                }
+                let entries: Vec<Entry> = (keep + 1..=*last).map(|i| entry(i, term)).collect();
+                queue.append(&entries);
+                model.extend(entries.iter().map(|entry| entry.term));
+            }
+            let (work, _) = queue.finish(Metadata::default(), 0);
+            carry_out(&mut file, work);
+            assert_eq!(terms(&file), model);
+        }
+    }
+
+    /// Goal: a message that depends on the disk leaves after it, and nothing overtakes it.
+    #[test]
+    fn held_messages_leave_in_order_when_the_disk_has_answered() {
+        let message = |sequence| {
+            let outcome = crate::raft::AppendOutcome::Accepted { match_index: 0 };
+            let term = 1;
+            vec![(
+                2,
+                Message::AppendReply {
+                    term,
+                    sequence,
+                    outcome,
+                },
+            )]
+        };
+        let mut queue = queue();
+        queue.hold(message(1));
+        let (work, free) = queue.finish(Metadata::default(), 0);
+        assert_eq!((work, free), (None, message(1)), "nothing to wait for");
+
+        queue.append(&[entry(1, 1)]);
+        queue.hold(message(2));
+        let (first, free) = queue.finish(Metadata::default(), 0);
+        assert_eq!(free, vec![]);
+        queue.hold(message(3));
+        let (none, free) = queue.finish(Metadata::default(), 0);
+        assert_eq!((none, free), (None, vec![]), "queued behind the held one");
+
+        let (released, last) = queue.on_durable(first.unwrap().ticket);
+        assert_eq!(released, [message(2), message(3)].concat());
+        assert_eq!(last, Some((1, 1)));
+    }
+
+    /// Goal: one flush may cover several works; the newest entry counts.
+    #[test]
+    fn one_flush_covers_all_earlier_works() {
+        let mut queue = queue();
+        queue.append(&[entry(1, 1)]);
+        queue.finish(Metadata::default(), 0);
+        queue.append(&[entry(2, 1)]);
+        queue.finish(Metadata::default(), 0);
+        queue.require_metadata();
+        let (work, _) = queue.finish(Metadata::default(), 0);
+        let (_, last) = queue.on_durable(work.unwrap().ticket);
+        assert_eq!(last, Some((2, 1)));
+    }
+}
