@@ -38,6 +38,24 @@ pub enum Origin {
     },
 }
 
+impl Origin {
+    /// The command that builds it, where it has to be built.
+    #[must_use]
+    pub fn command(&self) -> Option<String> {
+        let Origin::Build {
+            checkout, release, ..
+        } = self
+        else {
+            return None;
+        };
+        let flag = if *release { " --release" } else { "" };
+        Some(format!(
+            "cargo build --package {NAME}{flag}, in {}",
+            checkout.display()
+        ))
+    }
+}
+
 /// Where the binary of a cluster comes from.
 ///
 /// # Errors
@@ -95,11 +113,8 @@ pub fn obtain(origin: &Origin, say: impl FnOnce(&str)) -> Result<Binary> {
             release,
             path,
         } => {
-            let flag = if *release { " --release" } else { "" };
-            say(&format!(
-                "{NAME} is not there yet: cargo build --package {NAME}{flag} in {}",
-                checkout.display()
-            ));
+            let command = origin.command().unwrap_or_default();
+            say(&format!("{NAME} is not there yet: {command}"));
             build(checkout, *release)?;
             path
         }

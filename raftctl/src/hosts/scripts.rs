@@ -100,7 +100,11 @@ pub fn start(nodes: &[StartNode]) -> String {
     for node in nodes {
         calls.push(call(
             "settle",
-            [&*node.layout.id.to_string(), &node.layout.pid_file],
+            [
+                &*node.layout.id.to_string(),
+                &node.layout.pid_file,
+                &node.layout.args_file,
+            ],
         ));
     }
     assemble(&[START], &calls)

@@ -83,7 +83,8 @@ impl Snapshot {
 
 /// The node that leads: of those that say so, the one of the highest term. An old leader that has
 /// not heard of its successor yet still says so, too.
-pub(super) fn leader<'a>(replies: impl Iterator<Item = &'a StatusReply>) -> Option<NodeId> {
+#[must_use]
+pub fn leader<'a>(replies: impl Iterator<Item = &'a StatusReply>) -> Option<NodeId> {
     replies
         .filter(|reply| reply.role() == Role::Leader)
         .max_by_key(|reply| reply.term)

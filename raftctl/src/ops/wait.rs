@@ -13,7 +13,7 @@ use super::status::{ANSWER_DEADLINE, leader};
 use crate::admin;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
-use crate::hosts::control::{self, ProcessState};
+use crate::hosts::control::{self, NodeFacts, ProcessState};
 
 /// How often a node is asked.
 const ASK_EVERY: Duration = Duration::from_millis(25);
@@ -28,14 +28,44 @@ impl Context {
     /// One of `ids` is not running any more: the error shows what it printed last. Or the time is
     /// over: the error tells what each node is doing.
     pub async fn wait_for_leader(&self, ids: &[NodeId], timeout: Duration) -> Result<NodeId> {
+        let is_up = |heard: &Heard| heard.leader_with_lease(ids);
+        self.wait_until(ids, timeout, is_up).await
+    }
+
+    /// Waits until all of `ids` answer, and, where enough nodes run to have one, for a leader with
+    /// a lease.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for_leader`].
+    pub async fn wait_until_back(&self, ids: &[NodeId], timeout: Duration) -> Result<()> {
+        let facts = self.node_facts(&self.cluster.ids()).await;
+        let runs = |facts: &Result<NodeFacts>| {
+            facts
+                .as_ref()
+                .is_ok_and(|facts| facts.state == ProcessState::Running)
+        };
+        if facts.values().filter(|facts| runs(facts)).count() >= self.cluster.majority() {
+            return self.wait_for_leader(ids, timeout).await.map(drop);
+        }
+        let answer = |heard: &Heard| heard.silent(ids).is_empty().then_some(());
+        self.wait_until(ids, timeout, answer).await
+    }
+
+    /// Waits until `is_up` finds what it wants in what the nodes say.
+    async fn wait_until<T>(
+        &self,
+        ids: &[NodeId],
+        timeout: Duration,
+        is_up: impl Fn(&Heard) -> Option<T>,
+    ) -> Result<T> {
         let mut heard = Heard::new(self);
         let deadline = Instant::now() + timeout;
         let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         loop {
             tokio::select! {
                 () = heard.next() => {
-                    if let Some(leader) = heard.leader_with_lease(ids) {
-                        return Ok(leader);
+                    if let Some(found) = is_up(&heard) {
+                        return Ok(found);
                     }
                 }
                 _ = look.tick() => self.check_alive(&heard.silent(ids)).await?,

@@ -1,0 +1,290 @@
+//! What has to be done so that a cluster is as cluster.yaml says: `(target, facts) -> steps`.
+//!
+//! Pure: nothing here looks at a host. The same steps are printed by `plan` and run by `up`, and
+//! none at all means that the cluster is as it should be.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use crate::arguments;
+use crate::cluster::NodeId;
+use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
+use crate::hosts::scripts::StartNode;
+use crate::ops::wait::list;
+
+/// Less space than this, and a node is not started: it would stop at its first writes.
+pub const DISK_FREE_KIB_MIN: u64 = 16 << 10;
+
+/// What a cluster is to be.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Every node, by rising id.
+    pub nodes: Vec<StartNode>,
+    /// What builds the binary, where there is none yet. What runs can't be compared with it then.
+    pub build: Option<String>,
+}
+
+/// What a cluster is.
+#[derive(Debug, Clone, Default)]
+pub struct Facts {
+    /// What the host of each node says; a node is missing where its host does not answer.
+    pub hosts: BTreeMap<NodeId, HostFacts>,
+    /// The node that leads.
+    pub leader: Option<NodeId>,
+}
+
+/// One step of a plan. Steps are taken one after the other; within a step all hosts work at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Build the binary.
+    Build {
+        /// The command.
+        command: String,
+    },
+    /// Let paused nodes go on.
+    Resume {
+        /// The nodes.
+        nodes: Vec<NodeId>,
+    },
+    /// Stop nodes in order.
+    Stop {
+        /// The nodes.
+        nodes: Vec<NodeId>,
+        /// Why they can't go on as they are.
+        why: String,
+    },
+    /// Start nodes.
+    Start {
+        /// The nodes.
+        nodes: Vec<NodeId>,
+        /// Why they do not run.
+        why: String,
+    },
+    /// Stop one node in order, start it, and wait until it is back.
+    Restart {
+        /// The node.
+        node: NodeId,
+        /// Why it can't go on as it is.
+        why: String,
+    },
+    /// Wait until nodes answer and the cluster has a leader with a lease.
+    WaitForLeader {
+        /// The nodes that have to answer.
+        nodes: Vec<NodeId>,
+    },
+}
+
+impl Step {
+    /// The word for it, the same in text and JSON.
+    #[must_use]
+    pub fn action(&self) -> &'static str {
+        match self {
+            Step::Build { .. } => "build",
+            Step::Resume { .. } => "resume",
+            Step::Stop { .. } => "stop",
+            Step::Start { .. } => "start",
+            Step::Restart { .. } => "restart",
+            Step::WaitForLeader { .. } => "wait",
+        }
+    }
+
+    /// The nodes it concerns.
+    #[must_use]
+    pub fn nodes(&self) -> &[NodeId] {
+        match self {
+            Step::Build { .. } => &[],
+            Step::Restart { node, .. } => std::slice::from_ref(node),
+            Step::Resume { nodes }
+            | Step::Stop { nodes, .. }
+            | Step::Start { nodes, .. }
+            | Step::WaitForLeader { nodes } => nodes,
+        }
+    }
+
+    /// Why it has to be; may be empty.
+    #[must_use]
+    pub fn why(&self) -> &str {
+        match self {
+            Step::Build { command } => command,
+            Step::Stop { why, .. } | Step::Start { why, .. } | Step::Restart { why, .. } => why,
+            Step::Resume { .. } => "paused",
+            Step::WaitForLeader { .. } => "",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Build { command } => write!(formatter, "build raft-node: {command}"),
+            Step::WaitForLeader { nodes } => {
+                write!(
+                    formatter,
+                    "wait for a leader with a lease, and for {}",
+                    list(nodes)
+                )
+            }
+            other => write!(
+                formatter,
+                "{} {} ({})",
+                other.action(),
+                list(other.nodes()),
+                other.why()
+            ),
+        }
+    }
+}
+
+/// Why there can be no plan. Nothing has been changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct Obstacles(pub Vec<String>);
+
+/// The steps from the facts to the target.
+///
+/// # Errors
+/// Everything that stands in the way, and must be cleared by a person first.
+pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
+    let obstacles = obstacles(facts);
+    if !obstacles.is_empty() {
+        return Err(Obstacles(obstacles));
+    }
+    let mut steps = Vec::new();
+    if let Some(command) = &target.build {
+        steps.push(Step::Build {
+            command: command.clone(),
+        });
+    }
+    let state = |node: &StartNode| node_facts(facts, node.layout.id);
+    let ids = |wanted: ProcessState| -> Vec<NodeId> {
+        let fits = |node: &&StartNode| state(node).is_some_and(|facts| facts.state == wanted);
+        target
+            .nodes
+            .iter()
+            .filter(fits)
+            .map(|node| node.layout.id)
+            .collect()
+    };
+    let paused = ids(ProcessState::Paused);
+    if !paused.is_empty() {
+        steps.push(Step::Resume { nodes: paused });
+    }
+    changes(target, facts, &mut steps);
+    start(target, ids(ProcessState::Stopped), facts, &mut steps);
+    roll(target, facts, &mut steps);
+    if !steps.is_empty() || facts.leader.is_none() {
+        steps.push(Step::WaitForLeader {
+            nodes: target.nodes.iter().map(|node| node.layout.id).collect(),
+        });
+    }
+    Ok(steps)
+}
+
+/// Stops and starts the nodes whose arguments changed, all of them together: while some nodes
+/// keep one lease and some another, no lease can be trusted.
+fn changes(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
+    let mut nodes = Vec::new();
+    let mut reasons: Vec<String> = Vec::new();
+    for node in &target.nodes {
+        let Some(running) = alive(facts, node.layout.id) else {
+            continue;
+        };
+        if running.arguments == node.arguments {
+            continue;
+        }
+        nodes.push(node.layout.id);
+        for difference in arguments::differences(&running.arguments, &node.arguments) {
+            if !reasons.contains(&difference) {
+                reasons.push(difference);
+            }
+        }
+    }
+    if nodes.is_empty() {
+        return;
+    }
+    steps.push(Step::Stop {
+        nodes: nodes.clone(),
+        why: reasons.join(", "),
+    });
+    steps.push(Step::Start {
+        nodes,
+        why: "with the new arguments".into(),
+    });
+}
+
+fn start(target: &Target, stopped: Vec<NodeId>, facts: &Facts, steps: &mut Vec<Step>) {
+    if stopped.is_empty() {
+        return;
+    }
+    let is_new = |id: &NodeId| node_facts(facts, *id).is_some_and(|facts| !facts.has_data);
+    let why = match stopped.iter().filter(|id| is_new(id)).count() {
+        0 => "not running",
+        count if count == target.nodes.len() => "new cluster",
+        count if count == stopped.len() => "new, never ran",
+        _ => "not running, some never ran",
+    };
+    steps.push(Step::Start {
+        nodes: stopped,
+        why: why.into(),
+    });
+}
+
+/// Replaces the binary under the nodes one at a time, the leader last, so that the cluster serves
+/// all the while. Nodes that are restarted for another reason get the new binary anyway.
+fn roll(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
+    if target.build.is_some() {
+        return;
+    }
+    let is_old = |node: &&StartNode| {
+        alive(facts, node.layout.id).is_some_and(|running| {
+            running.arguments == node.arguments
+                && running.sha256.as_deref() != Some(node.sha256.as_str())
+        })
+    };
+    let mut old: Vec<NodeId> = target
+        .nodes
+        .iter()
+        .filter(is_old)
+        .map(|n| n.layout.id)
+        .collect();
+    old.sort_by_key(|id| (Some(*id) == facts.leader, *id));
+    steps.extend(old.into_iter().map(|node| Step::Restart {
+        node,
+        why: "another binary".into(),
+    }));
+}
+
+fn obstacles(facts: &Facts) -> Vec<String> {
+    let mut obstacles = Vec::new();
+    for (id, host) in &facts.hosts {
+        let node = host.nodes.iter().find(|node| node.id == *id);
+        for taken in node.iter().flat_map(|node| &node.taken_ports) {
+            obstacles.push(format!(
+                "port {} of node {id} is in use by {}; end that, or move `ports` in cluster.yaml",
+                taken.port, taken.owner
+            ));
+        }
+        let is_stopped = node.is_some_and(|node| node.state == ProcessState::Stopped);
+        if is_stopped && host.disk_free_kib < DISK_FREE_KIB_MIN {
+            obstacles.push(format!(
+                "node {id} has {} KiB of disk space left, and needs {DISK_FREE_KIB_MIN} to start; \
+                 free some",
+                host.disk_free_kib
+            ));
+        }
+    }
+    obstacles
+}
+
+fn node_facts(facts: &Facts, id: NodeId) -> Option<&NodeFacts> {
+    facts
+        .hosts
+        .get(&id)?
+        .nodes
+        .iter()
+        .find(|node| node.id == id)
+}
+
+fn alive(facts: &Facts, id: NodeId) -> Option<&NodeFacts> {
+    node_facts(facts, id).filter(|node| node.state != ProcessState::Stopped)
+}

@@ -1,0 +1,68 @@
+//! `check`: is cluster.yaml right?
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::cli::{Options, Output};
+use crate::cluster::problem::{Problem, Problems};
+use crate::cluster::{self, Cluster};
+use crate::error::{Error, Result};
+use crate::out;
+
+/// Reads cluster.yaml and says what is wrong with it, or what it means.
+///
+/// # Errors
+/// It is wrong.
+pub fn run(path: &Path, options: &Options) -> Result<()> {
+    let loaded = cluster::load(path);
+    if options.output == Output::Text {
+        let cluster = loaded?;
+        return out::line(&summary(&cluster));
+    }
+    match loaded {
+        Ok(cluster) => out::json(&json!({
+            "ok": true,
+            "cluster": cluster.name,
+            "problems": [],
+            "warnings": problems(&cluster.warnings),
+        })),
+        Err(Error::Cluster(wrong)) => {
+            out::json(&json!({
+                "ok": false,
+                "cluster": null,
+                "problems": problems(&wrong),
+                "warnings": [],
+            }))?;
+            Err(Error::Cluster(wrong))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn problems(of: &Problems) -> Vec<Value> {
+    let one = |problem: &Problem| {
+        json!({
+            "file": of.file,
+            "line": problem.line,
+            "message": problem.message,
+            "hint": problem.hint,
+        })
+    };
+    of.list.iter().map(one).collect()
+}
+
+fn summary(cluster: &Cluster) -> String {
+    let timing = &cluster.timing;
+    format!(
+        "right: cluster {}, provider {}, {} nodes, election timeout {}-{} ms, heartbeat {} ms, \
+         lease {} ms",
+        cluster.name,
+        cluster.provider.name(),
+        cluster.nodes.len(),
+        timing.election_timeout_min_ms,
+        timing.election_timeout_max_ms,
+        timing.heartbeat_ms,
+        timing.lease_ms
+    )
+}

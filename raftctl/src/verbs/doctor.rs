@@ -1,0 +1,267 @@
+//! `doctor`: what is not as it should be, and what to do about it.
+
+use serde_json::json;
+
+use crate::binary::{self, Origin};
+use crate::cli::{Options, Output};
+use crate::cluster::NodeId;
+use crate::error::{Error, Result};
+use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
+use crate::lock::{Lock, WAIT};
+use crate::ops::status::{NodeStatus, Snapshot};
+use crate::ops::wait::list;
+use crate::ops::{Context, Outcomes, all_or_partial};
+use crate::out;
+use crate::plan::DISK_FREE_KIB_MIN;
+
+/// Below this much space a node is worth a warning.
+const DISK_FREE_KIB_WARN: u64 = 512 << 10;
+
+/// A follower that is this many entries behind is worth a warning.
+const LAG_MAX: u64 = 10_000;
+
+/// One thing that is not as it should be.
+struct Finding {
+    /// Whether it stops the cluster from working as promised.
+    is_serious: bool,
+    text: String,
+    advice: String,
+}
+
+/// Looks at everything and says what is wrong; with `fix` removes what crashes left behind.
+///
+/// # Errors
+/// Something serious is wrong.
+pub async fn run(context: &Context, options: &Options, fix: bool) -> Result<()> {
+    if fix {
+        let _lock = Lock::take(&context.cluster, "doctor --fix", WAIT).await?;
+        let ids = context.cluster.ids();
+        all_or_partial(context.clean(&ids).await, "cleaned up")?;
+    }
+    let (hosts, snapshot) = tokio::join!(context.host_facts(), context.status());
+    let mut findings = Vec::new();
+    look_at_binary(context, &hosts, &mut findings);
+    look_at_hosts(&hosts, &mut findings);
+    let crashed: Vec<NodeId> = all_nodes(&hosts)
+        .filter(|node| has_crashed(node))
+        .map(|node| node.id)
+        .collect();
+    look_at_nodes(&snapshot, &crashed, &mut findings);
+    look_at_cluster(context, &snapshot, &mut findings);
+    print(&findings, options)?;
+    match findings.iter().filter(|finding| finding.is_serious).count() {
+        0 => Ok(()),
+        1 => Err(Error::CheckFailed("1 thing is wrong".into())),
+        count => Err(Error::CheckFailed(format!("{count} things are wrong"))),
+    }
+}
+
+fn print(findings: &[Finding], options: &Options) -> Result<()> {
+    if options.output == Output::Json {
+        let one = |finding: &Finding| {
+            json!({
+                "serious": finding.is_serious,
+                "text": finding.text,
+                "advice": finding.advice,
+            })
+        };
+        return out::json(&json!({ "findings": findings.iter().map(one).collect::<Vec<_>>() }));
+    }
+    if findings.is_empty() {
+        return out::line("all is well");
+    }
+    for finding in findings {
+        let kind = if finding.is_serious { "wrong" } else { "note" };
+        out::line(&format!("{kind}: {}; {}", finding.text, finding.advice))?;
+    }
+    Ok(())
+}
+
+fn look_at_binary(context: &Context, hosts: &Outcomes<HostFacts>, findings: &mut Vec<Finding>) {
+    let origin = match binary::locate(&context.cluster) {
+        Ok(origin) => origin,
+        Err(error) => {
+            return findings.push(Finding {
+                is_serious: true,
+                text: error.to_string(),
+                advice: "nodes that run are not concerned".into(),
+            });
+        }
+    };
+    let Origin::Present(_) = origin else {
+        return findings.push(Finding {
+            is_serious: false,
+            text: "raft-node is not built yet".into(),
+            advice: "`raftctl up` builds it".into(),
+        });
+    };
+    let Ok(binary) = binary::obtain(&origin, |_| ()) else {
+        return; // It went away just now.
+    };
+    let old = |node: &&NodeFacts| {
+        node.sha256
+            .as_ref()
+            .is_some_and(|sha| *sha != binary.sha256)
+    };
+    let old: Vec<NodeId> = all_nodes(hosts).filter(old).map(|node| node.id).collect();
+    if !old.is_empty() {
+        findings.push(Finding {
+            is_serious: false,
+            text: format!(
+                "another raft-node than {} runs as {}",
+                binary.path.display(),
+                list(&old)
+            ),
+            advice: "`raftctl up` restarts them one at a time".into(),
+        });
+    }
+}
+
+fn all_nodes(hosts: &Outcomes<HostFacts>) -> impl Iterator<Item = &NodeFacts> {
+    hosts.values().flatten().flat_map(|host| &host.nodes)
+}
+
+fn look_at_hosts(hosts: &Outcomes<HostFacts>, findings: &mut Vec<Finding>) {
+    for (id, outcome) in hosts {
+        let host = match outcome {
+            Ok(host) => host,
+            Err(error) => {
+                findings.push(Finding {
+                    is_serious: true,
+                    text: format!("the host of node {id} does not answer: {error}"),
+                    advice: "look at its network and power".into(),
+                });
+                continue;
+            }
+        };
+        if host.disk_free_kib < DISK_FREE_KIB_WARN {
+            findings.push(Finding {
+                is_serious: host.disk_free_kib < DISK_FREE_KIB_MIN,
+                text: format!(
+                    "node {id} has {} MiB of disk space left",
+                    host.disk_free_kib >> 10
+                ),
+                advice: "free some: a node stops when its disk is full".into(),
+            });
+        }
+    }
+    for node in all_nodes(hosts) {
+        let id = node.id;
+        for taken in &node.taken_ports {
+            findings.push(Finding {
+                is_serious: true,
+                text: format!(
+                    "port {} of node {id} is in use by {}",
+                    taken.port, taken.owner
+                ),
+                advice: "end that, or move `ports` in cluster.yaml".into(),
+            });
+        }
+        if has_crashed(node) {
+            findings.push(Finding {
+                is_serious: true,
+                text: format!("node {id} crashed, or its machine did: its process is gone"),
+                advice: format!(
+                    "`raftctl logs {id}` tells more, `raftctl start {id}` starts it, `raftctl \
+                     doctor --fix` forgets it"
+                ),
+            });
+        }
+    }
+}
+
+/// Whoever stops a node takes its pid file away.
+fn has_crashed(node: &NodeFacts) -> bool {
+    node.state == ProcessState::Stopped && node.has_record
+}
+
+fn look_at_nodes(snapshot: &Snapshot, crashed: &[NodeId], findings: &mut Vec<Finding>) {
+    for node in snapshot
+        .nodes
+        .iter()
+        .filter(|node| !crashed.contains(&node.id))
+    {
+        let id = node.id;
+        let text = match (node.process, &node.reply) {
+            (Some(ProcessState::Stopped), _) => {
+                findings.push(Finding {
+                    is_serious: false,
+                    text: format!("node {id} does not run"),
+                    advice: format!("`raftctl start {id}`"),
+                });
+                continue;
+            }
+            (Some(ProcessState::Paused), _) => Some("is paused".to_owned()),
+            (_, Err(error)) => Some(format!("runs but does not answer: {error}")),
+            (_, Ok(_)) => None,
+        };
+        if let Some(text) = text {
+            findings.push(Finding {
+                is_serious: true,
+                text: format!("node {id} {text}"),
+                advice: format!("`raftctl resume {id}`, or `raftctl kill {id}` and start it"),
+            });
+        }
+        look_at_reply(node, findings);
+    }
+}
+
+fn look_at_reply(node: &NodeStatus, findings: &mut Vec<Finding>) {
+    let Ok(reply) = &node.reply else {
+        return;
+    };
+    let id = node.id;
+    if !reply.cut_links.is_empty() {
+        let peers: Vec<NodeId> = reply.cut_links.iter().map(|cut| cut.peer_id).collect();
+        findings.push(Finding {
+            is_serious: false,
+            text: format!("node {id} is cut off from {}", list(&peers)),
+            advice: "`raftctl heal`".into(),
+        });
+    }
+    if reply.version != env!("CARGO_PKG_VERSION") {
+        findings.push(Finding {
+            is_serious: false,
+            text: format!(
+                "node {id} has version {}, raftctl {}",
+                reply.version,
+                env!("CARGO_PKG_VERSION")
+            ),
+            advice: "bring both to the same".into(),
+        });
+    }
+}
+
+fn look_at_cluster(context: &Context, snapshot: &Snapshot, findings: &mut Vec<Finding>) {
+    let leader = snapshot.leader.and_then(|id| snapshot.node(id));
+    let Some(reply) = leader.and_then(|node| node.reply.as_ref().ok()) else {
+        return findings.push(Finding {
+            is_serious: true,
+            text: "the cluster has no leader".into(),
+            advice: format!(
+                "{} of its nodes have to run and reach each other",
+                context.cluster.majority()
+            ),
+        });
+    };
+    if reply.lease_remaining_ms.is_none() {
+        findings.push(Finding {
+            is_serious: true,
+            text: format!("the leader, node {}, has no lease", reply.node_id),
+            advice: "it can't reach a majority: look at the other nodes".into(),
+        });
+    }
+    for node in &snapshot.nodes {
+        let behind = node
+            .reply
+            .as_ref()
+            .map_or(0, |own| reply.commit_index.saturating_sub(own.last_index));
+        if behind > LAG_MAX {
+            findings.push(Finding {
+                is_serious: false,
+                text: format!("node {} is {behind} entries behind", node.id),
+                advice: "look again in a while: it should catch up".into(),
+            });
+        }
+    }
+}

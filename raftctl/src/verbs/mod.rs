@@ -1,0 +1,30 @@
+//! What the verbs print and ask, and how they end. What they do is in [`crate::ops`].
+
+pub mod check;
+pub mod doctor;
+pub mod down;
+pub mod init;
+pub mod links;
+pub mod logs;
+pub mod nodes;
+pub mod status;
+pub mod up;
+
+use crate::cluster::NodeId;
+use crate::error::{Error, Result};
+use crate::ops::Context;
+use crate::select;
+
+/// The nodes that a selector names now.
+///
+/// # Errors
+/// It names none.
+pub async fn select(context: &Context, selector: &str) -> Result<Vec<NodeId>> {
+    let ids = context.cluster.ids();
+    let leader = if select::asks_for_leader(selector) {
+        context.leader().await
+    } else {
+        None
+    };
+    select::select(selector, &ids, leader).map_err(|error| Error::Usage(error.to_string()))
+}

@@ -1,0 +1,133 @@
+//! `status`: the cluster at a glance.
+
+use raftkv::admin::StatusReply;
+use serde_json::{Value, json};
+
+use crate::cli::{Options, Output};
+use crate::cluster::Cluster;
+use crate::error::Result;
+use crate::ops::Context;
+use crate::ops::status::{NodeStatus, Snapshot};
+use crate::ops::wait::list;
+use crate::out;
+
+/// Prints what the cluster is doing.
+///
+/// # Errors
+/// Standard output can't be written. A node that is down is no error.
+pub async fn run(context: &Context, options: &Options) -> Result<()> {
+    let snapshot = context.status().await;
+    print(&context.cluster, &snapshot, options)
+}
+
+/// Prints a snapshot as asked for.
+///
+/// # Errors
+/// Standard output can't be written.
+pub fn print(cluster: &Cluster, snapshot: &Snapshot, options: &Options) -> Result<()> {
+    match options.output {
+        Output::Json => out::json(&to_json(cluster, snapshot)),
+        Output::Text => out::print(&to_text(cluster, snapshot)),
+    }
+}
+
+/// The snapshot for programs.
+#[must_use]
+pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
+    let node = |node: &NodeStatus| {
+        let reply = node.reply.as_ref().ok();
+        let number = |field: fn(&StatusReply) -> u64| reply.map(field);
+        json!({
+            "id": node.id,
+            "address": node.address,
+            "process": node.process.map(|state| state.name()),
+            "role": node.role(),
+            "term": number(|reply| reply.term),
+            "commit_index": number(|reply| reply.commit_index),
+            "applied_index": number(|reply| reply.applied_index),
+            "last_index": number(|reply| reply.last_index),
+            "lease_remaining_ms": reply.and_then(|reply| reply.lease_remaining_ms),
+        })
+    };
+    json!({
+        "cluster": cluster.name,
+        "provider": cluster.provider.name(),
+        "leader": snapshot.leader,
+        "term": snapshot.term,
+        "nodes": snapshot.nodes.iter().map(node).collect::<Vec<_>>(),
+    })
+}
+
+/// The snapshot for people.
+#[must_use]
+pub fn to_text(cluster: &Cluster, snapshot: &Snapshot) -> String {
+    let leader = match snapshot.leader {
+        Some(id) => format!("leader: node {id}"),
+        None => "no leader".into(),
+    };
+    let term = snapshot
+        .term
+        .map_or(String::new(), |term| format!(", term {term}"));
+    let mut text = format!(
+        "cluster {} ({}), {leader}{term}\n",
+        cluster.name,
+        cluster.provider.name()
+    );
+    let head = [
+        "NODE", "ADDRESS", "PROCESS", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEASE",
+    ];
+    let rows: Vec<Vec<String>> = snapshot.nodes.iter().map(row).collect();
+    text.push_str(&out::table(&head, &rows));
+    for node in &snapshot.nodes {
+        if let Some(note) = note(node) {
+            text.push_str(&note);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+fn row(node: &NodeStatus) -> Vec<String> {
+    let reply = node.reply.as_ref().ok();
+    let number = |field: fn(&StatusReply) -> u64| {
+        reply.map_or("-".to_owned(), |reply| field(reply).to_string())
+    };
+    let lease = reply.and_then(|reply| reply.lease_remaining_ms);
+    vec![
+        node.id.to_string(),
+        node.address.clone(),
+        node.process
+            .map_or("unknown", |state| state.name())
+            .to_owned(),
+        node.role().to_owned(),
+        number(|reply| reply.term),
+        number(|reply| reply.commit_index),
+        number(|reply| reply.applied_index),
+        number(|reply| reply.last_index),
+        lease.map_or("-".to_owned(), |ms| format!("{ms} ms")),
+    ]
+}
+
+/// What does not fit into the table: faults that are injected, and leases that are waited for.
+fn note(node: &NodeStatus) -> Option<String> {
+    let reply = node.reply.as_ref().ok()?;
+    let mut notes = Vec::new();
+    if !reply.cut_links.is_empty() {
+        let peers: Vec<u64> = reply.cut_links.iter().map(|cut| cut.peer_id).collect();
+        let left = reply
+            .cut_links
+            .iter()
+            .map(|cut| cut.remaining_ms)
+            .max()
+            .unwrap_or(0);
+        let left = left.div_ceil(1000);
+        notes.push(format!(
+            "cut off from {}, {left} s left (`raftctl heal`)",
+            list(&peers)
+        ));
+    }
+    if let Some(left) = reply.old_lease_remaining_ms {
+        notes.push(format!("waits up to {left} ms for an older lease to end"));
+    }
+    (!notes.is_empty()).then(|| format!("node {}: {}", node.id, notes.join("; ")))
+}

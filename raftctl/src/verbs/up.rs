@@ -1,0 +1,137 @@
+//! `plan` and `up`: from what is to what should be.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::arguments;
+use crate::binary::{self, Binary, Origin};
+use crate::cli::{Options, Output};
+use crate::error::{Error, Result};
+use crate::lock::Lock;
+use crate::ops::Context;
+use crate::ops::status::leader;
+use crate::out;
+use crate::plan::{self, Facts, Step, Target};
+use crate::progress::Progress;
+use crate::run;
+use crate::verbs::status;
+
+/// How long `up` waits for a leader unless told otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Prints the steps that `up` would take.
+///
+/// # Errors
+/// Something stands in the way, or a host does not answer.
+pub async fn plan(context: &Context, options: &Options) -> Result<()> {
+    let origin = binary::locate(&context.cluster)?;
+    let steps = steps(context, &origin).await?;
+    match options.output {
+        Output::Text => out::print(&to_text(context, &steps)),
+        Output::Json => out::json(&to_json(context, &steps)),
+    }
+}
+
+/// Brings the cluster up, and prints its status.
+///
+/// # Errors
+/// Something stands in the way, a host does not answer, or a node does not come up.
+pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<()> {
+    if dry_run {
+        return plan(context, options).await;
+    }
+    let progress = Progress::new();
+    let _lock = Lock::take(&context.cluster, "up", crate::lock::WAIT).await?;
+    let binary = obtain(context, &progress)?;
+    let steps = steps(context, &Origin::Present(binary.path.clone())).await?;
+    if steps.is_empty() {
+        progress.note(&format!(
+            "cluster {} is up already: nothing to do",
+            context.cluster.name
+        ));
+    }
+    let timeout = options.timeout.unwrap_or(TIMEOUT);
+    run::run(context, &steps, &binary, timeout, &progress).await?;
+    status::run(context, options).await
+}
+
+/// The binary of a cluster; says so when it has to be built.
+///
+/// # Errors
+/// It is not there and can't be built.
+pub fn obtain(context: &Context, progress: &Progress) -> Result<Binary> {
+    let origin = binary::locate(&context.cluster)?;
+    binary::obtain(&origin, |text| progress.note(text))
+}
+
+/// The steps from what is to what should be.
+async fn steps(context: &Context, origin: &Origin) -> Result<Vec<Step>> {
+    let target = target(context, origin)?;
+    let facts = facts(context).await?;
+    plan::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
+}
+
+fn target(context: &Context, origin: &Origin) -> Result<Target> {
+    let (binary, build) = match origin {
+        Origin::Present(_) => (binary::obtain(origin, |_| ())?, None),
+        Origin::Build { path, .. } => {
+            let binary = Binary {
+                path: path.clone(),
+                sha256: String::new(),
+            };
+            (binary, origin.command())
+        }
+    };
+    let node = |id| {
+        let (path, sha256) = (&binary.path, &binary.sha256);
+        arguments::start_node(&context.cluster, &context.inventory, id, path, sha256)
+    };
+    Ok(Target {
+        nodes: context.cluster.ids().into_iter().map(node).collect(),
+        build,
+    })
+}
+
+async fn facts(context: &Context) -> Result<Facts> {
+    let ids = context.cluster.ids();
+    let (hosts, replies) = tokio::join!(context.host_facts(), context.replies(&ids));
+    let hosts = crate::ops::all_or_partial(hosts, "looked at")?;
+    let with_lease = replies
+        .values()
+        .filter_map(|reply| reply.as_ref().ok())
+        .filter(|reply| reply.lease_remaining_ms.is_some());
+    Ok(Facts {
+        hosts: BTreeMap::from_iter(hosts),
+        leader: leader(with_lease),
+    })
+}
+
+fn to_text(context: &Context, steps: &[Step]) -> String {
+    let name = &context.cluster.name;
+    if steps.is_empty() {
+        return format!("cluster {name} is up: nothing to do\n");
+    }
+    let mut text = format!("cluster {name} ({}):\n", context.cluster.provider.name());
+    for (count, step) in steps.iter().enumerate() {
+        text.push_str(&format!("  {}. {step}\n", count + 1));
+    }
+    text
+}
+
+fn to_json(context: &Context, steps: &[Step]) -> serde_json::Value {
+    let step = |step: &Step| {
+        json!({
+            "action": step.action(),
+            "nodes": step.nodes(),
+            "why": step.why(),
+            "text": step.to_string(),
+        })
+    };
+    json!({
+        "cluster": context.cluster.name,
+        "provider": context.cluster.provider.name(),
+        "steps": steps.iter().map(step).collect::<Vec<_>>(),
+    })
+}
