@@ -51,6 +51,9 @@ pub enum Error {
     /// A host could not be reached, or its answer was lost.
     #[error(transparent)]
     Transport(#[from] TransportError),
+    /// Terraform, gcloud or Google refused or failed; with the cause and the next command.
+    #[error("{0}")]
+    Cloud(String),
     /// A command ran on a host and failed there.
     #[error("{host}: cannot {purpose}: {detail}")]
     Host {
@@ -82,7 +85,7 @@ impl Error {
         match self {
             Error::Usage(_) | Error::Cluster(_) => exit::USAGE,
             Error::Partial { .. } => exit::PARTIAL,
-            Error::Transport(_) => exit::REMOTE,
+            Error::Transport(_) | Error::Cloud(_) => exit::REMOTE,
             Error::Host { .. } => exit::HOST,
             Error::NoLeader(_) => exit::NO_LEADER,
             Error::OutcomeUnknown(_) => exit::OUTCOME_UNKNOWN,

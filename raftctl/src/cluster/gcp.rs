@@ -111,7 +111,13 @@ impl GcpSettings {
     }
 
     /// What only matters when the provider is `gcp`, and needs the rest of the file.
-    pub(super) fn check(&self, nodes: &[Node], timing: &Timing, line: u64, report: &mut Report<'_>) {
+    pub(super) fn check(
+        &self,
+        nodes: &[Node],
+        timing: &Timing,
+        line: u64,
+        report: &mut Report<'_>,
+    ) {
         if self.project.is_none() {
             let hint = "write gcp: {project: my-project-id}; `gcloud projects list` shows them";
             report.problem(line, "provider gcp needs a project", hint);
@@ -119,23 +125,37 @@ impl GcpSettings {
         let homeless: Vec<_> = nodes.iter().filter(|node| node.zone.is_none()).collect();
         if let (true, Some(node)) = (self.zones.is_empty(), homeless.first()) {
             let message = format!("node {} has no zone", node.id);
-            let hint = "write gcp: {zones: [us-central1-a, us-central1-b]}, or zone: for every node";
+            let hint =
+                "write gcp: {zones: [us-central1-a, us-central1-b]}, or zone: for every node";
             report.problem(line, message, hint);
         }
         for node in nodes {
-            if let Some(zone) = node.zone.as_deref().filter(|zone| region_of(zone).is_none()) {
+            if let Some(zone) = node
+                .zone
+                .as_deref()
+                .filter(|zone| region_of(zone).is_none())
+            {
                 let message = format!("node {} has the zone {zone:?}", node.id);
                 report.problem(line, message, ZONE_HINT);
             }
         }
         if self.ssh_via == Some(SshVia::External) && self.operator_cidrs.is_empty() {
             let hint = "write gcp.operator_cidrs: [YOUR.ADDRESS/32], or ssh_via: iap";
-            report.problem(line, "with ssh_via: external, nobody is named who may open SSH", hint);
+            report.problem(
+                line,
+                "with ssh_via: external, nobody is named who may open SSH",
+                hint,
+            );
         }
         let regions = self.regions(nodes);
-        if regions.len() > 1 && timing.election_timeout_min_ms < Timing::WAN.election_timeout_min_ms {
+        if regions.len() > 1 && timing.election_timeout_min_ms < Timing::WAN.election_timeout_min_ms
+        {
             let message = format!("the nodes are in {} regions", regions.len());
-            report.warning(line, message, "write timing: wan, or elections may come from mere distance");
+            report.warning(
+                line,
+                message,
+                "write timing: wan, or elections may come from mere distance",
+            );
         }
     }
 
@@ -154,7 +174,10 @@ impl GcpSettings {
         let dealt = nodes.iter().any(|node| node.zone.is_none());
         let dealt = self.zones.iter().filter(|_| dealt);
         let named = nodes.iter().filter_map(|node| node.zone.as_ref());
-        let mut regions: Vec<_> = dealt.chain(named).filter_map(|zone| region_of(zone)).collect();
+        let mut regions: Vec<_> = dealt
+            .chain(named)
+            .filter_map(|zone| region_of(zone))
+            .collect();
         regions.sort_unstable();
         regions.dedup();
         regions
@@ -190,7 +213,8 @@ fn image(section: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
     let image = section.text("image", report)?;
     if !image.starts_with("projects/") {
         let message = format!("gcp.image is {image:?}");
-        let hint = "write the full path, as in projects/debian-cloud/global/images/family/debian-12";
+        let hint =
+            "write the full path, as in projects/debian-cloud/global/images/family/debian-12";
         report.problem(section.line_of("image"), message, hint);
         return None;
     }
@@ -203,15 +227,23 @@ fn ranges(section: &Section<'_>, key: &str, report: &mut Report<'_>) -> Vec<Stri
     for range in &ranges {
         let parts = range.split_once('/');
         let is_right = parts.is_some_and(|(address, length)| {
-            address.parse::<Ipv4Addr>().is_ok() && length.parse::<u8>().is_ok_and(|length| length <= 32)
+            address.parse::<Ipv4Addr>().is_ok()
+                && length.parse::<u8>().is_ok_and(|length| length <= 32)
         });
         if !is_right {
             let message = format!("{} holds {range:?}", section.name_of(key));
             let hint = "write a range such as 198.51.100.7/32; /32 is that address alone";
             report.problem(section.line_of(key), message, hint);
         } else if range.ends_with("/0") {
-            let message = format!("{} opens the port to the whole internet", section.name_of(key));
-            report.warning(section.line_of(key), message, "name the ranges that need it");
+            let message = format!(
+                "{} opens the port to the whole internet",
+                section.name_of(key)
+            );
+            report.warning(
+                section.line_of(key),
+                message,
+                "name the ranges that need it",
+            );
         }
     }
     ranges
@@ -256,7 +288,8 @@ mod tests {
 
     fn read(gcp: &str) -> Result<Cluster, String> {
         let text = format!("name: demo\nprovider: gcp\nnodes: 3\n{gcp}\n");
-        parse(&text, "cluster.yaml", PathBuf::from("."), &|_| None).map_err(|problems| problems.to_string())
+        parse(&text, "cluster.yaml", PathBuf::from("."), &|_| None)
+            .map_err(|problems| problems.to_string())
     }
 
     // The shortest section that works: a project and zones. Nothing is opened to anybody.
@@ -298,10 +331,15 @@ mod tests {
     fn several_regions_suggest_wan_timing() {
         let two = "gcp: {project: my-project, zones: [us-central1-a, europe-west1-b]}";
         let cluster = read(two).unwrap();
-        assert!(cluster.warnings.to_string().contains("timing: wan"), "{}", cluster.warnings);
+        assert!(
+            cluster.warnings.to_string().contains("timing: wan"),
+            "{}",
+            cluster.warnings
+        );
         let wide = read(&format!("timing: wan\n{two}")).unwrap();
         assert!(wide.warnings.list.is_empty(), "{}", wide.warnings);
-        let one = read("gcp: {project: my-project, zones: [us-central1-a, us-central1-b]}").unwrap();
+        let one =
+            read("gcp: {project: my-project, zones: [us-central1-a, us-central1-b]}").unwrap();
         assert!(one.warnings.list.is_empty(), "{}", one.warnings);
     }
 
@@ -309,8 +347,17 @@ mod tests {
     #[test]
     fn zones_lie_in_regions() {
         assert_eq!(region_of("us-central1-a"), Some("us-central1"));
-        assert_eq!(region_of("northamerica-northeast2-c"), Some("northamerica-northeast2"));
-        for wrong in ["us-central1", "us-central1-", "US-central1-a", "a", "us-central1-ab"] {
+        assert_eq!(
+            region_of("northamerica-northeast2-c"),
+            Some("northamerica-northeast2")
+        );
+        for wrong in [
+            "us-central1",
+            "us-central1-",
+            "US-central1-a",
+            "a",
+            "us-central1-ab",
+        ] {
             assert_eq!(region_of(wrong), None, "{wrong}");
         }
     }

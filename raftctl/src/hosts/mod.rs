@@ -29,6 +29,7 @@
 //! input to `cat`, or as standard output of it.
 
 pub mod control;
+pub mod gcp;
 pub mod inventory;
 pub mod layout;
 pub mod local;

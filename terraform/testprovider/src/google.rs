@@ -86,6 +86,25 @@ impl Google {
         self.world().resources.get(id_of(reference)).cloned()
     }
 
+    /// Every resource of a type, by id.
+    #[must_use]
+    pub fn of_type(&self, resource_type: &str) -> Vec<(String, Resource)> {
+        let world = self.world();
+        let fitting = world
+            .resources
+            .iter()
+            .filter(|(_, resource)| resource.resource_type == resource_type);
+        fitting
+            .map(|(id, resource)| (id.clone(), resource.clone()))
+            .collect()
+    }
+
+    /// How many resources there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.world().resources.len()
+    }
+
     /// Makes a resource; its settled state.
     ///
     /// # Errors

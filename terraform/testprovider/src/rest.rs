@@ -1,7 +1,9 @@
-//! The few calls of the Compute REST API that raftctl makes through gcloud: one instance read,
-//! stopped, started, deleted and given other scheduling options, and the operations that stand for
-//! these changes. An operation is done when its request is answered.
+//! The few calls of the Compute REST API that raftctl makes through gcloud: instances listed, one
+//! read, stopped, started, deleted and given other scheduling options, the operations that stand for
+//! these changes, and the quotas of the project and its regions. An operation is done when its
+//! request is answered.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -12,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value as Json, json};
 
-use crate::google::{Google, SELF_LINK_PREFIX};
+use crate::google::{Google, Resource, SELF_LINK_PREFIX};
 use crate::hook::Hook;
 use crate::provider::{instance_id, machine};
 use crate::value::Value;
@@ -33,6 +35,15 @@ pub fn routes(api: Api) -> Router {
     let base = "/compute/v1/projects/{project}/zones/{zone}";
     let instance = format!("{base}/instances/{{name}}");
     Router::new()
+        .route("/compute/v1/projects/{project}", get(project))
+        .route(
+            "/compute/v1/projects/{project}/regions/{region}",
+            get(region),
+        )
+        .route(
+            "/compute/v1/projects/{project}/aggregated/instances",
+            get(list),
+        )
         .route(&instance, get(read).delete(remove))
         .route(&format!("{instance}/stop"), post(stop))
         .route(&format!("{instance}/start"), post(start))
@@ -44,16 +55,41 @@ pub fn routes(api: Api) -> Router {
 
 async fn read(State(api): State<Api>, Path((project, zone, name)): At) -> Response {
     let id = instance_id(&project, &zone, &name);
-    let Some(resource) = api.google.find(&id) else {
-        return not_found(&id);
-    };
+    match api.google.find(&id) {
+        Some(resource) => reply(StatusCode::OK, &instance(&id, &resource)),
+        None => not_found(&id),
+    }
+}
+
+/// Every instance by zone. gcloud filters by label itself, beside asking for it.
+async fn list(State(api): State<Api>, Path(project): Path<String>) -> Response {
+    let mut zones: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    for (id, resource) in api.google.of_type("google_compute_instance") {
+        let zone = resource.state["zone"].as_str().unwrap_or_default();
+        zones
+            .entry(format!("zones/{zone}"))
+            .or_default()
+            .push(instance(&id, &resource));
+    }
+    let zones: serde_json::Map<String, Json> = zones
+        .into_iter()
+        .map(|(zone, instances)| (zone, json!({"instances": instances})))
+        .collect();
+    let answer = json!({"kind": "compute#instanceAggregatedList", "id": project, "items": zones});
+    reply(StatusCode::OK, &answer)
+}
+
+/// An instance as the API shows it.
+fn instance(id: &str, resource: &Resource) -> Json {
     let state = &resource.state;
     let interface = &state["network_interface"][0];
     let scheduling = &state["scheduling"][0];
     let seconds = scheduling["max_run_duration"][0]["seconds"].as_u64();
+    let (zone, _) = id.split_once("/instances/").unwrap_or((id, ""));
     let mut answer = json!({
-        "kind": "compute#instance", "name": name, "zone": format!("{SELF_LINK_PREFIX}projects/{project}/zones/{zone}"),
+        "kind": "compute#instance", "name": state["name"], "zone": format!("{SELF_LINK_PREFIX}{zone}"),
         "selfLink": format!("{SELF_LINK_PREFIX}{id}"), "status": state["current_status"],
+        "labels": state["effective_labels"],
         "lastStartTimestamp": timestamp(resource.started_at),
         "networkInterfaces": [{
             "networkIP": interface["network_ip"],
@@ -72,7 +108,28 @@ async fn read(State(api): State<Api>, Path((project, zone, name)): At) -> Respon
             answer["resourceStatus"] = json!({"scheduling": {"terminationTimestamp": end}});
         }
     }
-    reply(StatusCode::OK, &answer)
+    answer
+}
+
+/// Quotas of a project that is new: enough for five small machines, and little more.
+async fn project(Path(project): Path<String>) -> Response {
+    let quotas = json!([{"metric": "CPUS_ALL_REGIONS", "limit": 12.0, "usage": 0.0}]);
+    reply(
+        StatusCode::OK,
+        &json!({"kind": "compute#project", "name": project, "quotas": quotas}),
+    )
+}
+
+async fn region(Path((_, region)): Path<(String, String)>) -> Response {
+    let quotas = json!([
+        {"metric": "CPUS", "limit": 8.0, "usage": 0.0},
+        {"metric": "INSTANCES", "limit": 24.0, "usage": 0.0},
+        {"metric": "IN_USE_ADDRESSES", "limit": 4.0, "usage": 0.0},
+    ]);
+    reply(
+        StatusCode::OK,
+        &json!({"kind": "compute#region", "name": region, "quotas": quotas}),
+    )
 }
 
 async fn stop(State(api): State<Api>, Path((project, zone, name)): At) -> Response {

@@ -1,0 +1,442 @@
+//! What Terraform, Google's provider and gcloud say when something fails, turned into a cause and
+//! the next command. Pure.
+//!
+//! The texts are not an interface that anybody has promised: where none of the known words occurs,
+//! the operator sees the text itself.
+
+use std::fmt;
+
+/// Why something failed at Google, or on the way there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// Neither application default credentials nor a login of gcloud, or one that has expired.
+    NoCredentials,
+    /// An API is not enabled in the project.
+    ApiDisabled {
+        /// `compute.googleapis.com`.
+        api: String,
+    },
+    /// A quota is used up.
+    QuotaExceeded {
+        /// `CPUS`.
+        metric: String,
+        /// The limit, where it is told.
+        limit: Option<String>,
+        /// The region, where it is told; some quotas are the project's.
+        region: Option<String>,
+    },
+    /// A zone has no machine of the type left.
+    ZoneExhausted {
+        /// The zone, where it is told.
+        zone: Option<String>,
+    },
+    /// Somebody else is changing the cluster, or was interrupted while doing so.
+    StateLocked {
+        /// The lock, for `force-unlock`.
+        id: String,
+        /// `user@host`.
+        who: String,
+        /// Since when, as Terraform writes it.
+        since: String,
+    },
+    /// Google has something of this name that Terraform's state doesn't know.
+    AlreadyExists {
+        /// The resource.
+        resource: String,
+    },
+    /// The account may not do this.
+    Forbidden {
+        /// The permission, where it is told.
+        permission: Option<String>,
+    },
+    /// Terraform can't fetch Google's provider.
+    NoRegistry,
+    /// Anything else, in its own words.
+    Other(String),
+}
+
+impl Cause {
+    /// Finds the cause in a text. The more particular comes first: a quota comes as a 403, too.
+    #[must_use]
+    pub fn of(text: &str) -> Cause {
+        // Terraform breaks long lines and draws frames where it writes for people.
+        let text = text.replace(['│', '╷', '╵'], " ");
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        registry(&text)
+            .or_else(|| lock(&text))
+            .or_else(|| credentials(&text))
+            .or_else(|| api(&text))
+            .or_else(|| zone(&text))
+            .or_else(|| quota(&text))
+            .or_else(|| conflict(&text))
+            .or_else(|| forbidden(&text))
+            .unwrap_or(Cause::Other(text))
+    }
+
+    /// What to do next.
+    #[must_use]
+    pub fn next(&self, project: &str) -> String {
+        match self {
+            Cause::NoCredentials => {
+                "run `gcloud auth application-default login` and `gcloud auth login`".into()
+            }
+            Cause::ApiDisabled { api } => {
+                format!(
+                    "run `gcloud services enable {api} --project={project}`, wait a minute, and run this again"
+                )
+            }
+            Cause::QuotaExceeded { metric, region, .. } => {
+                let look = match region {
+                    Some(region) => {
+                        format!("gcloud compute regions describe {region} --project={project}")
+                    }
+                    None => format!("gcloud compute project-info describe --project={project}"),
+                };
+                format!(
+                    "see `{look}`; ask for more {metric} under IAM & Admin > Quotas, or take a smaller machine_type, \
+                     fewer nodes or other zones; then run this again: what was made stays"
+                )
+            }
+            Cause::ZoneExhausted { .. } => {
+                "run `raftctl up` again later, or give the node another zone or \
+                machine_type in cluster.yaml; what was made stays"
+                    .into()
+            }
+            Cause::StateLocked { id, .. } => format!(
+                "wait until that is over; if it was interrupted and nobody works on it, run \
+                 `terraform -chdir=.raftctl/NAME/terraform force-unlock {id}`"
+            ),
+            Cause::AlreadyExists { .. } => {
+                "another cluster of this name is in the project, or Terraform's state was \
+                lost: take another name in cluster.yaml, or delete the resource with gcloud"
+                    .into()
+            }
+            Cause::Forbidden { .. } => format!(
+                "see who you are with `gcloud auth list`, and ask the owner of {project} for the roles \
+                 compute.instanceAdmin.v1, compute.networkAdmin and compute.securityAdmin"
+            ),
+            Cause::NoRegistry => {
+                "check the network and HTTPS_PROXY, then run this again; `curl -I \
+                https://registry.terraform.io` must answer"
+                    .into()
+            }
+            Cause::Other(_) => "run `raftctl check`".into(),
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let in_place = |place: &Option<String>| {
+            place
+                .as_ref()
+                .map_or(String::new(), |place| format!(" in {place}"))
+        };
+        match self {
+            Cause::NoCredentials => write!(f, "there are no valid credentials for Google Cloud"),
+            Cause::ApiDisabled { api } => write!(f, "the API {api} is not enabled in the project"),
+            Cause::QuotaExceeded {
+                metric,
+                limit,
+                region,
+            } => {
+                let limit = limit
+                    .as_ref()
+                    .map_or(String::new(), |limit| format!(" (limit {limit})"));
+                write!(
+                    f,
+                    "the quota {metric}{limit} is used up{}",
+                    in_place(region)
+                )
+            }
+            Cause::ZoneExhausted { zone } => {
+                write!(
+                    f,
+                    "Google has no machine of this type left{}",
+                    in_place(zone)
+                )
+            }
+            Cause::StateLocked { who, since, .. } => {
+                write!(f, "{who} has been changing this cluster since {since}")
+            }
+            Cause::AlreadyExists { resource } => write!(f, "{resource} exists already"),
+            Cause::Forbidden {
+                permission: Some(permission),
+            } => {
+                write!(f, "your account lacks the permission {permission}")
+            }
+            Cause::Forbidden { permission: None } => write!(f, "your account may not do this"),
+            Cause::NoRegistry => write!(
+                f,
+                "Terraform can't fetch Google's provider from its registry"
+            ),
+            Cause::Other(text) => write!(f, "{text}"),
+        }
+    }
+}
+
+fn contains_any(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
+}
+
+/// What stands between two words; the first such place.
+fn between<'a>(text: &'a str, before: &str, after: &str) -> Option<&'a str> {
+    let rest = &text[text.find(before)? + before.len()..];
+    let found = &rest[..rest.find(after)?];
+    (!found.is_empty()).then_some(found)
+}
+
+/// The word that follows.
+fn following<'a>(text: &'a str, before: &str) -> Option<&'a str> {
+    let rest = &text[text.find(before)? + before.len()..];
+    rest.split_whitespace().next()
+}
+
+fn registry(text: &str) -> Option<Cause> {
+    const WORDS: [&str; 4] = [
+        "Failed to query available provider packages",
+        "Failed to install provider",
+        "could not connect to registry",
+        "Failed to resolve provider packages",
+    ];
+    contains_any(text, &WORDS).then_some(Cause::NoRegistry)
+}
+
+fn lock(text: &str) -> Option<Cause> {
+    let lock = &text[text.find("Error acquiring the state lock")?..];
+    let word = |name: &str| following(lock, name).unwrap_or("unknown").to_owned();
+    Some(Cause::StateLocked {
+        id: word(" ID: "),
+        who: word(" Who: "),
+        // Date, time, offset, zone.
+        since: between(lock, " Created: ", " Info:")
+            .unwrap_or("an unknown time")
+            .trim()
+            .to_owned(),
+    })
+}
+
+fn credentials(text: &str) -> Option<Cause> {
+    const WORDS: [&str; 9] = [
+        "could not find default credentials",
+        "default credentials were not found",
+        "No credentials loaded",
+        "invalid_grant",
+        "reauth related error",
+        "Reauthentication failed",
+        "do not currently have an active account selected",
+        "Error 401",
+        "CREDENTIALS_MISSING",
+    ];
+    contains_any(text, &WORDS).then_some(Cause::NoCredentials)
+}
+
+fn api(text: &str) -> Option<Cause> {
+    const WORDS: [&str; 3] = [
+        "SERVICE_DISABLED",
+        "accessNotConfigured",
+        "has not been used in project",
+    ];
+    if !contains_any(text, &WORDS) {
+        return None;
+    }
+    let named = between(text, "/apis/api/", "/").or_else(|| between(text, "/apis/library/", "?"));
+    let api = named.filter(|api| api.ends_with(".googleapis.com"));
+    Some(Cause::ApiDisabled {
+        api: api.unwrap_or("compute.googleapis.com").into(),
+    })
+}
+
+fn quota(text: &str) -> Option<Cause> {
+    let is_told = text.contains("Quota '") && text.contains("exceeded");
+    if !is_told && !contains_any(text, &["quotaExceeded", "QUOTA_EXCEEDED"]) {
+        return None;
+    }
+    let metric = between(text, "Quota '", "'").unwrap_or("of Compute Engine");
+    let region =
+        following(text, "in region ").map(|region| region.trim_end_matches(['.', ',']).to_owned());
+    let limit =
+        following(text, "Limit: ").map(|limit| limit.trim_end_matches(['.', ',']).to_owned());
+    Some(Cause::QuotaExceeded {
+        metric: metric.into(),
+        limit,
+        region,
+    })
+}
+
+fn zone(text: &str) -> Option<Cause> {
+    const WORDS: [&str; 2] = [
+        "ZONE_RESOURCE_POOL_EXHAUSTED",
+        "does not have enough resources available",
+    ];
+    if !contains_any(text, &WORDS) {
+        return None;
+    }
+    let zone = between(text, "/zones/", "'");
+    Some(Cause::ZoneExhausted {
+        zone: zone.map(String::from),
+    })
+}
+
+fn conflict(text: &str) -> Option<Cause> {
+    if !contains_any(text, &["Error 409", "alreadyExists"]) {
+        return None;
+    }
+    let resource = between(text, "The resource '", "'").unwrap_or("a resource of this name");
+    Some(Cause::AlreadyExists {
+        resource: resource.into(),
+    })
+}
+
+fn forbidden(text: &str) -> Option<Cause> {
+    if !contains_any(
+        text,
+        &[
+            "Error 403",
+            "PERMISSION_DENIED",
+            "HTTPError 403",
+            "Required '",
+        ],
+    ) {
+        return None;
+    }
+    let permission = between(text, "Required '", "'");
+    Some(Cause::Forbidden {
+        permission: permission.map(String::from),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> (String, String) {
+        let cause = Cause::of(text);
+        (cause.to_string(), cause.next("my-project"))
+    }
+
+    // Google's provider and gcloud say it in several ways.
+    #[test]
+    fn missing_credentials() {
+        for text in [
+            "Attempted to load application default credentials since neither `credentials` nor `access_token` was set in the provider block.  No credentials loaded. To use your gcloud credentials, run 'gcloud auth application-default login'",
+            "google: could not find default credentials. See https://cloud.google.com/docs/authentication/external/set-up-adc for more information",
+            "oauth2: \"invalid_grant\" \"reauth related error (invalid_rapt)\"",
+            "ERROR: (gcloud.auth.application-default.print-access-token) Your default credentials were not found.",
+            "ERROR: (gcloud.compute.instances.describe) You do not currently have an active account selected.",
+        ] {
+            assert_eq!(Cause::of(text), Cause::NoCredentials, "{text}");
+        }
+        let (_, next) = of("google: could not find default credentials");
+        assert!(
+            next.contains("gcloud auth application-default login"),
+            "{next}"
+        );
+    }
+
+    // The API is named, with the command that enables it.
+    #[test]
+    fn a_disabled_api() {
+        let text = "Error creating Network: googleapi: Error 403: Compute Engine API has not been used in project 123456 before or it is disabled. Enable it by visiting https://console.developers.google.com/apis/api/compute.googleapis.com/overview?project=123456 then retry.\nDetails:\n[\n  {\n    \"reason\": \"SERVICE_DISABLED\"\n  }\n]\n, accessNotConfigured";
+        let (what, next) = of(text);
+        assert_eq!(
+            what,
+            "the API compute.googleapis.com is not enabled in the project"
+        );
+        assert!(
+            next.contains("gcloud services enable compute.googleapis.com --project=my-project"),
+            "{next}"
+        );
+    }
+
+    // Metric, limit and region are named, in both forms that Google uses.
+    #[test]
+    fn a_quota() {
+        let text = "Error waiting for instance to create: Quota 'CPUS' exceeded.  Limit: 8.0 in region us-central1.\n\tmetric name = compute.googleapis.com/cpus\n\tlimit name = CPUS-per-project-region";
+        let (what, next) = of(text);
+        assert_eq!(what, "the quota CPUS (limit 8.0) is used up in us-central1");
+        assert!(
+            next.contains("gcloud compute regions describe us-central1 --project=my-project"),
+            "{next}"
+        );
+        let (what, _) = of(
+            "googleapi: Error 403: Quota 'IN_USE_ADDRESSES' exceeded. Limit: 4.0 in region europe-west1., quotaExceeded",
+        );
+        assert_eq!(
+            what,
+            "the quota IN_USE_ADDRESSES (limit 4.0) is used up in europe-west1"
+        );
+        let (what, next) = of(
+            "googleapi: Error 403: Quota 'CPUS_ALL_REGIONS' exceeded. Limit: 12.0 globally., quotaExceeded",
+        );
+        assert_eq!(what, "the quota CPUS_ALL_REGIONS (limit 12.0) is used up");
+        assert!(next.contains("project-info"), "{next}");
+    }
+
+    // Another zone helps, and it says which one is empty.
+    #[test]
+    fn an_empty_zone() {
+        let text = "Error waiting for instance to create: The zone 'projects/my-project/zones/us-central1-a' does not have enough resources available to fulfill the request.  Try a different zone, or try again later.";
+        let (what, next) = of(text);
+        assert_eq!(
+            what,
+            "Google has no machine of this type left in us-central1-a"
+        );
+        assert!(next.contains("another zone"), "{next}");
+    }
+
+    // Who, since when, and how to break it; as Terraform frames it.
+    #[test]
+    fn a_locked_state() {
+        let text = "╷\n│ Error: Error acquiring the state lock\n│ \n│ Error message: resource temporarily unavailable\n│ Lock Info:\n│   ID:        0e1d5a2c-7b1f-6f8f-5d6e-0a9e0f1c2b3d\n│   Path:      terraform.tfstate\n│   Operation: OperationTypeApply\n│   Who:       ann@laptop\n│   Version:   1.11.4\n│   Created:   2026-11-21 09:56:18.9 +0000 UTC\n│   Info:      \n│ \n│ Terraform acquires a state lock to protect the state from being written\n╵";
+        let (what, next) = of(text);
+        assert_eq!(
+            what,
+            "ann@laptop has been changing this cluster since 2026-11-21 09:56:18.9 +0000 UTC"
+        );
+        assert!(
+            next.contains("force-unlock 0e1d5a2c-7b1f-6f8f-5d6e-0a9e0f1c2b3d"),
+            "{next}"
+        );
+    }
+
+    // A name that is taken.
+    #[test]
+    fn a_conflict() {
+        let (what, next) = of(
+            "Error creating Network: googleapi: Error 409: The resource 'projects/my-project/global/networks/raft-demo' already exists, alreadyExists",
+        );
+        assert_eq!(
+            what,
+            "projects/my-project/global/networks/raft-demo exists already"
+        );
+        assert!(next.contains("another name"), "{next}");
+    }
+
+    // A missing permission is named.
+    #[test]
+    fn a_missing_permission() {
+        let (what, next) = of(
+            "Error creating Firewall: googleapi: Error 403: Required 'compute.firewalls.create' permission for 'projects/my-project/global/firewalls/raft-demo-ssh', forbidden",
+        );
+        assert_eq!(
+            what,
+            "your account lacks the permission compute.firewalls.create"
+        );
+        assert!(next.contains("compute.securityAdmin"), "{next}");
+    }
+
+    // The provider can't be fetched.
+    #[test]
+    fn no_registry() {
+        let text = "╷\n│ Error: Failed to query available provider packages\n│ \n│ Could not retrieve the list of available versions for provider\n│ hashicorp/google: could not connect to registry.terraform.io\n╵";
+        assert_eq!(Cause::of(text), Cause::NoRegistry);
+    }
+
+    // What nobody has foreseen is shown as it is.
+    #[test]
+    fn anything_else_is_shown() {
+        let cause = Cause::of("Error: something\n  new");
+        assert_eq!(cause, Cause::Other("Error: something new".into()));
+    }
+}

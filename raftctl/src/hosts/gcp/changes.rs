@@ -1,0 +1,254 @@
+//! What a Terraform plan would do, from `terraform show -json`, and whether it may. Pure.
+
+use serde::Deserialize;
+
+use super::events::Action;
+use crate::error::{Error, Result};
+
+/// One resource that a plan touches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// Its address in Terraform.
+    pub address: String,
+    /// `google_compute_instance`.
+    pub resource_type: String,
+    /// The node or region that it belongs to.
+    pub key: Option<String>,
+    /// What is done to it.
+    pub action: Action,
+}
+
+impl Change {
+    /// In words: `create machine n3`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let verb = match self.action {
+            Action::Create => "create",
+            Action::Update => "change",
+            Action::Delete => "delete",
+            Action::Replace => "REPLACE",
+            Action::Remove => "forget",
+            Action::Other => "touch",
+        };
+        format!("{verb} {}", self.subject())
+    }
+
+    /// The resource in words: `machine n3`.
+    #[must_use]
+    pub fn subject(&self) -> String {
+        subject(&self.resource_type, self.key.as_deref(), &self.address)
+    }
+
+    /// Whether data is lost with it.
+    #[must_use]
+    pub fn loses_data(&self) -> bool {
+        self.resource_type == "google_compute_disk"
+            && matches!(self.action, Action::Delete | Action::Replace)
+    }
+}
+
+/// A resource in words.
+#[must_use]
+pub fn subject(resource_type: &str, key: Option<&str>, address: &str) -> String {
+    let noun = match resource_type {
+        "google_compute_network" => "network",
+        "google_compute_subnetwork" => "subnet",
+        "google_compute_address" => "internal address",
+        "google_compute_disk" => "data disk",
+        "google_compute_instance" => "machine",
+        "google_compute_firewall" => {
+            let rule = address.rsplit('.').next().unwrap_or(address);
+            return format!("firewall rule {}", rule.split('[').next().unwrap_or(rule));
+        }
+        _ => return address.to_owned(),
+    };
+    key.map_or(noun.to_owned(), |key| format!("{noun} {key}"))
+}
+
+#[derive(Deserialize)]
+struct Plan {
+    format_version: String,
+    #[serde(default)]
+    resource_changes: Vec<Entry>,
+}
+
+#[derive(Deserialize)]
+struct Entry {
+    address: String,
+    #[serde(rename = "type")]
+    resource_type: String,
+    #[serde(default)]
+    index: serde_json::Value,
+    change: Actions,
+}
+
+#[derive(Deserialize)]
+struct Actions {
+    actions: Vec<String>,
+}
+
+/// Reads a plan: what it changes, in the order of an address list; machines after what they need.
+///
+/// # Errors
+/// The text is no plan, or of a form that is not known.
+pub fn read(json: &str) -> Result<Vec<Change>> {
+    let wrong = |cause: String| Error::Other(format!("cannot read Terraform's plan: {cause}"));
+    let plan: Plan = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
+    if plan.format_version.split('.').next() != Some("1") {
+        return Err(wrong(format!(
+            "its form is {}, and raftctl knows 1.x",
+            plan.format_version
+        )));
+    }
+    let changes = plan.resource_changes.into_iter().filter_map(|entry| {
+        let action = action(&entry.change.actions)?;
+        Some(Change {
+            key: entry.index.as_str().map(String::from),
+            address: entry.address,
+            resource_type: entry.resource_type,
+            action,
+        })
+    });
+    let mut changes: Vec<_> = changes.collect();
+    changes.sort_by_key(|change| (rank(&change.resource_type), change.address.clone()));
+    Ok(changes)
+}
+
+fn action(actions: &[String]) -> Option<Action> {
+    let actions: Vec<_> = actions.iter().map(String::as_str).collect();
+    Some(match actions[..] {
+        ["no-op" | "read"] => return None,
+        ["create"] => Action::Create,
+        ["update"] => Action::Update,
+        ["delete"] => Action::Delete,
+        ["forget"] => Action::Remove,
+        ["delete", "create"] | ["create", "delete"] => Action::Replace,
+        // Something new: whoever contains a deletion counts as one.
+        _ if actions.contains(&"delete") => Action::Replace,
+        _ => Action::Other,
+    })
+}
+
+fn rank(resource_type: &str) -> u8 {
+    match resource_type {
+        "google_compute_network" => 0,
+        "google_compute_subnetwork" => 1,
+        "google_compute_firewall" => 2,
+        "google_compute_address" => 3,
+        "google_compute_disk" => 4,
+        _ => 5,
+    }
+}
+
+/// Refuses a plan that loses data.
+///
+/// # Errors
+/// The plan deletes or replaces a data disk; each is named.
+pub fn refuse_data_loss(changes: &[Change]) -> Result<()> {
+    let lost: Vec<_> = changes
+        .iter()
+        .filter(|change| change.loses_data())
+        .collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let mut text = "refused, nothing was changed: this plan loses data:".to_owned();
+    for change in lost {
+        text.push_str(&format!("\n  {}", change.describe()));
+    }
+    text.push_str(
+        "\na data disk can't move to another zone, shrink or change its type; put cluster.yaml back, or take the \
+         nodes out of the cluster first (`raftctl remove`) and run again with --allow-data-loss",
+    );
+    Err(Error::Usage(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(entries: &[(&str, &str, &str, &str)]) -> String {
+        let changes: Vec<_> = entries
+            .iter()
+            .map(|(kind, name, key, actions)| {
+                format!(
+                    r#"{{"address":"{kind}.{name}[\"{key}\"]","type":"{kind}","name":"{name}","index":"{key}","change":{{"actions":[{actions}]}}}}"#
+                )
+            })
+            .collect();
+        format!(
+            r#"{{"format_version":"1.2","resource_changes":[{}]}}"#,
+            changes.join(",")
+        )
+    }
+
+    // What stays as it is, is no change; the rest reads as a list of things to do.
+    #[test]
+    fn a_plan_reads_as_words() {
+        let json = plan(&[
+            ("google_compute_instance", "node", "n1", r#""update""#),
+            ("google_compute_disk", "data", "n1", r#""no-op""#),
+            (
+                "google_compute_subnetwork",
+                "region",
+                "us-east1",
+                r#""create""#,
+            ),
+            (
+                "google_compute_instance",
+                "node",
+                "n2",
+                r#""delete","create""#,
+            ),
+        ]);
+        let words: Vec<_> = read(&json).unwrap().iter().map(Change::describe).collect();
+        assert_eq!(
+            words,
+            [
+                "create subnet us-east1",
+                "change machine n1",
+                "REPLACE machine n2"
+            ]
+        );
+    }
+
+    // A machine may go, a data disk may not: not replaced in either order, not deleted.
+    #[test]
+    fn a_lost_data_disk_is_refused() {
+        for actions in [
+            r#""delete""#,
+            r#""delete","create""#,
+            r#""create","delete""#,
+            r#""vanish","delete""#,
+        ] {
+            let json = plan(&[
+                ("google_compute_disk", "data", "n4", actions),
+                ("google_compute_instance", "node", "n4", r#""delete""#),
+            ]);
+            let refusal = refuse_data_loss(&read(&json).unwrap()).unwrap_err();
+            assert!(refusal.to_string().contains("data disk n4"), "{refusal}");
+            assert!(
+                refusal.to_string().contains("--allow-data-loss"),
+                "{refusal}"
+            );
+            assert_eq!(refusal.exit_code(), 2);
+        }
+        let json = plan(&[
+            ("google_compute_disk", "data", "n4", r#""update""#),
+            (
+                "google_compute_instance",
+                "node",
+                "n4",
+                r#""delete","create""#,
+            ),
+        ]);
+        assert!(refuse_data_loss(&read(&json).unwrap()).is_ok());
+    }
+
+    // A form that is not known is refused, since the check above could miss something in it.
+    #[test]
+    fn another_form_is_refused() {
+        assert!(read(r#"{"format_version":"2.0","resource_changes":[]}"#).is_err());
+        assert!(read("no plan").is_err());
+    }
+}

@@ -1,0 +1,119 @@
+//! The module's output: what Terraform made. Pure, but for the copy that is kept.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The form of the output.
+const SCHEMA: u32 = 1;
+
+/// Everything that raftctl needs to know of the machines.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machines {
+    schema: u32,
+    /// The project.
+    pub project_id: String,
+    /// The account that the cluster's key logs in as.
+    pub ssh_user: String,
+    /// By the name that the node has in Terraform.
+    pub nodes: BTreeMap<String, Machine>,
+}
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Its name at Google.
+    pub instance: String,
+    /// Its zone.
+    pub zone: String,
+    /// The region of the zone.
+    pub region: String,
+    /// Where the other nodes reach it. Stays the same for as long as the node is there.
+    pub internal_ip: String,
+    /// Where it is reached from outside; changes when it is stopped and started.
+    pub external_ip: Option<String>,
+    /// The name of its data disk.
+    pub data_disk: String,
+}
+
+impl Machines {
+    /// Reads the output as Terraform prints it.
+    ///
+    /// # Errors
+    /// It is of another form.
+    pub fn parse(json: &str) -> Result<Self> {
+        let wrong = |cause: String| {
+            Error::Other(format!(
+                "cannot read what Terraform made: {cause}; run `raftctl up` to make it right"
+            ))
+        };
+        let machines: Machines =
+            serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
+        if machines.schema != SCHEMA {
+            return Err(wrong(format!(
+                "form {} is not known to this raftctl",
+                machines.schema
+            )));
+        }
+        Ok(machines)
+    }
+
+    /// The copy that was kept; `None` where none was.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn load(path: &Path) -> Result<Option<Self>> {
+        match std::fs::read_to_string(path) {
+            Ok(text) => Machines::parse(&text).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::file("read", path, &error)),
+        }
+    }
+
+    /// Keeps a copy, so that not every verb starts Terraform.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let text =
+            serde_json::to_string_pretty(self).map_err(|error| Error::Other(error.to_string()))?;
+        let temporary = path.with_extension("json.new");
+        std::fs::write(&temporary, text + "\n")
+            .and_then(|()| std::fs::rename(&temporary, path))
+            .map_err(|error| Error::file("write", path, &error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = r#"{"cluster":"demo","nodes":{"n1":{"data_device":"/dev/disk/by-id/google-raft-data","data_disk":"raft-demo-n1-data","external_ip":null,"instance":"raft-demo-n1","internal_ip":"10.80.0.2","region":"us-central1","zone":"us-central1-a"}},"project_id":"my-project","schema":1,"ssh_user":"raft"}"#;
+
+    // The output is read, and its copy is the same.
+    #[test]
+    fn the_output_is_read_and_kept() {
+        let machines = Machines::parse(OUTPUT).unwrap();
+        assert_eq!(machines.nodes["n1"].internal_ip, "10.80.0.2");
+        assert_eq!(machines.nodes["n1"].external_ip, None);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("machines.json");
+        assert_eq!(Machines::load(&path).unwrap(), None);
+        machines.save(&path).unwrap();
+        assert_eq!(Machines::load(&path).unwrap(), Some(machines));
+    }
+
+    // Another form is refused, with the way out.
+    #[test]
+    fn another_form_is_refused() {
+        let newer = OUTPUT.replace("\"schema\":1", "\"schema\":2");
+        let text = Machines::parse(&newer).unwrap_err().to_string();
+        assert!(
+            text.contains("form 2") && text.contains("raftctl up"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,212 @@
+//! Hosts on Google Cloud: made by Terraform, reached through SSH.
+//!
+//! ```text
+//! module       the Terraform module, carried in this program        key        the cluster's SSH key
+//! allocation   what is decided once: ranges, names, zones           tool       terraform, or tofu
+//! tfvars       (cluster.yaml, allocation, key) -> the module's variables
+//! terraform    init, plan, show, apply, output; Ctrl-C              events     its JSON lines
+//! changes      what a plan does, and whether it may                 causes     errors -> cause, next command
+//! machines     the module's output                                  gcloud     stop, start, extend, list
+//! check        what can be known before anything is made
+//! ```
+//! Everything lies in `.raftctl/<cluster>/`: `gcp.json` (the allocation), `id_ed25519` (the key),
+//! `machines.json` (a copy of the output) and `terraform/` with the module and its state. The state
+//! alone can't be made again; `gcp.state_bucket` keeps it in a bucket instead.
+//!
+//! Deliberately absent: how nodes are started there. A machine is a host like any other, once SSH
+//! answers.
+
+pub mod allocation;
+pub mod causes;
+pub mod changes;
+pub mod check;
+pub mod events;
+pub mod gcloud;
+pub mod key;
+pub mod machines;
+mod module;
+pub mod terraform;
+pub mod tfvars;
+pub mod tool;
+
+use std::path::{Path, PathBuf};
+
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use allocation::Allocation;
+use changes::Change;
+use key::KeyPair;
+use machines::Machines;
+use terraform::{Terraform, Watch};
+use tool::Tool;
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The cluster as cluster.yaml says.
+    Up {
+        /// Data disks may go.
+        allow_data_loss: bool,
+    },
+    /// Nothing but the data disks stays.
+    KeepData,
+    /// Nothing stays.
+    Down,
+}
+
+/// The places of everything that raftctl keeps about a cluster on Google Cloud.
+#[derive(Debug, Clone)]
+struct Places {
+    base: PathBuf,
+}
+
+impl Places {
+    fn of(cluster: &Cluster) -> Self {
+        Places {
+            base: cluster.state_dir(),
+        }
+    }
+
+    fn terraform(&self) -> PathBuf {
+        self.base.join("terraform")
+    }
+
+    fn allocation(&self) -> PathBuf {
+        self.base.join("gcp.json")
+    }
+
+    fn machines(&self) -> PathBuf {
+        self.base.join("machines.json")
+    }
+}
+
+/// The infrastructure of one cluster, with a plan for it.
+pub struct Infrastructure {
+    places: Places,
+    terraform: Terraform,
+    allocation: Allocation,
+    purpose: Purpose,
+    /// What the plan does; nothing where all is as it should be.
+    pub changes: Vec<Change>,
+}
+
+impl Infrastructure {
+    /// Makes a plan. Nothing is made yet, and nothing that is kept has changed.
+    ///
+    /// # Errors
+    /// Terraform is missing or finds something wrong; the plan would lose data that it may not
+    /// lose.
+    pub async fn plan(cluster: &Cluster, purpose: Purpose, watch: Watch<'_>) -> Result<Self> {
+        let places = Places::of(cluster);
+        let allocation = Allocation::load(&places.allocation())?.extended(cluster)?;
+        let tool = Tool::find().await?;
+        let key = key::ensure(&places.base, &cluster.name).await?;
+        write(cluster, &places, &allocation, &key, purpose)?;
+        let project = cluster.gcp.project.as_deref().unwrap_or_default();
+        let terraform = Terraform::new(tool, &places.terraform(), project);
+        terraform.init().await?;
+        let changes = match terraform.plan(purpose == Purpose::Down, watch).await? {
+            true => changes::read(&terraform.show().await?)?,
+            false => Vec::new(),
+        };
+        let may_lose_data = match purpose {
+            Purpose::Up { allow_data_loss } => allow_data_loss,
+            Purpose::KeepData => false,
+            Purpose::Down => true,
+        };
+        if !may_lose_data {
+            changes::refuse_data_loss(&changes)?;
+        }
+        Ok(Infrastructure {
+            places,
+            terraform,
+            allocation,
+            purpose,
+            changes,
+        })
+    }
+
+    /// Does what the plan says, and tells what is there then.
+    ///
+    /// # Errors
+    /// Some of it failed. What was done is remembered, and the next plan goes on from there.
+    pub async fn apply(&self, watch: Watch<'_>) -> Result<Option<Machines>> {
+        // Before anything is made with it, so that a failure on the way can't lose it.
+        self.allocation.save(&self.places.allocation())?;
+        // Addresses may change from here on.
+        forget(&self.places.machines())?;
+        if !self.changes.is_empty() {
+            self.terraform.apply(watch).await?;
+        }
+        if self.purpose == Purpose::Down {
+            forget(&self.places.allocation())?;
+            return Ok(None);
+        }
+        let machines = self.terraform.output().await?;
+        let machines = machines
+            .map(|output| Machines::parse(&output))
+            .transpose()?;
+        if let Some(machines) = &machines {
+            machines.save(&self.places.machines())?;
+        }
+        Ok(machines)
+    }
+}
+
+/// Writes the module and its variables.
+fn write(
+    cluster: &Cluster,
+    places: &Places,
+    allocation: &Allocation,
+    key: &KeyPair,
+    purpose: Purpose,
+) -> Result<()> {
+    let directory = places.terraform();
+    module::write(
+        &directory,
+        &cluster.name,
+        cluster.gcp.state_bucket.as_deref(),
+    )?;
+    let keep_data = purpose == Purpose::KeepData;
+    let variables = tfvars::text(cluster, allocation, &key.public, keep_data);
+    let path = directory.join(tfvars::FILE);
+    std::fs::write(&path, variables).map_err(|error| Error::file("write", &path, &error))
+}
+
+fn forget(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file("remove", path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The machines of a cluster, as they were after the last change. Starts no program.
+///
+/// # Errors
+/// There are none yet.
+pub fn machines(cluster: &Cluster) -> Result<Machines> {
+    Machines::load(&Places::of(cluster).machines())?.ok_or_else(|| {
+        Error::Usage(format!(
+            "cluster {} has no machines, or an `up` was interrupted; run `raftctl up`",
+            cluster.name
+        ))
+    })
+}
+
+/// What has been decided about ranges, names and zones, with all that is still to be decided.
+///
+/// # Errors
+/// The file that keeps it is damaged.
+pub fn allocation(cluster: &Cluster) -> Result<Allocation> {
+    Allocation::load(&Places::of(cluster).allocation())?.extended(cluster)
+}
+
+/// The cluster's own SSH key.
+///
+/// # Errors
+/// It can't be made or read.
+pub async fn key(cluster: &Cluster) -> Result<KeyPair> {
+    key::ensure(&Places::of(cluster).base, &cluster.name).await
+}

@@ -1,0 +1,131 @@
+//! The variables of the module, as cluster.yaml and the allocation give them. Pure.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::allocation::Allocation;
+use crate::cluster::Cluster;
+use crate::cluster::gcp::region_of;
+
+/// The file that Terraform reads of itself.
+pub const FILE: &str = "raftctl.auto.tfvars.json";
+
+/// The account that the cluster's key logs in as, where cluster.yaml names none.
+pub const SSH_USER: &str = "raft";
+
+#[derive(Serialize)]
+struct Node<'a> {
+    id: u64,
+    zone: &'a str,
+    region: &'a str,
+}
+
+#[derive(Serialize)]
+struct Variables<'a> {
+    project_id: &'a str,
+    cluster: &'a str,
+    regions: BTreeMap<&'a str, &'a str>,
+    nodes: BTreeMap<&'a str, Node<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_disk_gb: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_disk_type: Option<&'a str>,
+    ssh_user: &'a str,
+    ssh_public_key: &'a str,
+    ssh_via: &'a str,
+    operator_cidrs: &'a [String],
+    client_cidrs: &'a [String],
+    peer_port: u16,
+    client_port: u16,
+    lifetime_seconds: u64,
+    spot: bool,
+    labels: &'a BTreeMap<String, String>,
+    data_disks_only: bool,
+}
+
+/// The account that the cluster's key logs in as.
+#[must_use]
+pub fn ssh_user(cluster: &Cluster) -> &str {
+    cluster.ssh.user.as_deref().unwrap_or(SSH_USER)
+}
+
+/// The file's text.
+#[must_use]
+pub fn text(
+    cluster: &Cluster,
+    allocation: &Allocation,
+    public_key: &str,
+    data_disks_only: bool,
+) -> String {
+    let settings = &cluster.gcp;
+    let nodes = allocation.nodes.iter().filter_map(|(id, placement)| {
+        let node = Node {
+            id: *id,
+            zone: &placement.zone,
+            region: region_of(&placement.zone)?,
+        };
+        Some((placement.name.as_str(), node))
+    });
+    let variables = Variables {
+        // Checked with the file: provider gcp has a project.
+        project_id: settings.project.as_deref().unwrap_or_default(),
+        cluster: &cluster.name,
+        regions: allocation.used_regions(),
+        nodes: nodes.collect(),
+        machine_type: settings.machine_type.as_deref(),
+        image: settings.image.as_deref(),
+        data_disk_gb: settings.data_disk_gb,
+        data_disk_type: settings.data_disk_type.as_deref(),
+        ssh_user: ssh_user(cluster),
+        ssh_public_key: public_key.trim(),
+        ssh_via: settings.ssh_via().name(),
+        operator_cidrs: &settings.operator_cidrs,
+        client_cidrs: &settings.client_cidrs,
+        peer_port: cluster.ports.peer,
+        client_port: cluster.ports.client,
+        lifetime_seconds: settings.lifetime.map_or(0, |lifetime| lifetime.as_secs()),
+        spot: settings.spot,
+        labels: &settings.labels,
+        data_disks_only,
+    };
+    let text = serde_json::to_string_pretty(&variables);
+    text.expect("plain text and numbers under text keys are always JSON") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHNvbWV0aGluZyB0aGF0IGlzIG5vIHJlYWwga2V5IQ raftctl-demo\n";
+
+    fn golden(yaml: &str, expected: &str) {
+        let cluster =
+            crate::cluster::parse(yaml, "cluster.yaml", PathBuf::from("."), &|_| None).unwrap();
+        let allocation = Allocation::default().extended(&cluster).unwrap();
+        assert_eq!(text(&cluster, &allocation, KEY, false), expected);
+    }
+
+    // What a whole cluster.yaml becomes, to the letter.
+    #[test]
+    fn a_full_file_becomes_these_variables() {
+        golden(
+            include_str!("testdata/full.yaml"),
+            include_str!("testdata/full.tfvars.json"),
+        );
+    }
+
+    // What the shortest cluster.yaml becomes: the module's own defaults hold, and nothing is open.
+    #[test]
+    fn the_shortest_file_becomes_these_variables() {
+        golden(
+            include_str!("testdata/short.yaml"),
+            include_str!("testdata/short.tfvars.json"),
+        );
+    }
+}
