@@ -84,7 +84,7 @@ fn column(line: &str, byte: usize) -> usize {
 /// `word` as it is written in a line.
 #[must_use]
 pub fn quote(word: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"';
+    let plain = |byte: u8| byte.is_ascii_graphic() && byte != b'"' && byte != b'\'';
     if !word.is_empty() && word.bytes().all(plain) {
         return word.to_owned();
     }

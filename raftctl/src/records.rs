@@ -1,0 +1,306 @@
+//! Reads what nodes write for people and programs: lines of `logs.txt` and of `dump.txt`.
+//!
+//! A file may be fetched while its node writes it, or after the node was killed in the middle of a
+//! line. So a last line without its end is left out, silently: the node itself deals with it when
+//! it starts. Anything else that can't be read is an error with its line.
+//!
+//! Deliberately absent: checking the checksums. That is the node's business when it recovers.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use crate::words::{self, Word};
+
+/// A line that can't be read: the file is damaged, or of another version.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line}: {cause}: {text:?}")]
+pub struct RecordError {
+    /// Its number, from 1.
+    pub line: usize,
+    /// What is missing or wrong.
+    pub cause: &'static str,
+    /// The beginning of the line.
+    pub text: String,
+}
+
+/// What an entry of the log does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Operation {
+    /// Nothing: the first entry of a leader's term.
+    NoOp,
+    /// Writes a value.
+    Set {
+        /// The key.
+        key: String,
+        /// The value.
+        value: String,
+    },
+    /// Removes a key.
+    Delete {
+        /// The key.
+        key: String,
+    },
+    /// Writes a value where the key holds what is expected.
+    CompareAndSet {
+        /// The key.
+        key: String,
+        /// What it must hold; `None`: it must not exist.
+        expected: Option<String>,
+        /// The new value.
+        value: String,
+    },
+    /// No entry: all up to here is in the snapshot.
+    Snapshot,
+}
+
+/// A line of `logs.txt`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogRecord {
+    /// What it does.
+    pub operation: Operation,
+    /// The term it was proposed in.
+    pub term: u64,
+    /// Its place in the log, from 1.
+    pub index: u64,
+    /// The client's id and sequence, where the client had a session.
+    pub request: Option<(u64, u64)>,
+}
+
+/// A line of `dump.txt`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DumpRecord {
+    /// When, by the clock of the node's host.
+    pub at: SystemTime,
+    /// What happened, in words.
+    pub sentence: String,
+    /// The same for programs.
+    pub fields: BTreeMap<String, String>,
+}
+
+impl DumpRecord {
+    /// The number in a field.
+    #[must_use]
+    pub fn number(&self, field: &str) -> Option<u64> {
+        self.fields.get(field)?.parse().ok()
+    }
+}
+
+/// Reads `logs.txt`.
+///
+/// # Errors
+/// The first line that is no entry.
+pub fn parse_log(text: &str) -> Result<Vec<LogRecord>, RecordError> {
+    // A log may lie in space that was allocated ahead, filled with zeros.
+    parse_lines(text.trim_end_matches('\0'), log_record)
+}
+
+/// Reads `dump.txt`.
+///
+/// # Errors
+/// The first line that tells of no event.
+pub fn parse_dump(text: &str) -> Result<Vec<DumpRecord>, RecordError> {
+    parse_lines(text, dump_record)
+}
+
+fn parse_lines<T>(
+    text: &str,
+    parse: fn(&str) -> Result<T, &'static str>,
+) -> Result<Vec<T>, RecordError> {
+    const TEXT_CHARS_MAX: usize = 80;
+    let whole = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    let records = whole.enumerate().map(|(number, line)| {
+        let line = line.trim_end_matches('\n');
+        parse(line).map_err(|cause| RecordError {
+            line: number + 1,
+            cause,
+            text: line.chars().take(TEXT_CHARS_MAX).collect(),
+        })
+    });
+    records.collect()
+}
+
+fn log_record(line: &str) -> Result<LogRecord, &'static str> {
+    let (human, machine) = line.split_once('\t').ok_or("no tab")?;
+    let words = words::split(human).map_err(|_| "a word that is no JSON string")?;
+    let (term, words) = words.split_last().ok_or("no words")?;
+    let fields = fields(machine);
+    let number = |text: &str| text.parse::<u64>().ok();
+    Ok(LogRecord {
+        operation: operation(words).ok_or("no operation of a log")?,
+        term: number(&term.text).ok_or("no term before the tab")?,
+        index: fields
+            .get("index")
+            .and_then(|index| number(index))
+            .ok_or("no index")?,
+        request: match fields.get("request") {
+            Some(request) => Some(parse_request(request).ok_or("a request that is none")?),
+            None => None,
+        },
+    })
+}
+
+fn operation(words: &[Word]) -> Option<Operation> {
+    let texts: Vec<&str> = words.iter().map(|word| word.text.as_str()).collect();
+    let owned = |text: &str| text.to_owned();
+    Some(match texts[..] {
+        ["NO-OP"] => Operation::NoOp,
+        ["SNAPSHOT", _] => Operation::Snapshot,
+        ["SET", key, value] => Operation::Set {
+            key: owned(key),
+            value: owned(value),
+        },
+        ["DEL", key] => Operation::Delete { key: owned(key) },
+        ["CAS", key, expected, value] => Operation::CompareAndSet {
+            key: owned(key),
+            expected: Some(owned(expected)),
+            value: owned(value),
+        },
+        ["CREATE", key, value] => Operation::CompareAndSet {
+            key: owned(key),
+            expected: None,
+            value: owned(value),
+        },
+        _ => return None,
+    })
+}
+
+/// `3f9a1c20/2`: the client in hexadecimal, its sequence in decimal.
+fn parse_request(text: &str) -> Option<(u64, u64)> {
+    let (client, sequence) = text.split_once('/')?;
+    Some((
+        u64::from_str_radix(client, 16).ok()?,
+        sequence.parse().ok()?,
+    ))
+}
+
+fn dump_record(line: &str) -> Result<DumpRecord, &'static str> {
+    let (at, rest) = line.split_once(' ').ok_or("no space after the time")?;
+    let at = humantime::parse_rfc3339(at).map_err(|_| "no RFC 3339 time at its beginning")?;
+    let (sentence, machine) = rest.split_once('\t').unwrap_or((rest, ""));
+    Ok(DumpRecord {
+        at,
+        sentence: sentence.to_owned(),
+        fields: fields(machine),
+    })
+}
+
+/// `name=value` pairs; what is none is left out.
+fn fields(machine: &str) -> BTreeMap<String, String> {
+    let pairs = machine.split(' ').filter_map(|field| field.split_once('='));
+    pairs
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    fn set(key: &str, value: &str) -> Operation {
+        Operation::Set {
+            key: key.into(),
+            value: value.into(),
+        }
+    }
+
+    /// Every kind of line that a log holds, as a node writes it.
+    #[test]
+    fn a_log_is_read_as_it_is_written() {
+        let text = "NO-OP 1\tindex=1 crc=1f52bd4e\n\
+                    SET name1 Jaggu 1\tindex=2 request=3f9a1c20/2 crc=542e1355\n\
+                    SET \"two words\" \"line\\nbreak\" 1\tindex=3 request=ff/3 crc=64741586\n\
+                    DEL \"é\" 2\tindex=4 crc=7391f044\n\
+                    CAS k \"\\\"\" new 2\tindex=5 request=1/2 since=3 crc=f79c1f78\n\
+                    CREATE k new 2\tindex=6 crc=480b17a2\n";
+        let records = parse_log(text).unwrap();
+        let operations: Vec<Operation> = records
+            .iter()
+            .map(|record| record.operation.clone())
+            .collect();
+        let cas = |expected: Option<&str>| Operation::CompareAndSet {
+            key: "k".into(),
+            expected: expected.map(str::to_owned),
+            value: "new".into(),
+        };
+        assert_eq!(
+            operations,
+            [
+                Operation::NoOp,
+                set("name1", "Jaggu"),
+                set("two words", "line\nbreak"),
+                Operation::Delete { key: "é".into() },
+                cas(Some("\"")),
+                cas(None),
+            ]
+        );
+        assert_eq!(records[1].request, Some((0x3f9a_1c20, 2)));
+        let places: Vec<(u64, u64)> = records.iter().map(|r| (r.term, r.index)).collect();
+        assert_eq!(places, [(1, 1), (1, 2), (1, 3), (2, 4), (2, 5), (2, 6)]);
+    }
+
+    /// After compaction the first line tells what precedes.
+    #[test]
+    fn a_log_may_begin_with_a_snapshot() {
+        let text = "SNAPSHOT 1200 3\tindex=1200 crc=00000000\nSET a b 3\tindex=1201 crc=1\n";
+        let records = parse_log(text).unwrap();
+        assert_eq!(records[0].operation, Operation::Snapshot);
+        assert_eq!((records[0].term, records[0].index), (3, 1200));
+        assert_eq!(records[1].index, 1201);
+    }
+
+    /// A key may be called like a verb, and a value like a term.
+    #[test]
+    fn words_are_taken_by_their_place() {
+        let records = parse_log("SET NO-OP 7 9\tindex=1 crc=0\n").unwrap();
+        assert_eq!(
+            (&records[0].operation, records[0].term),
+            (&set("NO-OP", "7"), 9)
+        );
+    }
+
+    /// A node that is killed, or is writing just now, leaves half a line; the rest still counts.
+    /// The same in the middle of a file is damage.
+    #[test]
+    fn a_torn_last_line_is_left_out_and_damage_is_not() {
+        let whole = "NO-OP 1\tindex=1 crc=0\n";
+        assert_eq!(parse_log(&format!("{whole}SET a")).unwrap().len(), 1);
+        assert_eq!(parse_log(&format!("{whole}\0\0\0\0")).unwrap().len(), 1);
+        assert_eq!(parse_log("").unwrap(), []);
+        let error = parse_log(&format!("{whole}SET a\n{whole}")).unwrap_err();
+        assert_eq!((error.line, error.cause), (2, "no tab"));
+        for (line, cause) in [
+            ("SET a b\tindex=1\n", "no term before the tab"),
+            ("MOVE a b 1\tindex=1\n", "no operation of a log"),
+            ("NO-OP 1\tcrc=0\n", "no index"),
+            ("SET a b 1\tindex=1 request=x\n", "a request that is none"),
+            ("SET \"a b 1\tindex=1\n", "a word that is no JSON string"),
+        ] {
+            let error = parse_log(line).unwrap_err();
+            assert_eq!((error.line, error.cause), (1, cause), "{line}");
+        }
+    }
+
+    /// Time, sentence and fields of an event.
+    #[test]
+    fn a_dump_is_read_with_microseconds() {
+        let text = "2026-11-21T09:30:01.000250Z Node 3 became the leader for term 7.\tterm=7 \
+                    index=17\n\
+                    2026-11-21T09:30:01.100251Z Leader 3 sending heartbeat & Renewing Lease\n\
+                    2026-11-21T09:30:0";
+        let records = parse_dump(text).unwrap();
+        assert_eq!(records.len(), 2);
+        assert_eq!(records[0].sentence, "Node 3 became the leader for term 7.");
+        assert_eq!(
+            (records[0].number("term"), records[0].number("index")),
+            (Some(7), Some(17))
+        );
+        let apart = records[1].at.duration_since(records[0].at).unwrap();
+        assert_eq!(apart, Duration::from_micros(100_001));
+        assert_eq!(records[1].number("term"), None);
+        let error = parse_dump("yesterday Node 3 slept\n").unwrap_err();
+        assert_eq!(error.cause, "no RFC 3339 time at its beginning");
+    }
+}
