@@ -288,3 +288,6 @@ fn node_facts(facts: &Facts, id: NodeId) -> Option<&NodeFacts> {
 fn alive(facts: &Facts, id: NodeId) -> Option<&NodeFacts> {
     node_facts(facts, id).filter(|node| node.state != ProcessState::Stopped)
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,9 @@ pub mod ssh;
 pub mod timing;
 pub mod yaml;
 
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 
 pub use nodes::Node;

@@ -41,7 +41,13 @@ const KEYS: &[&str] = &[
 ];
 
 /// Reads `nodes`, and checks the nodes against each other and against the provider.
-pub(super) fn read(file: &Section<'_>, provider: Provider, report: &mut Report<'_>) -> Vec<Node> {
+///
+/// `provider` is `None` where it is not known what was meant: what depends on it is not checked.
+pub(super) fn read(
+    file: &Section<'_>,
+    provider: Option<Provider>,
+    report: &mut Report<'_>,
+) -> Vec<Node> {
     let line = file.line_of("nodes");
     let mut nodes = match file.value("nodes") {
         None => numbered(NODES_DEFAULT),
@@ -61,7 +67,7 @@ pub(super) fn read(file: &Section<'_>, provider: Provider, report: &mut Report<'
             "list at least one, or write nodes: 5",
         );
     }
-    if provider == Provider::Ssh && !is_list {
+    if provider == Some(Provider::Ssh) && !is_list {
         report.problem(
             line,
             "provider ssh can't know the hosts from a number of nodes",
@@ -72,7 +78,10 @@ pub(super) fn read(file: &Section<'_>, provider: Provider, report: &mut Report<'
         let count = nodes.len();
         report.warning(
             line,
-            format!("{count} nodes tolerate no more failures than {}", count - 1),
+            format!(
+                "{count} nodes survive no more failures than {} do",
+                count - 1
+            ),
             "an odd number is better",
         );
     }
@@ -119,7 +128,7 @@ fn numbered(count: u64) -> Vec<Node> {
         .collect()
 }
 
-fn listed(items: &[Value], provider: Provider, report: &mut Report<'_>) -> Vec<Node> {
+fn listed(items: &[Value], provider: Option<Provider>, report: &mut Report<'_>) -> Vec<Node> {
     let mut nodes = Vec::new();
     let mut ids: BTreeMap<NodeId, u64> = BTreeMap::new();
     let mut hosts: BTreeMap<(String, Option<u16>), NodeId> = BTreeMap::new();
@@ -131,11 +140,13 @@ fn listed(items: &[Value], provider: Provider, report: &mut Report<'_>) -> Vec<N
             let message = format!("node {} is there twice", node.id);
             report.problem(item.line, message, format!("the first is at line {first}"));
         }
-        check_host(item, &node, provider, report);
+        if let Some(provider) = provider {
+            check_host(item, &node, provider, report);
+        }
         if let Some(host) = &node.host {
             let place = (host.clone(), node.ssh_port);
             if let Some(other) = hosts.insert(place, node.id)
-                && provider == Provider::Ssh
+                && provider == Some(Provider::Ssh)
             {
                 let message = format!("nodes {other} and {} are on the same host {host}", node.id);
                 report.problem(item.line, message, "give each node a host of its own");

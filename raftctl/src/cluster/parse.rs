@@ -121,12 +121,10 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
     let provider = provider.unwrap_or(Provider::Local);
     let reads = file.choice("reads", Reads::NAMES, report);
     let ports = read_ports(&file, report);
-    let nodes = if wrong_provider {
-        Vec::new() // What is right for the nodes depends on what the provider was meant to be.
-    } else {
-        nodes::read(&file, provider, report)
-    };
-    nodes::check_ports(&nodes, provider, ports, file.line_of("ports"), report);
+    let nodes = nodes::read(&file, (!wrong_provider).then_some(provider), report);
+    if !wrong_provider {
+        nodes::check_ports(&nodes, provider, ports, file.line_of("ports"), report);
+    }
     let on_this_machine = matches!(provider, Provider::Local | Provider::Docker);
     let (ssh, docker, gcp) = provider_sections(&file, provider, report);
     let timing = Timing::read(&file, report);

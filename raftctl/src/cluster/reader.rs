@@ -55,7 +55,7 @@ impl<'a> Report<'a> {
     }
 
     fn wrong(&mut self, value: &Value, what: &str, wanted: &str) {
-        let message = format!("{what} is {}, not {wanted}", value.kind.describe());
+        let message = format!("{what} is {}", value.kind.describe());
         self.problem(value.line, message, format!("write {wanted}"));
     }
 
@@ -100,11 +100,11 @@ impl<'a> Section<'a> {
                     "" => "the file",
                     name => name,
                 };
-                let message = format!("{name} is {}, not a mapping", other.describe());
+                let message = format!("{name} is {}", other.describe());
                 report.problem(
                     value.line,
                     message,
-                    format!("its keys are {}", known.join(", ")),
+                    format!("write keys and values; keys are {}", known.join(", ")),
                 );
                 return None;
             }

@@ -172,10 +172,7 @@ fn election_timeout(section: &Section<'_>, report: &mut Report<'_>) -> Option<(u
     let Kind::List(items) = &value.kind else {
         report.problem(
             value.line,
-            format!(
-                "timing.election_timeout_ms is {}, not a list",
-                value.kind.describe()
-            ),
+            format!("timing.election_timeout_ms is {}", value.kind.describe()),
             "write [min, max], as in [1000, 2000]",
         );
         return None;
@@ -183,10 +180,7 @@ fn election_timeout(section: &Section<'_>, report: &mut Report<'_>) -> Option<(u
     let [min, max] = items.as_slice() else {
         report.problem(
             value.line,
-            format!(
-                "timing.election_timeout_ms has {} values, not 2",
-                items.len()
-            ),
+            format!("timing.election_timeout_ms has {} values", items.len()),
             "write [min, max], as in [1000, 2000]",
         );
         return None;

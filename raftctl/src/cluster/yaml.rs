@@ -87,7 +87,7 @@ fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, Problem
         Problem {
             line,
             message: plain(&error),
-            hint: hint(text, line),
+            hint: hint(text, line, &error.to_string()),
         }
     })
 }
@@ -103,14 +103,22 @@ fn plain(error: &serde_yaml::Error) -> String {
     let text = error.without_snippet().to_string();
     let line = text.lines().next().unwrap_or_default();
     let line = line.split(" at line ").next().unwrap_or(line);
-    format!("not valid YAML: {line}")
+    match line
+        .strip_prefix("duplicate mapping key: ")
+        .and_then(|rest| rest.split(',').next())
+    {
+        Some(key) => format!("the key {key} is there twice"),
+        None => format!("not valid YAML: {line}"),
+    }
 }
 
 /// The two mistakes that people make most.
-fn hint(text: &str, line: u64) -> String {
+fn hint(text: &str, line: u64, error: &str) -> String {
     let at = usize::try_from(line.saturating_sub(1)).unwrap_or(usize::MAX);
     let source = text.lines().nth(at).unwrap_or_default();
-    if source.contains('\t') {
+    if error.contains("duplicate") {
+        "keep one of them".into()
+    } else if source.contains('\t') || error.contains("a tab") {
         "YAML is indented with spaces, not tabs".into()
     } else if source.contains("${") && source.contains('{') {
         "put quotes around \"${...}\" inside {...}".into()
@@ -244,7 +252,10 @@ mod tests {
         let (value, problems) = parse("a: 1\na: 2\nb: 3\n");
         assert_eq!(problems.len(), 1);
         assert_eq!(problems[0].line, 2, "{problems:?}");
-        assert!(problems[0].message.contains("duplicate"), "{problems:?}");
+        assert!(
+            problems[0].message.contains("the key a is there twice"),
+            "{problems:?}"
+        );
         assert!(value.is_some());
     }
 

@@ -296,3 +296,6 @@ fn call<'a>(function: &str, words: impl IntoIterator<Item = &'a str>) -> String 
     }
     line
 }
+
+#[cfg(test)]
+mod tests;

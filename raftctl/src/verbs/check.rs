@@ -18,6 +18,9 @@ pub fn run(path: &Path, options: &Options) -> Result<()> {
     let loaded = cluster::load(path);
     if options.output == Output::Text {
         let cluster = loaded?;
+        if !cluster.warnings.list.is_empty() {
+            eprintln!("{}", cluster.warnings);
+        }
         return out::line(&summary(&cluster));
     }
     match loaded {

@@ -1,0 +1,211 @@
+//! What is there, and the steps that follow: a story each.
+
+use super::*;
+use crate::hosts::control::TakenPort;
+use crate::hosts::layout::HostLayout;
+
+const OLD: &str = "0000";
+const NEW: &str = "1111";
+
+fn arguments(id: NodeId, lease_ms: u64) -> Vec<String> {
+    let text = format!("--id {id} --lease-ms {lease_ms} --quiet");
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// Three nodes with a lease of 2 s and the new binary.
+fn target() -> Target {
+    let node = |id| StartNode {
+        layout: HostLayout::new("/base").node(id),
+        executable: "/bin/raft-node".into(),
+        arguments: arguments(id, 2000),
+        sha256: NEW.into(),
+    };
+    Target {
+        nodes: (1..=3).map(node).collect(),
+        build: None,
+    }
+}
+
+fn running(id: NodeId) -> NodeFacts {
+    NodeFacts {
+        id,
+        state: ProcessState::Running,
+        has_record: true,
+        has_data: true,
+        pid: Some(1000),
+        executable: Some("/bin/raft-node".into()),
+        sha256: Some(NEW.into()),
+        arguments: arguments(id, 2000),
+        taken_ports: vec![],
+    }
+}
+
+fn stopped(id: NodeId) -> NodeFacts {
+    NodeFacts {
+        state: ProcessState::Stopped,
+        pid: None,
+        executable: None,
+        sha256: None,
+        arguments: vec![],
+        ..running(id)
+    }
+}
+
+fn facts(nodes: Vec<NodeFacts>, leader: Option<NodeId>) -> Facts {
+    let host = |node: NodeFacts| HostFacts {
+        system: "Linux".into(),
+        machine: "x86_64".into(),
+        disk_free_kib: 1 << 20,
+        nodes: vec![node],
+    };
+    Facts {
+        hosts: nodes
+            .into_iter()
+            .map(|node| (node.id, host(node)))
+            .collect(),
+        leader,
+    }
+}
+
+fn steps(target: &Target, facts: &Facts) -> String {
+    let steps = plan(target, facts).unwrap();
+    steps.iter().map(|step| format!("{step}\n")).collect()
+}
+
+// All runs as it should, with a leader: nothing to do.
+#[test]
+fn a_cluster_as_it_should_be_needs_nothing() {
+    let facts = facts(vec![running(1), running(2), running(3)], Some(2));
+    assert_eq!(steps(&target(), &facts), "");
+}
+
+// Nothing is there yet.
+#[test]
+fn a_new_cluster_is_started() {
+    let new = |id| NodeFacts {
+        has_data: false,
+        has_record: false,
+        ..stopped(id)
+    };
+    assert_eq!(
+        steps(&target(), &facts(vec![new(1), new(2), new(3)], None)),
+        "start nodes 1, 2 and 3 (new cluster)\n\
+         wait for a leader with a lease, and for nodes 1, 2 and 3\n"
+    );
+}
+
+// Some nodes are dead, one is paused: only those are touched.
+#[test]
+fn only_what_is_missing_is_done() {
+    let paused = NodeFacts {
+        state: ProcessState::Paused,
+        ..running(1)
+    };
+    assert_eq!(
+        steps(
+            &target(),
+            &facts(vec![paused, stopped(2), running(3)], None)
+        ),
+        "resume node 1 (paused)\n\
+         start node 2 (not running)\n\
+         wait for a leader with a lease, and for nodes 1, 2 and 3\n"
+    );
+}
+
+// All run, but nobody leads: there is only something to wait for.
+#[test]
+fn a_missing_leader_is_waited_for() {
+    let facts = facts(vec![running(1), running(2), running(3)], None);
+    assert_eq!(
+        steps(&target(), &facts),
+        "wait for a leader with a lease, and for nodes 1, 2 and 3\n"
+    );
+}
+
+// The lease was changed in cluster.yaml. Nodes with two different leases must not run together, so
+// all stop before any starts.
+#[test]
+fn another_lease_restarts_all_together() {
+    let mut nodes = vec![running(1), running(2), running(3)];
+    for node in &mut nodes {
+        node.arguments = arguments(node.id, 3000);
+    }
+    assert_eq!(
+        steps(&target(), &facts(nodes, Some(1))),
+        "stop nodes 1, 2 and 3 (--lease-ms 3000 -> 2000)\n\
+         start nodes 1, 2 and 3 (with the new arguments)\n\
+         wait for a leader with a lease, and for nodes 1, 2 and 3\n"
+    );
+}
+
+// Another binary replaces the old one a node at a time, the leader last.
+#[test]
+fn another_binary_is_rolled_out() {
+    let mut nodes = vec![running(1), running(2), running(3)];
+    for node in &mut nodes {
+        node.sha256 = Some(OLD.into());
+    }
+    assert_eq!(
+        steps(&target(), &facts(nodes, Some(1))),
+        "restart node 2 (another binary)\n\
+         restart node 3 (another binary)\n\
+         restart node 1 (another binary)\n\
+         wait for a leader with a lease, and for nodes 1, 2 and 3\n"
+    );
+}
+
+// A node that gets new arguments gets the new binary with them, and is not restarted twice.
+#[test]
+fn nothing_is_restarted_twice() {
+    let mut old = running(1);
+    old.sha256 = Some(OLD.into());
+    old.arguments = arguments(1, 5000);
+    assert_eq!(
+        steps(
+            &target(),
+            &facts(vec![old, running(2), running(3)], Some(1))
+        ),
+        "stop node 1 (--lease-ms 5000 -> 2000)\n\
+         start node 1 (with the new arguments)\n\
+         wait for a leader with a lease, and for nodes 1, 2 and 3\n"
+    );
+}
+
+// A binary that is not built yet is built first; what runs can't be compared with it.
+#[test]
+fn a_missing_binary_is_built_first() {
+    let mut target = target();
+    target.build = Some("cargo build".into());
+    for node in &mut target.nodes {
+        node.sha256 = String::new();
+    }
+    assert_eq!(
+        steps(
+            &target,
+            &facts(vec![running(1), running(2), stopped(3)], Some(1))
+        ),
+        "build raft-node: cargo build\n\
+         start node 3 (not running)\n\
+         wait for a leader with a lease, and for nodes 1, 2 and 3\n"
+    );
+}
+
+// Ports in use and a full disk stop everything before anything is changed, all of them at once.
+#[test]
+fn obstacles_stop_everything() {
+    let mut blocked = stopped(1);
+    blocked.taken_ports = vec![TakenPort {
+        port: 7401,
+        owner: "process 12 (/usr/bin/other)".into(),
+    }];
+    let mut facts = facts(vec![blocked, stopped(2), running(3)], None);
+    facts.hosts.get_mut(&2).unwrap().disk_free_kib = 100;
+    facts.hosts.get_mut(&3).unwrap().disk_free_kib = 100; // Runs already: its own affair.
+    let error = plan(&target(), &facts).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "port 7401 of node 1 is in use by process 12 (/usr/bin/other); end that, or move `ports` \
+         in cluster.yaml\n\
+         node 2 has 100 KiB of disk space left, and needs 16384 to start; free some"
+    );
+}
