@@ -6,7 +6,8 @@
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
@@ -22,6 +23,7 @@ const TRY_EVERY: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub struct Lock {
     _file: File,
+    path: PathBuf,
 }
 
 impl Lock {
@@ -34,17 +36,17 @@ impl Lock {
         std::fs::create_dir_all(&folder)
             .map_err(|error| Error::file("make the folder", &folder, &error))?;
         let path = folder.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|error| Error::file("open", &path, &error))?;
         let give_up = Instant::now() + wait;
         loop {
+            let mut file = open(&path)?;
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) if is_at(&file, &path) => {
+                    let named = name_holder(&mut file, verb);
+                    named.map_err(|error| Error::file("write", &path, &error))?;
+                    return Ok(Lock { _file: file, path });
+                }
+                // `down --purge` took the file away after it was opened here: on to the next one.
+                Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
                     tokio::time::sleep(TRY_EVERY).await;
                 }
@@ -54,8 +56,38 @@ impl Lock {
                 }
             }
         }
-        name_holder(&mut file, verb).map_err(|error| Error::file("write", &path, &error))?;
-        Ok(Lock { _file: file })
+    }
+
+    /// Takes the lock's file away, and then the cluster's folder, if nothing else is in it.
+    ///
+    /// # Errors
+    /// The file can't be deleted.
+    pub fn remove(self) -> Result<()> {
+        std::fs::remove_file(&self.path)
+            .map_err(|error| Error::file("delete", &self.path, &error))?;
+        let folder = self.path.parent();
+        if let Some(folder) = folder {
+            // Not empty: something else is kept there, and stays.
+            let _ = std::fs::remove_dir(folder);
+        }
+        Ok(())
+    }
+}
+
+fn open(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true).truncate(false);
+    options
+        .open(path)
+        .map_err(|error| Error::file("open", path, &error))
+}
+
+/// Whether a file is the one that lies at a path.
+fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |metadata: std::fs::Metadata| (metadata.dev(), metadata.ino());
+    match (file.metadata(), std::fs::metadata(path)) {
+        (Ok(own), Ok(there)) => identity(own) == identity(there),
+        _ => false,
     }
 }
 
@@ -87,8 +119,57 @@ fn held(file: &mut File, cluster: &str) -> Error {
     ))
 }
 
-/// The file of the lock, for those who clean up.
-#[must_use]
-pub fn path(cluster: &Cluster) -> PathBuf {
-    cluster.state_dir().join("lock")
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster(folder: &Path) -> Cluster {
+        let environment = |_: &str| None;
+        crate::cluster::parse("name: demo\n", "x", folder.into(), &environment).unwrap()
+    }
+
+    // Two verbs never change a cluster at once; the second learns who is at it.
+    #[tokio::test]
+    async fn the_second_waits_and_learns_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = cluster(folder.path());
+        let first = Lock::take(&cluster, "up", WAIT).await.unwrap();
+        let wait = Duration::from_millis(100);
+        let error = Lock::take(&cluster, "down", wait)
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("`raftctl up`"), "{error}");
+        assert!(
+            error.contains(&format!("process {}", std::process::id())),
+            "{error}"
+        );
+        let second = tokio::spawn(async move { Lock::take(&cluster, "down", WAIT).await });
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        assert!(!second.is_finished(), "it has to wait");
+        drop(first);
+        second.await.unwrap().unwrap();
+    }
+
+    // Whoever waits while the folder is deleted does not end up with a lock on nothing.
+    #[tokio::test]
+    async fn a_removed_lock_is_taken_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = cluster(folder.path());
+        let first = Lock::take(&cluster, "down", WAIT).await.unwrap();
+        let waiting = {
+            let cluster = cluster.clone();
+            tokio::spawn(async move { Lock::take(&cluster, "up", WAIT).await })
+        };
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        std::fs::remove_file(cluster.state_dir().join("lock")).unwrap();
+        drop(first);
+        let second = waiting.await.unwrap().unwrap();
+        let wait = Duration::from_millis(100);
+        Lock::take(&cluster, "up", wait)
+            .await
+            .expect_err("the second one holds it");
+        second.remove().unwrap();
+        assert!(!cluster.state_dir().exists());
+    }
 }

@@ -255,7 +255,8 @@ clean() {
     assemble(&[CLEAN], &calls)
 }
 
-/// Deletes all that nodes left on a host. Refuses a node that lives: answers `purged=yes|no`.
+/// Deletes all that nodes left on a host, and the folder of pid files with the last of them.
+/// Refuses a node that lives: answers `purged=yes|no`.
 #[must_use]
 pub fn purge(nodes: &[NodeLayout]) -> String {
     const PURGE: &str = r#"
@@ -266,7 +267,10 @@ purge() {
     return 0
   fi
   case $5 in
-    */logs_node_"$1") rm -rf -- "$5" "$2" "$3" "$4" "$4.1" && echo "$1.purged=yes" ;;
+    */logs_node_"$1")
+      rm -rf -- "$5" "$2" "$3" "$4" "$4.1" && echo "$1.purged=yes"
+      rmdir "${2%/*}" 2>/dev/null || :
+      ;;
     *) echo "$1.purged=no" ;;
   esac
 }

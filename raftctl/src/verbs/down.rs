@@ -21,7 +21,7 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
     if purge {
         confirm(context, options)?;
     }
-    let _lock = Lock::take(&context.cluster, "down", WAIT).await?;
+    let lock = Lock::take(&context.cluster, "down", WAIT).await?;
     let ids = context.cluster.ids();
     let step = progress.begin(&format!("stop {}", list(&ids)));
     let stopped = context.stop(&ids, STOP_GRACE).await;
@@ -46,6 +46,7 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         ));
     }
     all_or_partial(context.purge(&ids).await, "deleted")?;
+    lock.remove()?;
     out::line(&format!(
         "cluster {} is down, and its data is deleted",
         context.cluster.name
