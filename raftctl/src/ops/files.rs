@@ -24,7 +24,7 @@ pub struct NodeFile {
 /// What happened at the node, in the words of the specification.
 pub const DUMP: NodeFile = NodeFile {
     name: "dump.txt",
-    parts: &["dump.txt.1", "dump.txt"],
+    parts: &["dump.2.txt", "dump.1.txt", "dump.txt"],
 };
 
 /// The node's log.

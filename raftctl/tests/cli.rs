@@ -1,0 +1,238 @@
+//! The command line where no node is needed: what is wrong is said, and nothing is changed.
+
+mod support;
+
+use support::{TestCluster, raftctl};
+
+// `init` writes a file that is right, and never overwrites one.
+#[test]
+fn init_writes_a_file_once() {
+    let folder = tempfile::tempdir().unwrap();
+    raftctl(folder.path(), &["init", "--name", "mine", "--nodes", "3"]).ok();
+    let check = raftctl(folder.path(), &["check"]).ok();
+    assert!(
+        check
+            .stdout
+            .contains("cluster mine, provider local, 3 nodes"),
+        "{check:?}"
+    );
+    let path = folder.path().join("cluster.yaml");
+    let before = std::fs::read_to_string(&path).unwrap();
+    raftctl(folder.path(), &["init"])
+        .code(2)
+        .says("nothing was changed");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
+    raftctl(folder.path(), &["init", "--force"]).ok();
+    assert!(
+        std::fs::read_to_string(&path)
+            .unwrap()
+            .contains("name: demo")
+    );
+}
+
+// A name that can't be one is refused before anything is written.
+#[test]
+fn init_refuses_a_wrong_name() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [["init", "--name", "No Name"], ["init", "--provider", "aws"]] {
+        raftctl(folder.path(), &arguments).code(2);
+        assert!(!folder.path().join("cluster.yaml").exists());
+    }
+}
+
+// A wrong cluster.yaml stops every verb, with every error and its line, and nothing is made.
+#[test]
+fn a_wrong_file_stops_every_verb() {
+    let cluster = TestCluster::with(5, "lease: 11s\nunknown: 1\nnodes: 3");
+    for verb in [
+        &["up"][..],
+        &["status"],
+        &["kill", "1"],
+        &["get", "x"],
+        &["down"],
+    ] {
+        let ended = cluster.raftctl(verb).code(2);
+        for text in [
+            "cluster.yaml:4: lease is 11s; it must be 2s to 10s",
+            "cluster.yaml:5: unknown key unknown",
+            "cluster.yaml:6: the key nodes is there twice",
+        ] {
+            assert!(ended.stderr.contains(text), "{verb:?}: {}", ended.stderr);
+        }
+        assert!(!cluster.path(".raftctl").exists(), "{verb:?}");
+    }
+    let check = cluster.raftctl(&["check", "--output", "json"]).code(2);
+    assert_eq!(check.json()["problems"].as_array().unwrap().len(), 3);
+}
+
+// The file can come through a pipe.
+#[test]
+fn the_file_can_be_standard_input() {
+    use std::io::Write;
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = support::command(folder.path(), &["check", "-c", "-"]);
+    command
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(b"name: piped\n")
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(
+        String::from_utf8_lossy(&output.stdout).contains("cluster piped"),
+        "{output:?}"
+    );
+}
+
+// A missing file says how to get one.
+#[test]
+fn a_missing_file_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    raftctl(folder.path(), &["status"])
+        .code(2)
+        .says("raftctl init");
+}
+
+// A missing binary says what to do, and nothing is started.
+#[test]
+fn a_missing_binary_says_what_to_do() {
+    let cluster = TestCluster::with(3, "binary: not/there");
+    cluster
+        .raftctl(&["up"])
+        .code(2)
+        .says("correct `binary` in cluster.yaml");
+    assert!(!cluster.state("run").exists());
+}
+
+// A program that is not raft-node does not come up; the message is its own, not a timeout.
+#[test]
+fn a_wrong_binary_shows_its_own_words() {
+    let cluster = TestCluster::with(3, "binary: /bin/ls");
+    let up = cluster.raftctl(&["up"]).code(30);
+    assert!(up.stderr.contains("it printed last:"), "{}", up.stderr);
+    assert!(
+        up.stderr.contains("No such file or directory"),
+        "{}",
+        up.stderr
+    );
+    assert!(up.took < support::PATIENCE / 4, "{up:?}");
+}
+
+// A wrong selector says what is possible.
+#[test]
+fn a_wrong_selector_says_what_is_possible() {
+    let cluster = TestCluster::new(5);
+    for verb in [
+        "kill",
+        "stop",
+        "start",
+        "restart",
+        "pause",
+        "resume",
+        "partition",
+        "logs",
+    ] {
+        let ended = cluster.raftctl(&[verb, "6"]).code(2);
+        assert!(
+            ended.stderr.contains("an id (1, 2, 3, 4, 5)"),
+            "{verb}: {}",
+            ended.stderr
+        );
+    }
+    cluster
+        .raftctl(&["kill", "folowers"])
+        .code(2)
+        .says("did you mean followers?");
+    cluster
+        .raftctl(&["kill", "leader"])
+        .code(2)
+        .says("there is none now");
+    cluster
+        .raftctl(&["partition", "1,2|2,3"])
+        .code(2)
+        .says("node 2 is on two sides");
+    cluster
+        .raftctl(&["partition", "all"])
+        .code(2)
+        .says("nobody on the other side");
+    cluster
+        .raftctl(&["partition", "1", "--for", "2h"])
+        .code(2)
+        .says("1h");
+}
+
+// There is nothing to log in to on this machine.
+#[test]
+fn ssh_is_not_for_local() {
+    TestCluster::new(1)
+        .raftctl(&["ssh", "1"])
+        .code(2)
+        .says("provider local");
+}
+
+// A port that another program listens on is named, with the program, and nothing is started.
+#[test]
+fn a_port_in_use_is_named_and_nothing_is_started() {
+    let cluster = TestCluster::new(3);
+    let port = cluster.ports.base + 12;
+    let _listener = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    for verb in ["plan", "up"] {
+        let ended = cluster.raftctl(&[verb]).code(2);
+        assert!(
+            ended
+                .stderr
+                .contains(&format!("port {port} of node 2 is in use")),
+            "{ended:?}"
+        );
+        if cfg!(target_os = "linux") {
+            let own = format!("process {}", std::process::id());
+            assert!(ended.stderr.contains(&own), "{ended:?}");
+        }
+        assert!(!cluster.state("run").exists(), "{verb}");
+    }
+}
+
+// Every shell gets its completions, and they know the verbs.
+#[test]
+fn completions_know_the_verbs() {
+    let folder = tempfile::tempdir().unwrap();
+    for shell in ["bash", "zsh", "fish"] {
+        let ended = raftctl(folder.path(), &["completions", shell]).ok();
+        for verb in ["partition", "scenario", "doctor"] {
+            assert!(ended.stdout.contains(verb), "{shell}: {verb}");
+        }
+    }
+}
+
+// Every verb explains itself.
+#[test]
+fn every_verb_has_help() {
+    let folder = tempfile::tempdir().unwrap();
+    let help = raftctl(folder.path(), &["--help"]).ok().stdout;
+    for verb in
+        "init check plan up status ssh kill restart stop start pause resume partition heal logs set \
+         get del list shell scenario bench transfer down doctor completions"
+            .split_whitespace()
+    {
+        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
+        raftctl(folder.path(), &[verb, "--help"]).ok();
+    }
+}
+
+// A cluster that was never up can be looked at, planned and taken down.
+#[test]
+fn a_cluster_that_never_was_is_no_trouble() {
+    let cluster = TestCluster::new(3);
+    let status = cluster.status();
+    assert_eq!(status["leader"], serde_json::Value::Null);
+    assert_eq!(status["nodes"][2]["process"], "stopped");
+    assert_eq!(status["nodes"][2]["role"], "unreachable");
+    cluster.raftctl(&["down"]).ok();
+    cluster.raftctl(&["down", "--purge"]).code(2).says("--yes");
+    cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+    assert!(!cluster.path(".raftctl/test").exists());
+}
