@@ -84,6 +84,19 @@ pub fn differences(running: &[String], wanted: &[String]) -> Vec<String> {
     differences
 }
 
+/// The ids of the members that a node was started with, rising; none where there are no arguments.
+#[must_use]
+pub fn member_ids(arguments: &[String]) -> Vec<NodeId> {
+    let options = options(arguments);
+    let members = options.iter().find(|(name, _)| *name == "--node");
+    let id = |member: &&str| member.split(',').next()?.parse().ok();
+    let mut ids: Vec<NodeId> = members.map_or(Vec::new(), |(_, members)| {
+        members.iter().filter_map(id).collect()
+    });
+    ids.sort_unstable();
+    ids
+}
+
 /// Options with all their values, in the order of the first of each.
 fn options(arguments: &[String]) -> Vec<(&str, Vec<&str>)> {
     let mut options: Vec<(&str, Vec<&str>)> = Vec::new();

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::arguments;
+use crate::arguments::{self, member_ids};
 use crate::cluster::NodeId;
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
 use crate::hosts::scripts::StartNode;
@@ -145,7 +145,8 @@ pub struct Obstacles(pub Vec<String>);
 /// # Errors
 /// Everything that stands in the way, and must be cleared by a person first.
 pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
-    let obstacles = obstacles(facts);
+    let mut obstacles = obstacles(facts);
+    obstacles.extend(other_members(target, facts));
     if !obstacles.is_empty() {
         return Err(Obstacles(obstacles));
     }
@@ -274,6 +275,23 @@ fn obstacles(facts: &Facts) -> Vec<String> {
         }
     }
     obstacles
+}
+
+/// A cluster that has data can't be given other members by starting its nodes with them: a
+/// majority of the new ones need not hold what a majority of the old ones had acknowledged.
+fn other_members(target: &Target, facts: &Facts) -> Option<String> {
+    let wanted: Vec<NodeId> = target.nodes.iter().map(|node| node.layout.id).collect();
+    let nodes = facts.hosts.values().flat_map(|host| &host.nodes);
+    let mut used = nodes
+        .filter(|node| node.has_data)
+        .map(|node| member_ids(&node.arguments));
+    let other = used.find(|ids| !ids.is_empty() && *ids != wanted)?;
+    Some(format!(
+        "the cluster was made of {}, and cluster.yaml has {}; entries that were acknowledged could \
+         be lost: write the nodes as they were, or give the new cluster another name",
+        list(&other),
+        list(&wanted)
+    ))
 }
 
 fn node_facts(facts: &Facts, id: NodeId) -> Option<&NodeFacts> {

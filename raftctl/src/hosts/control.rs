@@ -58,7 +58,7 @@ pub struct NodeFacts {
     pub executable: Option<String>,
     /// Of the binary it was started with, while it lives.
     pub sha256: Option<String>,
-    /// What it was started with, while it lives.
+    /// What it was last started with; empty where it never was.
     pub arguments: Vec<String>,
     /// Ports of a stopped node that someone else listens on.
     pub taken_ports: Vec<TakenPort>,
@@ -375,3 +375,6 @@ fn taken_port(text: &str) -> Option<TakenPort> {
     };
     Some(TakenPort { port, owner })
 }
+
+#[cfg(test)]
+mod tests;

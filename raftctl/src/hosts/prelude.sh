@@ -63,8 +63,8 @@ report() {
     echo "$1.pid=$PID"
     echo "$1.executable=$EXECUTABLE"
     echo "$1.sha256=$SHA256"
-    [ ! -r "$3" ] || sed "s/^/$1.argument=/" "$3"
   fi
+  [ ! -r "$3" ] || sed "s/^/$1.argument=/" "$3"
 }
 
 # wait_until STATE TENTHS_OF_A_SECOND PID_FILE: polls, finely at first.

@@ -157,8 +157,8 @@ obey() {
 
 /// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, and of each node `state`
 /// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent),
-/// and while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
-/// `argument` line each, its arguments.
+/// while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
+/// `argument` line each, what it was last started with.
 ///
 /// For a node that does not run, `port_taken=<port> <pid> <executable>` tells which of its ports
 /// another process listens on, with `?` for what can't be seen.

@@ -8,7 +8,9 @@ const OLD: &str = "0000";
 const NEW: &str = "1111";
 
 fn arguments(id: NodeId, lease_ms: u64) -> Vec<String> {
-    let text = format!("--id {id} --lease-ms {lease_ms} --quiet");
+    let text = format!(
+        "--id {id} --node 1,a:1,a:2 --node 2,b:1,b:2 --node 3,c:1,c:2 --lease-ms {lease_ms}"
+    );
     text.split(' ').map(str::to_owned).collect()
 }
 
@@ -46,7 +48,6 @@ fn stopped(id: NodeId) -> NodeFacts {
         pid: None,
         executable: None,
         sha256: None,
-        arguments: vec![],
         ..running(id)
     }
 }
@@ -169,6 +170,26 @@ fn nothing_is_restarted_twice() {
          start node 1 (with the new arguments)\n\
          wait for a leader with a lease, and for nodes 1, 2 and 3\n"
     );
+}
+
+// Other members than a cluster was made of are refused, also while none of it runs.
+#[test]
+fn members_are_not_changed_by_editing_a_file() {
+    let mut target = target();
+    target.nodes.pop();
+    for node in &mut target.nodes {
+        node.arguments.drain(6..8);
+    }
+    let error = plan(&target, &facts(vec![stopped(1), stopped(2)], None)).unwrap_err();
+    let text = error.to_string();
+    let expected = "the cluster was made of nodes 1, 2 and 3, and cluster.yaml has nodes 1 and 2;";
+    assert!(text.starts_with(expected), "{text}");
+    // Without data there is nothing to lose.
+    let empty = |id| NodeFacts {
+        has_data: false,
+        ..stopped(id)
+    };
+    plan(&target, &facts(vec![empty(1), empty(2)], None)).unwrap();
 }
 
 // A binary that is not built yet is built first; what runs can't be compared with it.
