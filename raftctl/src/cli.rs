@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
 use crate::ops::Context;
-use crate::verbs::{check, doctor, down, init, links, logs, nodes, status, up};
+use crate::verbs::{check, doctor, down, gcp, init, links, logs, nodes, status, up};
 use crate::{bench, keys, scenario, shell};
 
 const AFTER_HELP: &str = "\
@@ -101,7 +101,11 @@ enum Verb {
 
     /// Print the steps that `up` would take, and take none
     #[command(after_help = "Example:\n  raftctl plan --output json")]
-    Plan,
+    Plan {
+        /// Show a plan that loses data, too (provider gcp)
+        #[arg(long)]
+        allow_data_loss: bool,
+    },
 
     /// Bring the cluster up: find out what is there, and do what is missing
     ///
@@ -112,6 +116,9 @@ enum Verb {
         /// Print the steps only
         #[arg(long)]
         dry_run: bool,
+        /// Let data disks be deleted or replaced (provider gcp)
+        #[arg(long)]
+        allow_data_loss: bool,
     },
 
     /// Show what every node is doing
@@ -131,13 +138,25 @@ enum Verb {
 
     /// Kill nodes with SIGKILL, as a crash would; they stay dead until they are started
     #[command(after_help = "Examples:\n  raftctl kill leader\n  raftctl kill minority")]
-    Kill(Nodes),
+    Kill {
+        #[command(flatten)]
+        of: Nodes,
+        /// Switch off the machine itself (provider gcp)
+        #[arg(long)]
+        vm: bool,
+    },
 
     /// Stop nodes in order and start them again, one at a time; start those that do not run
     ///
     /// A leader hands leadership and lease over first.
     #[command(after_help = "Examples:\n  raftctl restart 3\n  raftctl restart all")]
-    Restart(Nodes),
+    Restart {
+        #[command(flatten)]
+        of: Nodes,
+        /// Switch the machine itself off and on again (provider gcp)
+        #[arg(long)]
+        vm: bool,
+    },
 
     /// Stop nodes in order; a leader hands leadership over first
     #[command(after_help = "Example:\n  raftctl stop leader")]
@@ -202,12 +221,28 @@ enum Verb {
     /// Measure operations per second and their latency
     Bench(bench::Arguments),
 
+    /// Give the machines a new lifetime from now on (provider gcp)
+    ///
+    /// Google takes one only from a machine that is switched off: each is restarted, one at a
+    /// time, and the cluster serves all the while.
+    #[command(after_help = "Examples:\n  raftctl extend\n  raftctl extend 24h")]
+    Extend {
+        /// How long, as in 90m or 12h [default: gcp.lifetime in cluster.yaml]
+        #[arg(value_name = "TIME", value_parser = humantime::parse_duration)]
+        lifetime: Option<Duration>,
+    },
+
     /// Stop every node; with --purge delete their data, too
+    ///
+    /// With provider gcp the machines are deleted, and the data disks unless --keep-data is given.
     #[command(after_help = "Examples:\n  raftctl down\n  raftctl down --purge --yes")]
     Down {
         /// Delete all data; asks for the cluster's name, unless --yes is given
         #[arg(long, visible_alias = "delete-data")]
         purge: bool,
+        /// Delete the machines and keep their data disks (provider gcp)
+        #[arg(long, conflicts_with = "purge")]
+        keep_data: bool,
     },
 
     /// Say what is not as it should be, and what to do about it
@@ -258,7 +293,7 @@ fn run(line: CommandLine) -> Result<()> {
     };
     match line.verb {
         Verb::Init(arguments) => init::run(&line.config, &arguments),
-        Verb::Check => check::run(&line.config, &options),
+        Verb::Check => runtime()?.block_on(check::run(&line.config, &options)),
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "raftctl", &mut text);
@@ -269,13 +304,8 @@ fn run(line: CommandLine) -> Result<()> {
             if !cluster.warnings.list.is_empty() && options.output == Output::Text {
                 eprintln!("{}", cluster.warnings);
             }
-            let context = Context::open(cluster)?;
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .map_err(|error| Error::Other(format!("cannot start: {error}")))?;
-            let done = runtime.block_on(on_cluster(&context, &options, verb));
+            let runtime = runtime()?;
+            let done = runtime.block_on(dispatch(cluster, &options, verb));
             // A read of the terminal that nobody waits for any more must not hold the exit.
             runtime.shutdown_background();
             done
@@ -283,18 +313,73 @@ fn run(line: CommandLine) -> Result<()> {
     }
 }
 
+/// Two threads: one for what waits, one for what works.
+///
+/// # Errors
+/// The system gives no threads.
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Error::Other(format!("cannot start: {error}")))
+}
+
+/// Verbs that make or delete the hosts come before there are any.
+async fn dispatch(cluster: cluster::Cluster, options: &Options, verb: Verb) -> Result<()> {
+    if cluster.provider != Provider::Gcp {
+        gcp_only(&cluster, &verb)?;
+        return on_cluster(&Context::open(cluster)?, options, verb).await;
+    }
+    match verb {
+        Verb::Plan { allow_data_loss }
+        | Verb::Up {
+            dry_run: true,
+            allow_data_loss,
+        } => gcp::plan(cluster, options, allow_data_loss).await,
+        Verb::Up {
+            dry_run: false,
+            allow_data_loss,
+        } => gcp::up(cluster, options, allow_data_loss).await,
+        Verb::Down { keep_data, .. } => gcp::down(cluster, options, keep_data).await,
+        verb => on_cluster(&Context::open(cluster)?, options, verb).await,
+    }
+}
+
+/// Refuses what only makes sense where raftctl makes the machines.
+fn gcp_only(cluster: &cluster::Cluster, verb: &Verb) -> Result<()> {
+    let what = match verb {
+        Verb::Extend { .. } => "extend",
+        Verb::Kill { vm: true, .. } | Verb::Restart { vm: true, .. } => "--vm",
+        Verb::Down {
+            keep_data: true, ..
+        } => "--keep-data",
+        _ => return Ok(()),
+    };
+    Err(Error::Usage(format!(
+        "{what} is for provider gcp, and cluster {} has provider {}",
+        cluster.name,
+        cluster.provider.name()
+    )))
+}
+
 async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<()> {
     match verb {
-        Verb::Plan => up::plan(context, options).await,
-        Verb::Up { dry_run } => up::up(context, options, dry_run).await,
+        Verb::Plan { .. } => up::plan(context, options).await,
+        Verb::Up { dry_run, .. } => up::up(context, options, dry_run).await,
         Verb::Status => status::run(context, options).await,
         Verb::Ssh { selector, command } => ssh(context, &selector, &command),
-        Verb::Kill(of) => nodes::signal(context, nodes::Signal::Kill, &of.selector).await,
+        Verb::Kill { of, vm: true } => gcp::stop_machines(context, &of.selector).await,
+        Verb::Restart { of, vm: true } => {
+            gcp::restart_machines(context, options, &of.selector).await
+        }
+        Verb::Extend { lifetime } => gcp::extend(context, options, lifetime).await,
+        Verb::Kill { of, .. } => nodes::signal(context, nodes::Signal::Kill, &of.selector).await,
         Verb::Stop(of) => nodes::signal(context, nodes::Signal::Stop, &of.selector).await,
         Verb::Pause(of) => nodes::signal(context, nodes::Signal::Pause, &of.selector).await,
         Verb::Resume(of) => nodes::signal(context, nodes::Signal::Resume, &of.selector).await,
         Verb::Start(of) => nodes::start(context, options, &of.selector).await,
-        Verb::Restart(of) => nodes::restart(context, options, &of.selector).await,
+        Verb::Restart { of, .. } => nodes::restart(context, options, &of.selector).await,
         Verb::Transfer { to } => nodes::transfer(context, options, to.as_deref()).await,
         Verb::Partition {
             groups,
@@ -307,7 +392,7 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Shell(arguments) => shell::run(context, options, arguments).await,
         Verb::Scenario(arguments) => scenario::run(context, options, arguments).await,
         Verb::Bench(arguments) => bench::run(context, options, arguments).await,
-        Verb::Down { purge } => down::run(context, options, purge).await,
+        Verb::Down { purge, .. } => down::run(context, options, purge).await,
         Verb::Doctor { fix } => doctor::run(context, options, fix).await,
         Verb::Init(_) | Verb::Check | Verb::Completions { .. } => {
             unreachable!("needs no cluster, and is done already")

@@ -90,6 +90,7 @@ impl Inventory {
     pub fn open(cluster: &Cluster) -> Result<Self> {
         match cluster.provider {
             Provider::Local => Inventory::local(cluster),
+            Provider::Gcp => super::gcp::inventory::open(cluster),
             other => Err(Error::Usage(format!(
                 "provider {} is not part of this build; write provider: local",
                 other.name()

@@ -9,27 +9,38 @@ use crate::cluster::problem::{Problem, Problems};
 use crate::cluster::{self, Cluster};
 use crate::error::{Error, Result};
 use crate::out;
+use crate::verbs::gcp;
 
-/// Reads cluster.yaml and says what is wrong with it, or what it means.
+/// Reads cluster.yaml and says what is wrong with it, or what it means. Where machines have to be
+/// made, looks at what that needs, too.
 ///
 /// # Errors
-/// It is wrong.
-pub fn run(path: &Path, options: &Options) -> Result<()> {
+/// It is wrong, or the machines can't be made.
+pub async fn run(path: &Path, options: &Options) -> Result<()> {
     let loaded = cluster::load(path);
     if options.output == Output::Text {
         let cluster = loaded?;
         if !cluster.warnings.list.is_empty() {
             eprintln!("{}", cluster.warnings);
         }
-        return out::line(&summary(&cluster));
+        out::line(&summary(&cluster))?;
+        let findings = gcp::findings(&cluster).await?;
+        out::print(&gcp::findings_text(&findings))?;
+        return gcp::verdict(&findings);
     }
     match loaded {
-        Ok(cluster) => out::json(&json!({
-            "ok": true,
-            "cluster": cluster.name,
-            "problems": [],
-            "warnings": problems(&cluster.warnings),
-        })),
+        Ok(cluster) => {
+            let findings = gcp::findings(&cluster).await?;
+            let verdict = gcp::verdict(&findings);
+            out::json(&json!({
+                "ok": verdict.is_ok(),
+                "cluster": cluster.name,
+                "problems": [],
+                "warnings": problems(&cluster.warnings),
+                "findings": gcp::findings_json(&findings),
+            }))?;
+            verdict
+        }
         Err(Error::Cluster(wrong)) => {
             out::json(&json!({
                 "ok": false,

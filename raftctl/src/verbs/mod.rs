@@ -3,6 +3,7 @@
 pub mod check;
 pub mod doctor;
 pub mod down;
+pub mod gcp;
 pub mod init;
 pub mod links;
 pub mod logs;

@@ -10,14 +10,28 @@ use crate::ops::Context;
 use crate::ops::status::{NodeStatus, Snapshot};
 use crate::ops::wait::list;
 use crate::out;
+use crate::verbs::gcp;
 
 /// Prints what the cluster is doing.
 ///
 /// # Errors
 /// Standard output can't be written. A node that is down is no error.
 pub async fn run(context: &Context, options: &Options) -> Result<()> {
-    let snapshot = context.status().await;
-    print(&context.cluster, &snapshot, options)
+    let (snapshot, machines) =
+        tokio::join!(context.status(), gcp::machine_states(&context.cluster));
+    match options.output {
+        Output::Json => {
+            let mut value = to_json(&context.cluster, &snapshot);
+            if let Some(machines) = machines {
+                value["machines"] = machines.json;
+            }
+            out::json(&value)
+        }
+        Output::Text => {
+            print(&context.cluster, &snapshot, options)?;
+            out::print(&machines.map_or(String::new(), |machines| machines.text))
+        }
+    }
 }
 
 /// Prints a snapshot as asked for.

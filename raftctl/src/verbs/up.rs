@@ -73,7 +73,11 @@ async fn steps(context: &Context, origin: &Origin) -> Result<Vec<Step>> {
     plan::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
-fn target(context: &Context, origin: &Origin) -> Result<Target> {
+/// What the nodes of a cluster are to be.
+///
+/// # Errors
+/// The binary can't be read.
+pub fn target(context: &Context, origin: &Origin) -> Result<Target> {
     let (binary, build) = match origin {
         Origin::Present(_) => (binary::obtain(origin, |_| ())?, None),
         Origin::Build { path, .. } => {
@@ -94,7 +98,11 @@ fn target(context: &Context, origin: &Origin) -> Result<Target> {
     })
 }
 
-async fn facts(context: &Context) -> Result<Facts> {
+/// What the hosts and nodes of a cluster are.
+///
+/// # Errors
+/// A host does not answer.
+pub async fn facts(context: &Context) -> Result<Facts> {
     let ids = context.cluster.ids();
     let (hosts, replies) = tokio::join!(context.host_facts(), context.replies(&ids));
     let hosts = crate::ops::all_or_partial(hosts, "looked at")?;
@@ -121,17 +129,20 @@ fn to_text(context: &Context, steps: &[Step]) -> String {
 }
 
 fn to_json(context: &Context, steps: &[Step]) -> serde_json::Value {
-    let step = |step: &Step| {
-        json!({
-            "action": step.action(),
-            "nodes": step.nodes(),
-            "why": step.why(),
-            "text": step.to_string(),
-        })
-    };
     json!({
         "cluster": context.cluster.name,
         "provider": context.cluster.provider.name(),
-        "steps": steps.iter().map(step).collect::<Vec<_>>(),
+        "steps": steps.iter().map(step_to_json).collect::<Vec<_>>(),
+    })
+}
+
+/// A step for programs.
+#[must_use]
+pub fn step_to_json(step: &Step) -> serde_json::Value {
+    json!({
+        "action": step.action(),
+        "nodes": step.nodes(),
+        "why": step.why(),
+        "text": step.to_string(),
     })
 }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::process::ExitCode;
 
+use testprovider::hook::Hook;
 use testprovider::server::{Options, bind};
 
 const USAGE: &str = "usage: terraform-testprovider [--listen HOST:PORT] [--state FILE] [--faults FILE] \
@@ -39,7 +40,7 @@ fn parse(mut arguments: VecDeque<String>) -> Result<Options, String> {
             "--listen" => options.listen = Some(value),
             "--state" => options.state = Some(value.into()),
             "--faults" => options.faults = Some(value.into()),
-            "--hook" => options.hook = Some(value),
+            "--hook" => options.hook = Hook::Command(value),
             _ => return Err(format!("unknown option {flag}")),
         }
     }

@@ -20,7 +20,7 @@ use crate::wire::provider_server::ProviderServer;
 const MESSAGE_BYTES_MAX: usize = 64 << 20;
 
 /// What to serve.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Where to listen; a free port of 127.0.0.1 where it is absent.
     pub listen: Option<String>,
@@ -28,8 +28,8 @@ pub struct Options {
     pub state: Option<PathBuf>,
     /// The file with the failures that are ordered.
     pub faults: Option<PathBuf>,
-    /// The command that turns an instance into a host.
-    pub hook: Option<String>,
+    /// What turns an instance into a host.
+    pub hook: Hook,
 }
 
 /// A listener that is bound, and what it will serve.
@@ -89,7 +89,7 @@ impl Bound {
         self,
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
-        let hook = Hook::new(self.options.hook);
+        let hook = self.options.hook;
         let provider = TestProvider::new(self.google.clone(), hook.clone(), self.options.faults);
         let provider = ProviderServer::new(provider).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let rest = routes(Api {

@@ -7,7 +7,8 @@
 //! terraform    init, plan, show, apply, output; Ctrl-C              events     its JSON lines
 //! changes      what a plan does, and whether it may                 causes     errors -> cause, next command
 //! machines     the module's output                                  gcloud     stop, start, extend, list
-//! check        what can be known before anything is made
+//! check        what can be known before anything is made            inventory  machines as hosts
+//! reach        waiting until machines can be worked on
 //! ```
 //! Everything lies in `.raftctl/<cluster>/`: `gcp.json` (the allocation), `id_ed25519` (the key),
 //! `machines.json` (a copy of the output) and `terraform/` with the module and its state. The state
@@ -22,9 +23,11 @@ pub mod changes;
 pub mod check;
 pub mod events;
 pub mod gcloud;
+pub mod inventory;
 pub mod key;
 pub mod machines;
 mod module;
+pub mod reach;
 pub mod terraform;
 pub mod tfvars;
 pub mod tool;
@@ -193,6 +196,47 @@ pub fn machines(cluster: &Cluster) -> Result<Machines> {
             cluster.name
         ))
     })
+}
+
+/// Asks Google for the external addresses, which change when a machine is switched off and on.
+///
+/// # Errors
+/// Google does not answer.
+pub async fn refresh_addresses(cluster: &Cluster) -> Result<()> {
+    let mut machines = machines(cluster)?;
+    let gcloud = gcloud::Gcloud::new(&machines.project_id);
+    let states = gcloud.machines(&cluster.name).await?;
+    for machine in machines.nodes.values_mut() {
+        if let Some(state) = states.get(&machine.instance) {
+            machine.external_ip.clone_from(&state.external_ip);
+        }
+    }
+    machines.save(&Places::of(cluster).machines())
+}
+
+/// Removes all that is kept about a cluster that is gone: module, state, key, host keys.
+///
+/// # Errors
+/// A file can't be removed.
+pub fn forget_cluster(cluster: &Cluster) -> Result<()> {
+    let places = Places::of(cluster);
+    let terraform = places.terraform();
+    match std::fs::remove_dir_all(&terraform) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(Error::file("remove", &terraform, &error));
+        }
+        _ => {}
+    }
+    for file in [
+        "gcp.json",
+        "machines.json",
+        "id_ed25519",
+        "id_ed25519.pub",
+        "known_hosts",
+    ] {
+        forget(&places.base.join(file))?;
+    }
+    Ok(())
 }
 
 /// What has been decided about ranges, names and zones, with all that is still to be decided.

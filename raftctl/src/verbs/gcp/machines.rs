@@ -1,0 +1,313 @@
+//! Verbs about the machines themselves: stop, restart, a longer life; and what can be checked
+//! beforehand.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::cli::Options;
+use crate::cluster::{Cluster, NodeId, Provider};
+use crate::error::{Error, Result};
+use crate::hosts::gcp::check::{self, Finding};
+use crate::hosts::gcp::gcloud::{Gcloud, MachineState};
+use crate::hosts::gcp::machines::{Machine, Machines};
+use crate::hosts::gcp::{self, allocation::Allocation};
+use crate::lock::{Lock, WAIT};
+use crate::ops::{Context, Outcomes, all_or_partial};
+use crate::out;
+use crate::progress::Progress;
+use crate::run;
+use crate::verbs::{select, up};
+
+/// Machines are changed this many at a time: gcloud takes a process of some 100 MB for each.
+const AT_ONCE: usize = 8;
+
+/// What can be known before anything is made; nothing where nothing has to be made.
+///
+/// # Errors
+/// What is kept about the cluster is damaged.
+pub async fn findings(cluster: &Cluster) -> Result<Vec<Finding>> {
+    if cluster.provider != Provider::Gcp {
+        return Ok(Vec::new());
+    }
+    let allocation = gcp::allocation(cluster)?;
+    Ok(check::findings(cluster, &allocation).await)
+}
+
+/// Findings for people, a line each.
+#[must_use]
+pub fn findings_text(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let mark = if finding.is_problem { "WRONG" } else { "ok" };
+        format!("{mark:5} {}: {}\n", finding.subject, finding.text)
+    };
+    findings.iter().map(line).collect()
+}
+
+/// Findings for programs.
+#[must_use]
+pub fn findings_json(findings: &[Finding]) -> Value {
+    let one = |finding: &Finding| json!({"subject": finding.subject, "ok": !finding.is_problem, "text": finding.text});
+    findings.iter().map(one).collect()
+}
+
+/// Whether anything can be made.
+///
+/// # Errors
+/// Something is missing; it is named.
+pub fn verdict(findings: &[Finding]) -> Result<()> {
+    let wrong: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.is_problem)
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let subjects: Vec<_> = wrong
+        .iter()
+        .map(|finding| finding.subject.as_str())
+        .collect();
+    Err(Error::Cloud(format!(
+        "no machine can be made like this: see {} above, and run `raftctl check` again",
+        subjects.join(", ")
+    )))
+}
+
+/// The machine of a node.
+fn machine_of<'a>(
+    machines: &'a Machines,
+    allocation: &Allocation,
+    id: NodeId,
+) -> Result<&'a Machine> {
+    let name = allocation.nodes.get(&id).map(|placement| &placement.name);
+    name.and_then(|name| machines.nodes.get(name))
+        .ok_or_else(|| Error::Usage(format!("node {id} has no machine yet; run `raftctl up`")))
+}
+
+fn gcloud(cluster: &Cluster) -> Gcloud {
+    Gcloud::new(cluster.gcp.project.as_deref().unwrap_or_default())
+}
+
+/// Switches the machines of nodes off, as a failure of the machine would.
+///
+/// # Errors
+/// The selector names none; Google refuses.
+pub async fn stop_machines(context: &Context, selector: &str) -> Result<()> {
+    let _lock = Lock::take(&context.cluster, "kill --vm", WAIT).await?;
+    let ids = select(context, selector).await?;
+    let outcomes = stop_all(context, &ids).await?;
+    for (id, outcome) in &outcomes {
+        if outcome.is_ok() {
+            out::line(&format!(
+                "machine of node {id} stopped; `raftctl restart {id} --vm` starts it"
+            ))?;
+        }
+    }
+    all_or_partial(outcomes, "stopped").map(drop)
+}
+
+/// Switches the machines of nodes off where they run, on again, and brings their nodes back: one
+/// after the other, so that the cluster serves all the while.
+///
+/// # Errors
+/// The selector names none; Google refuses; a machine or node does not come back.
+pub async fn restart_machines(context: &Context, options: &Options, selector: &str) -> Result<()> {
+    let lock = Lock::take(&context.cluster, "restart --vm", WAIT).await?;
+    let ids = leader_last(context, select(context, selector).await?).await;
+    for id in ids {
+        cycle(context, options, id, None).await?;
+        out::line(&format!("machine of node {id} restarted"))?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+/// Gives every machine a new lifetime that begins now. Google takes it only from a machine that is
+/// switched off, so each is restarted, one after the other.
+///
+/// # Errors
+/// No lifetime is given anywhere; Google refuses; a machine or node does not come back.
+pub async fn extend(
+    context: &Context,
+    options: &Options,
+    lifetime: Option<Duration>,
+) -> Result<()> {
+    let lifetime = lifetime.or(context.cluster.gcp.lifetime).ok_or_else(|| {
+        Error::Usage(
+            "no lifetime is set: say `raftctl extend 12h`, or set gcp.lifetime in cluster.yaml"
+                .into(),
+        )
+    })?;
+    let lock = Lock::take(&context.cluster, "extend", WAIT).await?;
+    for id in leader_last(context, context.cluster.ids()).await {
+        cycle(context, options, id, Some(lifetime)).await?;
+        let length = humantime::format_duration(lifetime);
+        out::line(&format!("machine of node {id} deletes itself in {length}"))?;
+    }
+    drop(lock);
+    Ok(())
+}
+
+async fn leader_last(context: &Context, mut ids: Vec<NodeId>) -> Vec<NodeId> {
+    let leader = context.leader().await;
+    ids.sort_by_key(|id| (Some(*id) == leader, *id));
+    ids
+}
+
+/// Takes one machine off and on again, with its node.
+async fn cycle(
+    context: &Context,
+    options: &Options,
+    id: NodeId,
+    lifetime: Option<Duration>,
+) -> Result<()> {
+    let progress = Progress::new();
+    let step = progress.begin(&format!("restart the machine of node {id}"));
+    let machines = gcp::machines(&context.cluster)?;
+    let allocation = gcp::allocation(&context.cluster)?;
+    let machine = machine_of(&machines, &allocation, id)?;
+    let gcloud = gcloud(&context.cluster);
+    // In order where it answers, so that a leader hands over; a dead node has nothing to hand over.
+    if let Some(Err(error)) = context.stop(&[id], run::STOP_GRACE).await.remove(&id) {
+        progress.note(&format!("node {id} could not be stopped first: {error}"));
+    }
+    gcloud.stop(machine).await?;
+    if let Some(lifetime) = lifetime {
+        gcloud.set_lifetime(machine, lifetime).await?;
+    }
+    gcloud.start(machine).await?;
+    gcp::refresh_addresses(&context.cluster).await?;
+    let context = Context::open(context.cluster.as_ref().clone())?;
+    let host = context.inventory.host_of(id).clone();
+    gcp::reach::wait_for(&[host], gcp::reach::TIME_MAX).await?;
+    let binary = up::obtain(&context, &progress)?;
+    run::start(&context, &[id], &binary).await?;
+    context
+        .wait_until_back(&[id], options.timeout.unwrap_or(up::TIMEOUT))
+        .await?;
+    step.done();
+    Ok(())
+}
+
+async fn stop_all(context: &Context, ids: &[NodeId]) -> Result<Outcomes<()>> {
+    let machines = gcp::machines(&context.cluster)?;
+    let allocation = gcp::allocation(&context.cluster)?;
+    let bound = Arc::new(Semaphore::new(AT_ONCE));
+    let mut running = JoinSet::new();
+    for id in ids.iter().copied() {
+        let machine = machine_of(&machines, &allocation, id)?.clone();
+        let (gcloud, bound) = (gcloud(&context.cluster), Arc::clone(&bound));
+        running.spawn(async move {
+            // The semaphore is never closed, so there is always a turn.
+            let _turn = bound.acquire_owned().await;
+            (id, gcloud.stop(&machine).await)
+        });
+    }
+    Ok(running.join_all().await.into_iter().collect())
+}
+
+/// How the machines of a cluster are, beside what their nodes say.
+pub struct MachineStates {
+    /// For people: a line for each machine that ends soon, or is off, or gone.
+    pub text: String,
+    /// For programs, by node.
+    pub json: Value,
+}
+
+/// How the machines are; `None` where raftctl makes none. When Google does not answer, that is said
+/// and no error: a cluster can be looked at without it.
+pub async fn machine_states(cluster: &Cluster) -> Option<MachineStates> {
+    if cluster.provider != Provider::Gcp {
+        return None;
+    }
+    Some(states(cluster).await.unwrap_or_else(|error| MachineStates {
+        text: format!("machines unknown: {error}\n"),
+        json: json!({"error": error.to_string()}),
+    }))
+}
+
+async fn states(cluster: &Cluster) -> Result<MachineStates> {
+    let (machines, allocation) = (gcp::machines(cluster)?, gcp::allocation(cluster)?);
+    let states = gcloud(cluster).machines(&cluster.name).await?;
+    let mut text = String::new();
+    let mut values = serde_json::Map::new();
+    for id in cluster.ids() {
+        let machine = machine_of(&machines, &allocation, id).ok();
+        let state = machine.and_then(|machine| states.get(&machine.instance));
+        let (line, value) = describe(id, state, SystemTime::now());
+        text.push_str(&line);
+        values.insert(id.to_string(), value);
+    }
+    Ok(MachineStates {
+        text,
+        json: Value::Object(values),
+    })
+}
+
+/// One machine, for people and for programs; nothing for people where all is well for ever.
+fn describe(id: NodeId, state: Option<&MachineState>, now: SystemTime) -> (String, Value) {
+    let Some(state) = state else {
+        let line =
+            format!("node {id}: its machine is gone; `raftctl up` makes it again, with its data\n");
+        return (
+            line,
+            json!({"machine": "GONE", "lifetime_remaining_s": null}),
+        );
+    };
+    let left = state.ends_at.and_then(|end| end.duration_since(now).ok());
+    let left = left.map(|left| Duration::from_secs(left.as_secs()));
+    let line = match left {
+        Some(left) => {
+            let length = humantime::format_duration(left);
+            format!("node {id}: its machine deletes itself in {length} (`raftctl extend`)\n")
+        }
+        None if state.status != "RUNNING" => {
+            format!(
+                "node {id}: its machine is {} (`raftctl restart {id} --vm`)\n",
+                state.status
+            )
+        }
+        None => String::new(),
+    };
+    let left = left.map(|left| left.as_secs());
+    (
+        line,
+        json!({"machine": state.status, "lifetime_remaining_s": left}),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What an operator has to know of a machine, and nothing where there is nothing.
+    #[test]
+    fn machines_in_words() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
+        let state = |status: &str, left: Option<u64>| MachineState {
+            status: status.into(),
+            ends_at: left.map(|left| now + Duration::from_secs(left)),
+            external_ip: None,
+        };
+        let (line, value) = describe(2, Some(&state("RUNNING", Some(7260))), now);
+        assert_eq!(
+            line,
+            "node 2: its machine deletes itself in 2h 1m (`raftctl extend`)\n"
+        );
+        assert_eq!(
+            value,
+            json!({"machine": "RUNNING", "lifetime_remaining_s": 7260})
+        );
+        let (line, _) = describe(2, Some(&state("TERMINATED", None)), now);
+        assert!(
+            line.contains("TERMINATED") && line.contains("restart 2 --vm"),
+            "{line}"
+        );
+        let (line, _) = describe(2, None, now);
+        assert!(line.contains("gone"), "{line}");
+        assert_eq!(describe(2, Some(&state("RUNNING", None)), now).0, "");
+    }
+}

@@ -1,0 +1,165 @@
+//! Verbs of the provider `gcp`, where they do more than with other hosts: machines are made before
+//! nodes can run on them, and deleted when the cluster goes.
+
+mod bars;
+mod machines;
+mod plan;
+
+pub use machines::{
+    MachineStates, extend, findings, findings_json, findings_text, machine_states,
+    restart_machines, stop_machines, verdict,
+};
+pub use plan::plan;
+
+use std::io::{BufRead, IsTerminal};
+
+use crate::cli::Options;
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::hosts::gcp::changes::Change;
+use crate::hosts::gcp::events::Action;
+use crate::hosts::gcp::{self, Infrastructure, Purpose};
+use crate::lock::{Lock, WAIT};
+use crate::ops::Context;
+use crate::out;
+use crate::progress::Progress;
+use crate::verbs::up;
+use bars::Bars;
+
+/// Makes what machines are missing, then brings the nodes up as on any hosts.
+///
+/// # Errors
+/// The plan would lose data, Terraform or Google fails, a machine does not answer, or what `up`
+/// fails with elsewhere.
+pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
+    let progress = Progress::new();
+    let purpose = Purpose::Up { allow_data_loss };
+    let lock = Lock::take(&cluster, "up", WAIT).await?;
+    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    if is_destructive(&infrastructure.changes) {
+        confirm(&cluster, options, &infrastructure.changes)?;
+    }
+    applied(&infrastructure, &progress).await?;
+    let context = Context::open(cluster)?;
+    let step = progress.begin("wait until the machines answer");
+    gcp::reach::wait(&context.inventory, gcp::reach::TIME_MAX).await?;
+    step.done();
+    // The rest takes the lock itself.
+    drop(lock);
+    up::up(&context, options, false).await
+}
+
+/// Deletes every machine; the data disks as well, unless they are to be kept.
+///
+/// # Errors
+/// The operator did not confirm; Terraform or Google fails.
+pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Result<()> {
+    let progress = Progress::new();
+    let purpose = if keep_data {
+        Purpose::KeepData
+    } else {
+        Purpose::Down
+    };
+    let lock = Lock::take(&cluster, "down", WAIT).await?;
+    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    if !infrastructure.changes.is_empty() {
+        confirm(&cluster, options, &infrastructure.changes)?;
+    }
+    applied(&infrastructure, &progress).await?;
+    let name = &cluster.name;
+    if keep_data {
+        return out::line(&format!(
+            "cluster {name} is down; its data disks are kept, and cost money: `raftctl up` goes on with them, \
+             `raftctl down` deletes them"
+        ));
+    }
+    gcp::forget_cluster(&cluster)?;
+    lock.remove()?;
+    out::line(&format!(
+        "cluster {name} is down, and nothing of it is left"
+    ))
+}
+
+async fn planned(
+    cluster: &Cluster,
+    purpose: Purpose,
+    progress: &Progress,
+) -> Result<Infrastructure> {
+    let step = progress.begin("plan the infrastructure");
+    let mut bars = Bars::new(progress);
+    let infrastructure =
+        Infrastructure::plan(cluster, purpose, &mut |event| bars.see(event)).await?;
+    step.done();
+    Ok(infrastructure)
+}
+
+async fn applied(infrastructure: &Infrastructure, progress: &Progress) -> Result<()> {
+    if !infrastructure.changes.is_empty() {
+        progress.note(&format!(
+            "infrastructure: {}",
+            summary(&infrastructure.changes)
+        ));
+    }
+    let mut bars = Bars::new(progress);
+    infrastructure
+        .apply(&mut |event| bars.see(event))
+        .await
+        .map(drop)
+}
+
+/// How many resources are made, changed and deleted.
+fn summary(changes: &[Change]) -> String {
+    let count = |wanted: &[Action]| {
+        changes
+            .iter()
+            .filter(|change| wanted.contains(&change.action))
+            .count()
+    };
+    let create = count(&[Action::Create]);
+    let update = count(&[Action::Update]);
+    let replace = count(&[Action::Replace]);
+    let delete = count(&[Action::Delete]);
+    let parts = [
+        (create, "create"),
+        (update, "change"),
+        (replace, "replace"),
+        (delete, "delete"),
+    ];
+    let parts: Vec<_> = parts
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, verb)| format!("{verb} {count}"))
+        .collect();
+    parts.join(", ")
+}
+
+fn is_destructive(changes: &[Change]) -> bool {
+    changes
+        .iter()
+        .any(|change| matches!(change.action, Action::Delete | Action::Replace))
+}
+
+/// Asks for the cluster's name before anything is deleted.
+fn confirm(cluster: &Cluster, options: &Options, changes: &[Change]) -> Result<()> {
+    let name = &cluster.name;
+    if options.yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::Usage(format!(
+            "this deletes resources of cluster {name} ({}); nobody is there to confirm it, so say --yes",
+            summary(changes)
+        )));
+    }
+    for change in changes {
+        eprintln!("  {}", change.describe());
+    }
+    eprint!("Write the cluster's name to go on: ");
+    let mut answer = String::new();
+    let read = std::io::stdin().lock().read_line(&mut answer);
+    read.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))?;
+    if answer.trim() == name {
+        return Ok(());
+    }
+    Err(Error::Usage("not confirmed; nothing was changed".into()))
+}

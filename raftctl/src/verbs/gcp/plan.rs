@@ -1,0 +1,134 @@
+//! `plan`: infrastructure, files and processes in one list.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::{Progress, planned};
+use crate::binary;
+use crate::cli::{Options, Output};
+use crate::cluster::{Cluster, NodeId};
+use crate::error::{Error, Result};
+use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
+use crate::hosts::gcp::changes::Change;
+use crate::hosts::gcp::events::Action;
+use crate::hosts::gcp::{self, Purpose};
+use crate::hosts::inventory::{Host, Inventory};
+use crate::ops::Context;
+use crate::out;
+use crate::plan::{self as steps, Facts, Step};
+use crate::verbs::up;
+
+/// Prints what `up` would do. Nothing is made.
+///
+/// # Errors
+/// The plan would lose data, or something stands in the way.
+pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
+    let progress = Progress::new();
+    let purpose = Purpose::Up { allow_data_loss };
+    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    let steps = node_steps(cluster.clone(), &infrastructure.changes).await?;
+    match options.output {
+        Output::Text => out::print(&text(&cluster, &infrastructure.changes, &steps)),
+        Output::Json => out::json(&as_json(&cluster, &infrastructure.changes, &steps)),
+    }
+}
+
+/// What is to be done on the machines once they are there. A machine that is yet to be made has
+/// nothing on it.
+async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
+    let allocation = gcp::allocation(&cluster)?;
+    let is_new = |name: &String| {
+        changes.iter().any(|change| {
+            change.resource_type == "google_compute_instance"
+                && change.key.as_ref() == Some(name)
+                && matches!(change.action, Action::Create | Action::Replace)
+        })
+    };
+    let nodes = allocation.nodes.iter();
+    let new: BTreeSet<NodeId> = nodes
+        .filter(|(_, at)| is_new(&at.name))
+        .map(|(id, _)| *id)
+        .collect();
+    let inventory = gcp::inventory::with_placeholders(&cluster, &allocation, &new)?;
+    let origin = binary::locate(&cluster)?;
+    let whole = Context {
+        cluster: Arc::new(cluster),
+        inventory: Arc::new(inventory),
+    };
+    let mut facts = existing_facts(&whole, &new).await?;
+    facts.hosts.extend(new.iter().map(|id| (*id, blank(*id))));
+    let target = up::target(&whole, &origin)?;
+    steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
+}
+
+/// What the machines say that are there.
+async fn existing_facts(whole: &Context, new: &BTreeSet<NodeId>) -> Result<Facts> {
+    let is_made = |host: &&Host| !host.nodes.iter().any(|id| new.contains(id));
+    let hosts: Vec<Host> = whole
+        .inventory
+        .hosts
+        .iter()
+        .filter(is_made)
+        .cloned()
+        .collect();
+    if hosts.is_empty() {
+        return Ok(Facts::default());
+    }
+    let inventory = Inventory {
+        hosts,
+        members: whole.inventory.members.clone(),
+    };
+    let made = Context {
+        cluster: Arc::clone(&whole.cluster),
+        inventory: Arc::new(inventory),
+    };
+    up::facts(&made).await
+}
+
+/// A machine with nothing on it.
+fn blank(id: NodeId) -> HostFacts {
+    HostFacts {
+        system: "Linux".into(),
+        machine: "x86_64".into(),
+        disk_free_kib: u64::MAX,
+        nodes: vec![NodeFacts {
+            id,
+            state: ProcessState::Stopped,
+            has_record: false,
+            has_data: false,
+            pid: None,
+            executable: None,
+            sha256: None,
+            arguments: Vec::new(),
+            taken_ports: Vec::new(),
+        }],
+    }
+}
+
+fn text(cluster: &Cluster, changes: &[Change], steps: &[Step]) -> String {
+    let name = &cluster.name;
+    if changes.is_empty() && steps.is_empty() {
+        return format!("cluster {name} is up: nothing to do\n");
+    }
+    let lines = changes
+        .iter()
+        .map(Change::describe)
+        .chain(steps.iter().map(Step::to_string));
+    let mut text = format!("cluster {name} ({}):\n", cluster.provider.name());
+    for (count, line) in lines.enumerate() {
+        text.push_str(&format!("  {}. {line}\n", count + 1));
+    }
+    text
+}
+
+fn as_json(cluster: &Cluster, changes: &[Change], steps: &[Step]) -> Value {
+    let change = |change: &Change| json!({"text": change.describe(), "resource": change.address});
+    json!({
+        "cluster": cluster.name,
+        "provider": cluster.provider.name(),
+        "infrastructure": changes.iter().map(change).collect::<Vec<_>>(),
+        "steps": steps.iter().map(up::step_to_json).collect::<Vec<_>>(),
+    })
+}
