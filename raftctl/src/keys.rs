@@ -13,6 +13,7 @@ use crate::cluster::Reads;
 use crate::error::{Error, Result};
 use crate::hosts::inventory;
 use crate::ops::Context;
+use crate::out;
 use crate::words::quote;
 
 /// The verbs that read and write keys.
@@ -142,7 +143,10 @@ pub async fn run(context: &Context, options: &Options, command: Command) -> Resu
     let command = with_standard_input(command)?;
     let mut client = client(context, options);
     let answer = execute(&mut client, command, context.cluster.reads).await?;
-    print!("{}", answer.shown(options.output));
+    match options.output {
+        Output::Text => out::print(&answer.text)?,
+        Output::Json => out::json(&answer.json)?,
+    }
     if let Some(hint) = answer.hint {
         eprintln!("{hint}");
     }
@@ -183,13 +187,6 @@ impl Answer {
             text,
             json,
             hint: None,
-        }
-    }
-
-    fn shown(&self, output: Output) -> String {
-        match output {
-            Output::Text => self.text.clone(),
-            Output::Json => format!("{}\n", self.json),
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::cluster::Reads;
 use crate::error::{Error, Result};
 use crate::keys::{self, Freshness};
 use crate::ops::Context;
+use crate::out;
 use load::Load;
 use report::Report;
 use tally::{Kind, Tally};
@@ -176,10 +177,9 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
     }
     let report = report(context, &arguments, freshness, &tally, (before, after));
     match options.output {
-        Output::Text => print!("{}", report.text()),
-        Output::Json => println!("{}", serde_json::json!(report)),
+        Output::Text => out::print(&report.text()),
+        Output::Json => out::json(&serde_json::json!(report)),
     }
-    Ok(())
 }
 
 fn load(context: &Context, arguments: &Arguments, freshness: Freshness) -> Load {

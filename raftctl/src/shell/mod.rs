@@ -16,6 +16,7 @@ use crate::client::Client;
 use crate::error::{Error, Result};
 use crate::keys;
 use crate::ops::Context;
+use crate::verbs;
 use line::Line;
 
 /// Lines that the history keeps.
@@ -203,23 +204,13 @@ fn next_line(input: &mut impl BufRead, number: u64) -> Result<Option<String>> {
     Ok(Some(line.trim_end_matches(['\n', '\r']).to_owned()))
 }
 
-/// A line for each node.
+/// What the nodes are doing.
 async fn status(context: &Context, output: Output) -> String {
-    let snapshot = context.status().await;
-    let _ = output;
-    let line = |node: &crate::ops::status::NodeStatus| match &node.reply {
-        Ok(reply) => format!(
-            "{:>3}  {:<21}  {:<9}  term {}  committed {}  applied {}\n",
-            node.id,
-            node.address,
-            node.role(),
-            reply.term,
-            reply.commit_index,
-            reply.applied_index
-        ),
-        Err(error) => format!("{:>3}  {:<21}  {error}\n", node.id, node.address),
-    };
-    snapshot.nodes.iter().map(line).collect()
+    let (cluster, snapshot) = (&context.cluster, context.status().await);
+    match output {
+        Output::Text => verbs::status::to_text(cluster, &snapshot),
+        Output::Json => format!("{}\n", verbs::status::to_json(cluster, &snapshot)),
+    }
 }
 
 #[cfg(test)]
