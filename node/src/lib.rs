@@ -1,7 +1,33 @@
-//! The node.
+//! A node of a replicated key-value store: Raft with leader leases.
+//!
+//! Bottom to top; a module uses what stands above it, never what stands below.
+//!
+//! Pure: values in, values out; no clock, no chance, no I/O, no threads.
+//! * [`command`]: what the log holds
+//! * [`raft`]: consensus and leases
+//! * [`kv`]: the state machine
+//! * [`wal`]: the text of the files
+//! * [`engine`]: the four together, one whole node without its machine
+//!
+//! The machine:
+//! * [`clock`]: time; [`disk`]: files; [`identity`]: who belongs to the cluster
+//! * [`dump`]: what happened, for people
+//! * [`convert`], [`desk`]: messages of peers; the queue in front of the loop
+//! * [`peers`], [`rpc`]: connections to nodes; to clients and operators
+//! * [`flags`], [`server`]: the command line; the loop that drives it all
 
+pub mod clock;
 pub mod command;
+pub mod convert;
+pub mod desk;
+pub mod disk;
+pub mod dump;
 pub mod engine;
+pub mod flags;
+pub mod identity;
 pub mod kv;
+pub mod peers;
 pub mod raft;
+pub mod rpc;
+pub mod server;
 pub mod wal;

@@ -26,8 +26,9 @@ use std::sync::Arc;
 pub const PAGE_ENTRIES_MAX: usize = 1_000;
 
 /// Most bytes in one page of a list, keys, values and [`PAGE_ENTRY_OVERHEAD_BYTES`] each. With
-/// it a page fits in a message of 4 MiB, which gRPC clients accept without being told to.
-pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024 - 4096;
+/// it a page fits, with other replies beside it, in a message of 4 MiB, which gRPC clients accept
+/// without being told to.
+pub const PAGE_BYTES_MAX: usize = 4 * 1024 * 1024 - 512 * 1024;
 
 /// What an entry of a page is counted for beside its key and value: more than the wire adds.
 pub const PAGE_ENTRY_OVERHEAD_BYTES: usize = 24;

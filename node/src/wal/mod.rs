@@ -1,14 +1,15 @@
 //! The text of `logs.txt` and `metadata.txt`: encoding as the log grows, and recovery.
 //!
-//! A line of `logs.txt` is an entry: what a human reads, a tab, what a machine needs.
+//! A line of `logs.txt` is an entry: what a human reads, a tab (wide space below), what a machine
+//! needs.
 //!
 //! ```text
-//! NO-OP 1	index=1 crc=1f52bd4e
-//! SET name1 Jaggu 1	index=2 request=3f9a1c20/2 crc=542e1355
-//! SET "two words" "line\nbreak" 1	index=3 request=3f9a1c20/3 crc=64741586
-//! DEL "é" 2	index=4 crc=7391f044
-//! CAS k "\"" new 2	index=5 request=1/2 since=3 crc=f79c1f78
-//! CREATE k new 2	index=6 crc=480b17a2
+//! NO-OP 1  index=1 crc=1f52bd4e
+//! SET name1 Jaggu 1  index=2 request=3f9a1c20/2 crc=542e1355
+//! SET "two words" "line\nbreak" 1  index=3 request=3f9a1c20/3 crc=64741586
+//! DEL "é" 2  index=4 crc=7391f044
+//! CAS k "\"" new 2  index=5 request=1/2 since=3 crc=f79c1f78
+//! CREATE k new 2  index=6 crc=480b17a2
 //! ```
 //!
 //! * The number before the tab is the term. `CAS key expected new` is a compare-and-set, `CREATE
@@ -31,8 +32,8 @@ mod recover;
 mod text;
 
 pub use metadata::{Metadata, MetadataError};
-pub use recover::{Damage, DamageMark, Files, RecoverError, Recovery, recover};
-pub use text::{plain_or_quoted, write_words};
+pub use recover::{Damage, DamageMark, Files, RecoverError, Recovery, TornTail, recover};
+pub use text::{plain_or_quoted, split_words, write_words};
 
 use crate::raft::{Entry, Index};
 

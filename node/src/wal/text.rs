@@ -162,6 +162,19 @@ fn parse_command(words: &str, request: Option<RequestId>) -> Option<Command> {
     rest.is_empty().then_some(Command::Write(write))
 }
 
+/// The words of a text, plain or JSON strings with one space between them. `None`: it is not
+/// such a text.
+pub fn split_words(text: &str) -> Option<Vec<Arc<str>>> {
+    let mut words = Vec::new();
+    let mut rest = text;
+    while !rest.is_empty() {
+        let (word, behind) = take_word(rest)?;
+        words.push(word);
+        rest = behind;
+    }
+    Some(words)
+}
+
 /// The first word of a text and what follows it and one space.
 fn take_word(text: &str) -> Option<(Arc<str>, &str)> {
     let (word, rest): (Arc<str>, &str) = if text.starts_with('"') {

@@ -1,0 +1,406 @@
+//! Messages between nodes: raft types to protobuf and back. Total: whatever a peer sends becomes
+//! a message that the core can take, or an error that names what is wrong with it.
+
+use crate::command::{Command, Operation, RequestId, Write};
+use crate::raft::{AppendOutcome, Entry, Index, Message, Term};
+use raftkv::raft as wire;
+use std::sync::Arc;
+use wire::entry::Operation as WireOperation;
+use wire::message::Body;
+
+/// What is wrong with a message. The connection that brought it can't be trusted further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Malformed {
+    /// Nothing in it that this version knows.
+    #[error("a message without a body known here")]
+    NoBody,
+    /// An entry without an operation that this version knows.
+    #[error("entry {0} has no operation known here")]
+    NoOperation(Index),
+    /// Entries that do not follow each other.
+    #[error("entry {found} stands where {expected} should")]
+    Gap {
+        /// The index that should stand there.
+        expected: Index,
+        /// The index that does.
+        found: Index,
+    },
+    /// An entry whose term is lower than that of the one before, or higher than its leader's.
+    #[error("entry {0} is of an impossible term")]
+    EntryTerm(Index),
+    /// A number that leaves no room to count on from.
+    #[error("an index too large to follow")]
+    IndexTooLarge,
+}
+
+/// A message for the wire. `id` is this node's.
+pub fn to_wire(id: u64, message: &Message) -> wire::Message {
+    let body = match message {
+        Message::Append {
+            term,
+            base_index,
+            base_term,
+            entries,
+            commit_index,
+            lease_ms,
+            sequence,
+        } => Body::AppendEntries(wire::AppendEntries {
+            term: *term,
+            leader_id: id,
+            prev_log_index: *base_index,
+            prev_log_term: *base_term,
+            entries: entries.iter().map(entry_to_wire).collect(),
+            leader_commit: *commit_index,
+            lease_duration_ms: *lease_ms,
+            sequence: *sequence,
+        }),
+        Message::AppendReply {
+            term,
+            sequence,
+            outcome,
+        } => Body::AppendEntriesReply(append_reply_to_wire(*term, *sequence, *outcome)),
+        Message::Vote {
+            term,
+            last_index,
+            last_term,
+            pre,
+            released,
+        } => Body::RequestVote(wire::RequestVote {
+            term: *term,
+            candidate_id: id,
+            last_log_index: *last_index,
+            last_log_term: *last_term,
+            pre_vote: *pre,
+            released_leader_id: released.map(|(leader, _)| leader),
+            released_term: released.map_or(0, |(_, term)| term),
+        }),
+        Message::VoteReply {
+            term,
+            granted,
+            pre,
+            promise_remaining_ms,
+        } => Body::RequestVoteReply(wire::RequestVoteReply {
+            term: *term,
+            vote_granted: *granted,
+            pre_vote: *pre,
+            longest_remaining_lease_ms: *promise_remaining_ms,
+        }),
+        Message::TimeoutNow {
+            term,
+            last_index,
+            released,
+        } => Body::TimeoutNow(wire::TimeoutNow {
+            term: *term,
+            last_log_index: *last_index,
+            released: *released,
+        }),
+    };
+    wire::Message { body: Some(body) }
+}
+
+fn append_reply_to_wire(
+    term: Term,
+    sequence: u64,
+    outcome: AppendOutcome,
+) -> wire::AppendEntriesReply {
+    let mut reply = wire::AppendEntriesReply {
+        term,
+        sequence,
+        ..Default::default()
+    };
+    match outcome {
+        AppendOutcome::Accepted { match_index } => {
+            reply.success = true;
+            reply.match_index = match_index;
+        }
+        AppendOutcome::Rejected {
+            conflict_index,
+            conflict_term,
+        } => {
+            reply.conflict_index = conflict_index;
+            reply.conflict_term = conflict_term;
+        }
+    }
+    reply
+}
+
+fn entry_to_wire(entry: &Entry) -> wire::Entry {
+    let (request, operation) = match &*entry.command {
+        Command::NoOp => (None, WireOperation::NoOp(wire::NoOp {})),
+        Command::Write(write) => (
+            write.request.map(|request| wire::RequestId {
+                client_id: request.client_id,
+                sequence: request.sequence,
+                since_index: request.since_index,
+            }),
+            operation_to_wire(&write.operation),
+        ),
+    };
+    wire::Entry {
+        term: entry.term,
+        index: entry.index,
+        request,
+        operation: Some(operation),
+    }
+}
+
+fn operation_to_wire(operation: &Operation) -> WireOperation {
+    match operation {
+        Operation::Set { key, value } => WireOperation::Set(wire::Set {
+            key: key.to_string(),
+            value: value.to_string(),
+        }),
+        Operation::Delete { key } => WireOperation::Delete(wire::Delete {
+            key: key.to_string(),
+        }),
+        Operation::CompareAndSet {
+            key,
+            expected,
+            value,
+        } => WireOperation::CompareAndSet(wire::CompareAndSet {
+            key: key.to_string(),
+            expected: expected.as_deref().map(str::to_owned),
+            value: value.to_string(),
+        }),
+    }
+}
+
+/// A message from the wire.
+pub fn from_wire(message: wire::Message) -> Result<Message, Malformed> {
+    match message.body.ok_or(Malformed::NoBody)? {
+        Body::AppendEntries(append) => append_from_wire(append),
+        Body::AppendEntriesReply(reply) => Ok(Message::AppendReply {
+            term: reply.term,
+            sequence: reply.sequence,
+            outcome: append_outcome(&reply),
+        }),
+        Body::RequestVote(vote) => {
+            countable(vote.last_log_index)?;
+            Ok(Message::Vote {
+                term: vote.term,
+                last_index: vote.last_log_index,
+                last_term: vote.last_log_term,
+                pre: vote.pre_vote,
+                released: vote
+                    .released_leader_id
+                    .map(|leader| (leader, vote.released_term)),
+            })
+        }
+        Body::RequestVoteReply(reply) => Ok(Message::VoteReply {
+            term: reply.term,
+            granted: reply.vote_granted,
+            pre: reply.pre_vote,
+            promise_remaining_ms: reply.longest_remaining_lease_ms,
+        }),
+        Body::TimeoutNow(timeout_now) => Ok(Message::TimeoutNow {
+            term: timeout_now.term,
+            last_index: timeout_now.last_log_index,
+            released: timeout_now.released,
+        }),
+    }
+}
+
+fn append_outcome(reply: &wire::AppendEntriesReply) -> AppendOutcome {
+    match reply.success {
+        true => AppendOutcome::Accepted {
+            match_index: reply.match_index,
+        },
+        false => AppendOutcome::Rejected {
+            conflict_index: reply.conflict_index,
+            conflict_term: reply.conflict_term,
+        },
+    }
+}
+
+fn append_from_wire(append: wire::AppendEntries) -> Result<Message, Malformed> {
+    countable(append.prev_log_index)?;
+    let mut entries = Vec::with_capacity(append.entries.len());
+    let (mut index, mut term) = (append.prev_log_index, append.prev_log_term);
+    for entry in append.entries {
+        index += 1;
+        if entry.index != index {
+            return Err(Malformed::Gap {
+                expected: index,
+                found: entry.index,
+            });
+        }
+        if entry.term < term || entry.term > append.term {
+            return Err(Malformed::EntryTerm(index));
+        }
+        term = entry.term;
+        entries.push(entry_from_wire(entry)?);
+    }
+    Ok(Message::Append {
+        term: append.term,
+        base_index: append.prev_log_index,
+        base_term: append.prev_log_term,
+        entries,
+        commit_index: append.leader_commit,
+        lease_ms: append.lease_duration_ms,
+        sequence: append.sequence,
+    })
+}
+
+/// Indexes far below the largest number: what follows can be counted without overflow.
+fn countable(index: Index) -> Result<(), Malformed> {
+    match index <= Index::MAX / 2 {
+        true => Ok(()),
+        false => Err(Malformed::IndexTooLarge),
+    }
+}
+
+fn entry_from_wire(entry: wire::Entry) -> Result<Entry, Malformed> {
+    let request = entry.request.map(|request| RequestId {
+        client_id: request.client_id,
+        sequence: request.sequence,
+        since_index: request.since_index,
+    });
+    let operation = match entry.operation {
+        None => return Err(Malformed::NoOperation(entry.index)),
+        Some(WireOperation::NoOp(wire::NoOp {})) => None,
+        Some(WireOperation::Set(set)) => Some(Operation::Set {
+            key: set.key.into(),
+            value: set.value.into(),
+        }),
+        Some(WireOperation::Delete(delete)) => Some(Operation::Delete {
+            key: delete.key.into(),
+        }),
+        Some(WireOperation::CompareAndSet(swap)) => Some(Operation::CompareAndSet {
+            key: swap.key.into(),
+            expected: swap.expected.map(Arc::from),
+            value: swap.value.into(),
+        }),
+    };
+    let command = match operation {
+        None => Command::NoOp,
+        Some(operation) => Command::Write(Write { request, operation }),
+    };
+    Ok(Entry {
+        index: entry.index,
+        term: entry.term,
+        command: Arc::new(command),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(index: Index, term: Term, operation: Operation) -> Entry {
+        let request = Some(RequestId {
+            client_id: 1,
+            sequence: 2,
+            since_index: 3,
+        });
+        Entry {
+            index,
+            term,
+            command: Arc::new(Command::Write(Write { request, operation })),
+        }
+    }
+
+    fn append() -> Message {
+        let swap = |expected: Option<&str>| Operation::CompareAndSet {
+            key: "k".into(),
+            expected: expected.map(Arc::from),
+            value: "v".into(),
+        };
+        let no_op = Entry {
+            index: 8,
+            term: 2,
+            command: Arc::new(Command::NoOp),
+        };
+        let set = Operation::Set {
+            key: "k".into(),
+            value: "".into(),
+        };
+        Message::Append {
+            term: 3,
+            base_index: 7,
+            base_term: 2,
+            entries: vec![
+                no_op,
+                write(9, 2, set),
+                write(10, 3, Operation::Delete { key: "".into() }),
+                write(11, 3, swap(None)),
+                write(12, 3, swap(Some(""))),
+            ],
+            commit_index: 6,
+            lease_ms: 2000,
+            sequence: 99,
+        }
+    }
+
+    // Every kind of message comes over the wire as it was; absent and empty are told apart.
+    #[test]
+    fn messages_round_trip() {
+        let reply = |outcome| Message::AppendReply {
+            term: 3,
+            sequence: 99,
+            outcome,
+        };
+        let rejected = |conflict_term| AppendOutcome::Rejected {
+            conflict_index: 4,
+            conflict_term,
+        };
+        let vote = |pre, released| Message::Vote {
+            term: 4,
+            last_index: 12,
+            last_term: 3,
+            pre,
+            released,
+        };
+        let vote_reply = |promise_remaining_ms| Message::VoteReply {
+            term: 4,
+            granted: true,
+            pre: false,
+            promise_remaining_ms,
+        };
+        for message in [
+            append(),
+            reply(AppendOutcome::Accepted { match_index: 12 }),
+            reply(rejected(None)),
+            reply(rejected(Some(0))),
+            vote(true, None),
+            vote(false, Some((1, 3))),
+            vote_reply(None),
+            vote_reply(Some(0)),
+            Message::TimeoutNow {
+                term: 4,
+                last_index: 12,
+                released: true,
+            },
+        ] {
+            assert_eq!(from_wire(to_wire(1, &message)), Ok(message));
+        }
+    }
+
+    // A peer's nonsense is named, and never reaches the core.
+    #[test]
+    fn nonsense_is_refused() {
+        let broken = |break_it: fn(&mut wire::AppendEntries)| {
+            let mut message = to_wire(1, &append());
+            match &mut message.body {
+                Some(Body::AppendEntries(append)) => break_it(append),
+                _ => unreachable!("an append"),
+            }
+            from_wire(message).unwrap_err()
+        };
+        let nothing = wire::Message { body: None };
+        assert_eq!(from_wire(nothing), Err(Malformed::NoBody));
+        let gap = broken(|append| drop(append.entries.remove(1)));
+        let expected = Malformed::Gap {
+            expected: 9,
+            found: 10,
+        };
+        assert_eq!(gap, expected);
+        let unknown = broken(|append| append.entries[0].operation = None);
+        assert_eq!(unknown, Malformed::NoOperation(8));
+        let backwards = broken(|append| append.entries[0].term = 1);
+        assert_eq!(backwards, Malformed::EntryTerm(8));
+        let ahead = broken(|append| append.entries[4].term = 4);
+        assert_eq!(ahead, Malformed::EntryTerm(12));
+        let huge = broken(|append| append.prev_log_index = u64::MAX);
+        assert_eq!(huge, Malformed::IndexTooLarge);
+    }
+}

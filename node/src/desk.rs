@@ -1,0 +1,295 @@
+//! The front desk: where requests, messages of peers and news of the disk wait for the loop, and
+//! where those who asked wait for their replies.
+//!
+//! Everything here is bounded. A client's request is admitted or refused at once; a message of a
+//! peer waits at its connection, so the peer is slowed down by the transport; news of the disk
+//! are as many as its works.
+
+use crate::engine::{Input, Reply, Request, RequestError, Token};
+use crate::raft::{Message, NodeId, Status};
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Waker};
+use tokio::sync::{Notify, oneshot};
+
+/// Most requests that may wait, from all clients together.
+pub const REQUESTS_MAX: usize = 16_384;
+/// Most bytes of keys and values in requests that wait.
+pub const REQUEST_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// Most messages of peers that wait for the loop.
+const PEER_MESSAGES_MAX: usize = 4096;
+/// Most inputs of one step: so that a step stays short beside a lease.
+const STEP_INPUTS_MAX: usize = 4096;
+
+/// What became of a request.
+pub type Outcome = Result<Reply, RequestError>;
+
+/// Who waits for an outcome.
+#[derive(Debug)]
+pub enum Waiter {
+    /// A call of its own.
+    Call(oneshot::Sender<Outcome>),
+    /// One of many on a stream.
+    Stream(Arc<Basket>),
+}
+
+/// Collects the outcomes of one stream's requests until the stream takes them.
+#[derive(Debug, Default)]
+pub struct Basket {
+    state: Mutex<BasketState>,
+}
+
+#[derive(Debug, Default)]
+struct BasketState {
+    outcomes: Vec<(Token, Outcome)>,
+    waker: Option<Waker>,
+}
+
+impl Basket {
+    /// Takes out what is there. With nothing there, the task is woken when something comes.
+    pub fn take(&self, context: &Context<'_>) -> Vec<(Token, Outcome)> {
+        let mut state = lock(&self.state);
+        if state.outcomes.is_empty() {
+            match &mut state.waker {
+                Some(waker) => waker.clone_from(context.waker()),
+                none => *none = Some(context.waker().clone()),
+            }
+        }
+        std::mem::take(&mut state.outcomes)
+    }
+
+    fn put(&self, token: Token, outcome: Outcome) {
+        let mut state = lock(&self.state);
+        state.outcomes.push((token, outcome));
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// The desk. See the module.
+#[derive(Debug, Default)]
+pub struct Desk {
+    state: Mutex<State>,
+    /// Something waits for the loop.
+    filled: Notify,
+    /// The loop has taken messages of peers: there is room for more.
+    emptied: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inputs: VecDeque<Input>,
+    /// News of the disk: as many as its works.
+    from_disk: Vec<Input>,
+    inspections: Vec<oneshot::Sender<Inspection>>,
+    peer_messages: usize,
+    waiters: HashMap<Token, Waiting>,
+    waiting_bytes: usize,
+    last_token: Token,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    waiter: Waiter,
+    bytes: usize,
+}
+
+/// What an operator is shown.
+#[derive(Clone, Debug)]
+pub struct Inspection {
+    /// The core.
+    pub status: Status,
+    /// Flushes of the disk since the start.
+    pub fsyncs: u64,
+}
+
+/// What the loop takes off the desk in one go.
+#[derive(Debug, Default)]
+pub struct Taken {
+    /// For the engine, in order.
+    pub inputs: Vec<Input>,
+    /// Who wants to see how the node is.
+    pub inspections: Vec<oneshot::Sender<Inspection>>,
+    /// There was more.
+    pub more: bool,
+}
+
+impl Desk {
+    /// Admits a request and returns its token, or refuses it at once. Nothing was done then.
+    pub fn submit(&self, request: Request, waiter: Waiter) -> Result<Token, NotAdmitted> {
+        let bytes = size_bytes(&request);
+        let mut state = lock(&self.state);
+        if state.stopping {
+            return Err(NotAdmitted::Stopping);
+        }
+        let full = state.waiters.len() >= REQUESTS_MAX;
+        if full || state.waiting_bytes + bytes > REQUEST_BYTES_MAX {
+            return Err(NotAdmitted::Overloaded);
+        }
+        state.last_token += 1;
+        let token = state.last_token;
+        state.waiting_bytes += bytes;
+        state.waiters.insert(token, Waiting { waiter, bytes });
+        state.inputs.push_back(Input::Request { token, request });
+        drop(state);
+        self.filled.notify_one();
+        Ok(token)
+    }
+
+    /// Nobody waits for this token any more. Harmless when it was answered already.
+    pub fn abandon(&self, token: Token) {
+        let mut state = lock(&self.state);
+        if state.forget(token).is_some() {
+            // In order, so that it never overtakes the request. One for each at most.
+            state.inputs.push_back(Input::Abandoned { token });
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
+    /// Takes in a message of a peer; waits for room.
+    pub async fn deliver(&self, from: NodeId, mut message: Message) {
+        let mut room = std::pin::pin!(self.emptied.notified());
+        loop {
+            // Enlisted before the look, so that no call is missed between look and wait.
+            room.as_mut().enable();
+            match self.try_deliver(from, message) {
+                Ok(()) => return,
+                Err(returned) => message = returned,
+            }
+            room.as_mut().await;
+            room.set(self.emptied.notified());
+        }
+    }
+
+    fn try_deliver(&self, from: NodeId, message: Message) -> Result<(), Message> {
+        let mut state = lock(&self.state);
+        if state.peer_messages >= PEER_MESSAGES_MAX {
+            return Err(message);
+        }
+        state.peer_messages += 1;
+        state.inputs.push_back(Input::Received { from, message });
+        drop(state);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Takes in that a peer's connection came up or broke, behind all that came over it.
+    pub fn report_link(&self, peer: NodeId, up: bool) {
+        let news = match up {
+            true => Input::Connected { peer },
+            false => Input::Disconnected { peer },
+        };
+        lock(&self.state).inputs.push_back(news);
+        self.filled.notify_one();
+    }
+
+    /// Takes in that disk work up to this ticket is durable.
+    pub fn report_durable(&self, ticket: u64) {
+        lock(&self.state).from_disk.push(Input::Durable { ticket });
+        self.filled.notify_one();
+    }
+
+    /// Asks the loop how the node is.
+    pub fn inspect(&self) -> oneshot::Receiver<Inspection> {
+        let (answer, receiver) = oneshot::channel();
+        lock(&self.state).inspections.push(answer);
+        self.filled.notify_one();
+        receiver
+    }
+
+    /// From now on new requests are refused.
+    pub fn stop(&self) {
+        lock(&self.state).stopping = true;
+    }
+
+    /// Whether new requests are refused.
+    pub fn is_stopping(&self) -> bool {
+        lock(&self.state).stopping
+    }
+
+    /// How many requests wait for their outcome.
+    pub fn waiting(&self) -> usize {
+        lock(&self.state).waiters.len()
+    }
+
+    /// Waits until there is something to take. One loop may wait.
+    pub async fn filled(&self) {
+        self.filled.notified().await;
+    }
+
+    /// Takes what waits, up to a bound. With `disk_only`, requests and messages stay.
+    pub fn take(&self, disk_only: bool) -> Taken {
+        let mut guard = lock(&self.state);
+        let state = &mut *guard;
+        let mut inputs = std::mem::take(&mut state.from_disk);
+        if !disk_only {
+            let count = state.inputs.len().min(STEP_INPUTS_MAX);
+            for input in state.inputs.drain(..count) {
+                state.peer_messages -= usize::from(matches!(input, Input::Received { .. }));
+                inputs.push(input);
+            }
+        }
+        let taken = Taken {
+            inputs,
+            inspections: std::mem::take(&mut state.inspections),
+            more: !disk_only && !state.inputs.is_empty(),
+        };
+        drop(guard);
+        self.emptied.notify_waiters();
+        taken
+    }
+
+    /// Hands out outcomes to those who still wait.
+    pub fn answer(&self, outcomes: Vec<(Token, Outcome)>) {
+        for (token, outcome) in outcomes {
+            let waiting = lock(&self.state).forget(token);
+            match waiting.map(|waiting| waiting.waiter) {
+                // Who has gone meanwhile does not want it.
+                Some(Waiter::Call(call)) => drop(call.send(outcome)),
+                Some(Waiter::Stream(basket)) => basket.put(token, outcome),
+                None => {}
+            }
+        }
+    }
+}
+
+impl State {
+    fn forget(&mut self, token: Token) -> Option<Waiting> {
+        let waiting = self.waiters.remove(&token)?;
+        self.waiting_bytes -= waiting.bytes;
+        Some(waiting)
+    }
+}
+
+/// Why a request was not admitted. Nothing was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// Too much waits already: back off.
+    Overloaded,
+    /// The node shuts down: ask another.
+    Stopping,
+}
+
+fn size_bytes(request: &Request) -> usize {
+    use crate::command::Operation;
+    match request {
+        Request::Write { operation, .. } => match operation {
+            Operation::Set { key, value } => key.len() + value.len(),
+            Operation::Delete { key } => key.len(),
+            Operation::CompareAndSet {
+                key,
+                expected,
+                value,
+            } => key.len() + value.len() + expected.as_ref().map_or(0, |value| value.len()),
+        },
+        Request::Read { .. } | Request::Transfer { .. } => 0,
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic ends the process, so a poisoned lock is never seen outside tests.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,33 @@
+//! The node's directory: the only module that opens files.
+//!
+//! ```text
+//! logs_node_<id>/
+//!   lock              names the process that has the directory
+//!   logs.txt          the log (see `wal`)
+//!   metadata.txt      term, vote, how far the log is committed; replaced atomically
+//!   damaged.txt       only while a log that was found damaged has not been refilled
+//!   logs.damaged.txt  the log as it was when it was last found damaged
+//!   dump.txt          what happened; rotated to dump.1.txt, dump.2.txt
+//! ```
+//!
+//! [`Directory`] is what a start needs: create, lock, probe, recover. [`DiskThread`] carries out
+//! what the running node wants written. What a flush failed to write can't be trusted, so a node
+//! whose disk fails stops; it never tries again (the kernel may have dropped the pages).
+
+mod directory;
+mod rotating;
+mod thread;
+
+pub use directory::{Directory, DiskError};
+pub use rotating::RotatingFile;
+pub use thread::{DISK_QUEUE_MAX, DiskReport, DiskThread};
+
+const LOCK: &str = "lock";
+const LOGS: &str = "logs.txt";
+const LOGS_DAMAGED: &str = "logs.damaged.txt";
+const METADATA: &str = "metadata.txt";
+const DAMAGED: &str = "damaged.txt";
+const PROBE: &str = "probe.tmp";
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+use super::*;
+use crate::raft::Entry;
+
+const ID: NodeId = 1;
+
+fn sentence(happening: Happening) -> String {
+    happening.render(ID).0
+}
+
+fn committed(as_leader: bool) -> Happening {
+    let operation = Operation::Set {
+        key: "name1".into(),
+        value: "two words".into(),
+    };
+    let write = Write {
+        request: None,
+        operation,
+    };
+    let entry = Entry {
+        index: 17,
+        term: 3,
+        command: Arc::new(Command::Write(write)),
+    };
+    Happening::Raft(Event::Committed { entry, as_leader })
+}
+
+// The sentences that users look for, word for word.
+#[test]
+fn sentences_are_verbatim() {
+    let (leader, candidate, term, base_index) = (2, 2, 3, 1);
+    let (entries, last_index, remaining_us) = (0, 1, 5);
+    for (event, expected) in [
+        (
+            Event::HeartbeatSent { term },
+            "Leader 1 sending heartbeat & Renewing Lease",
+        ),
+        (
+            Event::LeaseRenewalFailed { term },
+            "Leader 1 lease renewal failed. Stepping Down.",
+        ),
+        (
+            Event::WaitingForOldLease { term, remaining_us },
+            "New Leader waiting for Old Leader Lease to timeout.",
+        ),
+        (
+            Event::ElectionStarted { term },
+            "Node 1 election timer timed out, Starting election.",
+        ),
+        (
+            Event::BecameLeader { term },
+            "Node 1 became the leader for term 3.",
+        ),
+        (
+            Event::AppendAccepted {
+                leader,
+                term,
+                entries,
+                last_index,
+            },
+            "Node 1 accepted AppendEntries RPC from 2.",
+        ),
+        (
+            Event::AppendRejected {
+                leader,
+                term,
+                base_index,
+            },
+            "Node 1 rejected AppendEntries RPC from 2.",
+        ),
+        (
+            Event::VoteGranted { candidate, term },
+            "Vote granted for Node 2 in term 3.",
+        ),
+        (
+            Event::VoteDenied { candidate, term },
+            "Vote denied for Node 2 in term 3.",
+        ),
+        (Event::SteppedDown { term }, "1 Stepping down"),
+    ] {
+        assert_eq!(sentence(Happening::Raft(event)), expected);
+    }
+    assert_eq!(
+        sentence(committed(true)),
+        "Node 1 (leader) committed the entry SET name1 \"two words\" to the state machine."
+    );
+    assert_eq!(
+        sentence(committed(false)),
+        "Node 1 (follower) committed the entry SET name1 \"two words\" to the state machine."
+    );
+    assert_eq!(
+        sentence(Happening::Received(Asked::Get("name1".into()))),
+        "Node 1 (leader) received an GET name1 request."
+    );
+    assert_eq!(
+        sentence(Happening::SendFailed(2)),
+        "Error occurred while sending RPC to Node 2."
+    );
+}
+
+// A program reads the fields behind the tab.
+#[test]
+fn fields_are_machine_readable() {
+    assert_eq!(committed(true).render(ID).1, "term=3 index=17");
+    let waiting = Event::WaitingForOldLease {
+        term: 4,
+        remaining_us: 1_200,
+    };
+    let fields = Happening::Raft(waiting).render(ID).1;
+    assert_eq!(fields, "term=4 remaining_us=1200");
+}
+
+// A large value makes no large line, and a cut never falls within a character.
+#[test]
+fn long_operations_are_shortened() {
+    let operation = Operation::Set {
+        key: "k".into(),
+        value: "é".repeat(500_000).into(),
+    };
+    let line = sentence(Happening::Received(Asked::Write(operation)));
+    assert!(line.chars().count() < 200, "{line}");
+    assert!(line.contains("SET k \"éé") && line.contains('…'), "{line}");
+}
+
+// Whatever is in a key, a happening stays one line with one tab.
+#[test]
+fn control_characters_are_written_out() {
+    let line = sentence(Happening::Received(Asked::Get("a\tb\nc".into())));
+    assert_eq!(
+        line,
+        "Node 1 (leader) received an GET \"a\\tb\\nc\" request."
+    );
+}

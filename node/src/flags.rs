@@ -1,0 +1,378 @@
+//! The command line: what can be said, what goes together, and what is refused.
+
+use crate::identity::{Identity, Member};
+use crate::raft::{Config, Micros, NodeId};
+use clap::{ArgAction, Parser, ValueEnum};
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+
+/// Shortest and longest lease, in milliseconds.
+const LEASE_MS: RangeInclusive<u64> = 2_000..=10_000;
+/// Highest bound on clock drift that still leaves a useful lease: 10 %.
+const DRIFT_PPM_MAX: u64 = 100_000;
+/// Longest election timeout.
+const ELECTION_MS_MAX: u64 = 60_000;
+
+/// What stands below the options in the help.
+const EXAMPLES: &str = "\
+Example: the first of three nodes on one machine
+
+  raft-node --id 1 --cluster demo --data-dir logs_node_1 \\
+    --listen-peers 127.0.0.1:7401 --listen-clients 127.0.0.1:7501 \\
+    --node 1,127.0.0.1:7401,127.0.0.1:7501 \\
+    --node 2,127.0.0.1:7402,127.0.0.1:7502 \\
+    --node 3,127.0.0.1:7403,127.0.0.1:7503
+
+The same from a file with one argument a line (--id=1, then --cluster=demo, ...):
+
+  raft-node @node-1.args
+
+Exit codes: 0 stopped by SIGTERM or SIGINT, 2 wrong usage, 1 anything else.";
+
+/// A node of a replicated key-value store: Raft with leader leases.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "raft-node", version, after_help = EXAMPLES)]
+pub struct Flags {
+    /// This node's id, from 1
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    id: NodeId,
+
+    /// Name of the cluster; nodes of another one are refused
+    #[arg(long, value_name = "NAME", value_parser = cluster_name)]
+    cluster: String,
+
+    /// Directory of this node's files, made when it is missing (by custom logs_node_<id>)
+    #[arg(long, value_name = "DIR")]
+    data_dir: PathBuf,
+
+    /// Where to listen for other nodes
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    listen_peers: String,
+
+    /// Where to listen for clients and operators
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    listen_clients: String,
+
+    /// A node of the cluster and how others reach it; once for each node, this one included
+    #[arg(long = "node", value_name = "ID,PEER_ADDRESS,CLIENT_ADDRESS", required = true,
+          action = ArgAction::Append, value_parser = member)]
+    nodes: Vec<(NodeId, Member)>,
+
+    /// Defaults for lease, heartbeat and election timeout
+    #[arg(long, value_enum, default_value_t = Timing::Lan)]
+    timing: Timing,
+
+    /// Lease, 2000 to 10000; the same on every node [lan: 2000, wan: 5000]
+    #[arg(long, value_name = "MS", value_parser = lease_ms)]
+    lease_ms: Option<u64>,
+
+    /// Time between heartbeats [lan: 100, wan: 1000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    heartbeat_ms: Option<u64>,
+
+    /// Election timeout, drawn anew from this range each time [lan: 1000-2000, wan: 5000-10000]
+    #[arg(long, value_name = "MIN-MAX", value_parser = range_ms)]
+    election_timeout_ms: Option<RangeMs>,
+
+    /// How much any clock may run fast or slow, in parts per million
+    #[arg(long, value_name = "PPM", default_value_t = 5_000,
+          value_parser = clap::value_parser!(u64).range(..=DRIFT_PPM_MAX))]
+    max_clock_drift_ppm: u64,
+
+    /// Whether a new leader serves reads while an older lease may be alive
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    inherited_reads: bool,
+
+    /// Let operators cut this node's links
+    #[arg(long)]
+    allow_fault_injection: bool,
+
+    /// Do not print what happens on standard output; dump.txt has it in any case
+    #[arg(long)]
+    quiet: bool,
+
+    /// Let this node's clock be run wrong on purpose
+    #[arg(long, hide = true)]
+    allow_clock_faults: bool,
+
+    /// Run the clock fast (positive) or slow (negative) by this much
+    #[arg(long, hide = true, value_name = "PPM", requires = "allow_clock_faults",
+          allow_negative_numbers = true,
+          value_parser = clap::value_parser!(i64).range(-900_000..=900_000))]
+    clock_rate_ppm: Option<i64>,
+}
+
+/// Named sets of times.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Timing {
+    /// One machine, or one region
+    Lan,
+    /// Far apart
+    Wan,
+}
+
+/// A range of times, in milliseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct RangeMs {
+    min: u64,
+    max: u64,
+}
+
+/// Everything a node needs to know to run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Who this is, and the others.
+    pub identity: Identity,
+    /// Its directory.
+    pub data_dir: PathBuf,
+    /// `host:port` to listen on for peers.
+    pub listen_peers: String,
+    /// `host:port` to listen on for clients.
+    pub listen_clients: String,
+    /// The cluster's lease, in milliseconds.
+    pub lease_ms: u64,
+    /// Time between heartbeats, in milliseconds.
+    pub heartbeat_ms: u64,
+    /// From these the election timeout is drawn.
+    pub election_timeout_ms: RangeInclusive<u64>,
+    /// Bound on how much any clock runs fast or slow.
+    pub max_clock_drift_ppm: u64,
+    /// Whether a new leader serves reads while an older lease may be alive.
+    pub inherited_reads: bool,
+    /// Whether operators may cut links.
+    pub allow_fault_injection: bool,
+    /// Nothing on standard output.
+    pub quiet: bool,
+    /// Set: the clock may be disturbed, and runs wrong by this much from the start.
+    pub clock_rate_ppm: Option<i64>,
+}
+
+impl Flags {
+    /// Checks what no single flag can tell, and fills in the defaults. The error is for the user.
+    pub fn into_settings(self) -> Result<Settings, String> {
+        let (lease, heartbeat, election) = match self.timing {
+            Timing::Lan => (2_000, 100, (1_000, 2_000)),
+            Timing::Wan => (5_000, 1_000, (5_000, 10_000)),
+        };
+        let (min, max) = election;
+        let election = self.election_timeout_ms.unwrap_or(RangeMs { min, max });
+        let settings = Settings {
+            lease_ms: self.lease_ms.unwrap_or(lease),
+            heartbeat_ms: self.heartbeat_ms.unwrap_or(heartbeat),
+            election_timeout_ms: election.min..=election.max,
+            identity: Identity {
+                id: self.id,
+                cluster: self.cluster,
+                members: members(self.id, self.nodes)?,
+            },
+            data_dir: self.data_dir,
+            listen_peers: self.listen_peers,
+            listen_clients: self.listen_clients,
+            max_clock_drift_ppm: self.max_clock_drift_ppm,
+            inherited_reads: self.inherited_reads,
+            allow_fault_injection: self.allow_fault_injection,
+            quiet: self.quiet,
+            clock_rate_ppm: match self.allow_clock_faults {
+                true => Some(self.clock_rate_ppm.unwrap_or(0)),
+                false => None,
+            },
+        };
+        settings.check_times()?;
+        Ok(settings)
+    }
+}
+
+fn members(own: NodeId, nodes: Vec<(NodeId, Member)>) -> Result<BTreeMap<NodeId, Member>, String> {
+    let mut members = BTreeMap::new();
+    for (id, member) in nodes {
+        let addresses = [&member.peer_address, &member.client_address].map(Clone::clone);
+        for address in &addresses {
+            let taken = |other: &&Member| {
+                other.peer_address == *address || other.client_address == *address
+            };
+            if members.values().any(|other| taken(&other)) || addresses[0] == addresses[1] {
+                return Err(format!(
+                    "--node: the address {address} is given twice; each node needs two of its own"
+                ));
+            }
+        }
+        if members.insert(id, member).is_some() {
+            return Err(format!("--node: the id {id} is given twice"));
+        }
+    }
+    match members.contains_key(&own) {
+        true => Ok(members),
+        false => Err(format!(
+            "--id {own} is not among the --node arguments; name this node, too"
+        )),
+    }
+}
+
+impl Settings {
+    fn check_times(&self) -> Result<(), String> {
+        let (heartbeat, election) = (self.heartbeat_ms, self.election_timeout_ms.clone());
+        if heartbeat * 2 > *election.start() {
+            return Err(format!(
+                "--heartbeat-ms {heartbeat} is too long for an election timeout from {} ms: at \
+                 least two heartbeats must fit in it",
+                election.start()
+            ));
+        }
+        if heartbeat * 2 > self.lease_ms {
+            return Err(format!(
+                "--heartbeat-ms {heartbeat} is too long for a lease of {} ms: at least two \
+                 heartbeats must fit in it",
+                self.lease_ms
+            ));
+        }
+        Ok(())
+    }
+
+    /// For the consensus core. `seed` makes its timeouts differ from those of other nodes.
+    pub fn raft_config(&self, seed: u64) -> Config {
+        let us = |ms: u64| -> Micros { ms * 1000 };
+        let election = &self.election_timeout_ms;
+        Config {
+            id: self.identity.id,
+            voters: self.identity.members.keys().copied().collect(),
+            lease_us: us(self.lease_ms),
+            max_clock_drift_ppm: self.max_clock_drift_ppm,
+            election_timeout_us: us(*election.start())..=us(*election.end()),
+            heartbeat_us: us(self.heartbeat_ms),
+            inherited_reads: self.inherited_reads,
+            seed,
+            mutation: None,
+        }
+    }
+}
+
+fn cluster_name(text: &str) -> Result<String, String> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    match (1..=63).contains(&text.len()) && text.bytes().all(plain) {
+        true => Ok(text.to_owned()),
+        false => Err("use 1 to 63 letters, digits, '-', '_' and '.'".into()),
+    }
+}
+
+fn address(text: &str) -> Result<String, String> {
+    let parts = text.rsplit_once(':');
+    match parts.map(|(host, port)| (host, port.parse::<u16>())) {
+        Some((host, Ok(_))) if !host.is_empty() => Ok(text.to_owned()),
+        _ => Err("expected HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401".into()),
+    }
+}
+
+fn member(text: &str) -> Result<(NodeId, Member), String> {
+    let expected = "expected ID,PEER_ADDRESS,CLIENT_ADDRESS, such as \
+                    1,127.0.0.1:7401,127.0.0.1:7501";
+    let parts: Vec<&str> = text.split(',').collect();
+    let [id, peer_address, client_address] = parts[..] else {
+        return Err(expected.into());
+    };
+    let id = id.parse().ok().filter(|id| *id > 0);
+    let member = Member {
+        peer_address: address(peer_address)?,
+        client_address: address(client_address)?,
+    };
+    Ok((id.ok_or(expected)?, member))
+}
+
+fn lease_ms(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(ms) if LEASE_MS.contains(&ms) => Ok(ms),
+        _ => Err(format!(
+            "a lease is {} to {} ms long",
+            LEASE_MS.start(),
+            LEASE_MS.end()
+        )),
+    }
+}
+
+fn range_ms(text: &str) -> Result<RangeMs, String> {
+    let parsed = text
+        .split_once('-')
+        .map(|(min, max)| (min.parse(), max.parse()));
+    match parsed {
+        Some((Ok(min), Ok(max))) if min < max && max <= ELECTION_MS_MAX => Ok(RangeMs { min, max }),
+        _ => Err(format!(
+            "expected MIN-MAX in milliseconds, such as 1000-2000, with MIN below MAX and at most \
+             {ELECTION_MS_MAX}"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLAIN: &[&str] = &[
+        "raft-node",
+        "--id=1",
+        "--cluster=demo",
+        "--data-dir=d",
+        "--listen-peers=127.0.0.1:7401",
+        "--listen-clients=127.0.0.1:7501",
+        "--node=1,127.0.0.1:7401,127.0.0.1:7501",
+        "--node=2,127.0.0.1:7402,127.0.0.1:7502",
+    ];
+
+    fn settings(more: &[&str]) -> Result<Settings, String> {
+        let flags = Flags::try_parse_from(PLAIN.iter().chain(more));
+        flags.map_err(|error| error.to_string())?.into_settings()
+    }
+
+    // The two named timings, and single values on top of them.
+    #[test]
+    fn timings() {
+        let lan = settings(&[]).unwrap();
+        assert_eq!((lan.lease_ms, lan.heartbeat_ms), (2_000, 100));
+        assert_eq!(lan.election_timeout_ms, 1_000..=2_000);
+        let wan = settings(&["--timing=wan", "--lease-ms=10000"]).unwrap();
+        assert_eq!((wan.lease_ms, wan.heartbeat_ms), (10_000, 1_000));
+        assert_eq!(wan.election_timeout_ms, 5_000..=10_000);
+    }
+
+    // What is wrong is refused, with words that say what would be right.
+    #[test]
+    fn wrong_values_are_refused() {
+        for (flag, words) in [
+            ("--lease-ms=1999", "2000 to 10000"),
+            ("--lease-ms=11000", "2000 to 10000"),
+            ("--node=2,a:1,b:2", "the id 2 is given twice"),
+            (
+                "--node=3,127.0.0.1:7401,x:1",
+                "127.0.0.1:7401 is given twice",
+            ),
+            ("--node=3,x:1,x:1", "x:1 is given twice"),
+            ("--node=3,x:1", "ID,PEER_ADDRESS"),
+            ("--node=0,x:1,x:2", "ID,PEER_ADDRESS"),
+            ("--node=3,x,y:1", "HOST:PORT"),
+            ("--election-timeout-ms=2000-1000", "MIN below MAX"),
+            ("--heartbeat-ms=600", "election timeout"),
+            ("--max-clock-drift-ppm=200000", "100000"),
+            ("--clock-rate-ppm=5", "--allow-clock-faults"),
+        ] {
+            let error = settings(&[flag]).unwrap_err();
+            assert!(error.contains(words), "{flag}: {error}");
+        }
+    }
+
+    // A node must be one of the nodes.
+    #[test]
+    fn a_stranger_is_refused() {
+        let mut arguments = PLAIN.to_vec();
+        arguments[1] = "--id=3";
+        let flags = Flags::try_parse_from(arguments).unwrap();
+        let error = flags.into_settings().unwrap_err();
+        assert!(error.contains("--id 3 is not among"), "{error}");
+    }
+
+    // Clock faults need a flag of their own.
+    #[test]
+    fn clock_faults() {
+        assert_eq!(settings(&[]).unwrap().clock_rate_ppm, None);
+        let slow = settings(&["--allow-clock-faults", "--clock-rate-ppm=-5000"]).unwrap();
+        assert_eq!(slow.clock_rate_ppm, Some(-5_000));
+    }
+}

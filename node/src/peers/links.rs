@@ -1,0 +1,92 @@
+//! Links cut on request, to try out partitions: messages are dropped silently, connections stay.
+
+use crate::raft::{Micros, NodeId};
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Longest cut: an hour. A forgotten fault heals itself.
+pub const CUT_MS_MAX: u64 = 3_600_000;
+
+/// Which links are cut, and until when.
+#[derive(Debug, Default)]
+pub struct Links {
+    any: AtomicBool,
+    cut_until_us: Mutex<BTreeMap<NodeId, Micros>>,
+}
+
+/// A link that is cut.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CutLink {
+    /// The peer on the other end.
+    pub peer: NodeId,
+    /// Until it heals by itself.
+    pub remaining_us: Micros,
+}
+
+impl Links {
+    /// Drops everything to and from these peers until the time given.
+    pub fn cut(&self, peers: &[NodeId], until_us: Micros) {
+        let mut cut = self.lock();
+        cut.extend(peers.iter().map(|peer| (*peer, until_us)));
+        self.any.store(!cut.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Heals the links to these peers; with none named, all.
+    pub fn heal(&self, peers: &[NodeId]) {
+        let mut cut = self.lock();
+        cut.retain(|peer, _| !peers.is_empty() && !peers.contains(peer));
+        self.any.store(!cut.is_empty(), Ordering::Relaxed);
+    }
+
+    /// Whether the link to a peer is cut at the time that `clock` gives.
+    pub fn is_cut(&self, peer: NodeId, clock: impl FnOnce() -> Micros) -> bool {
+        // Nearly always: nothing to look up, no clock to read.
+        self.any.load(Ordering::Relaxed)
+            && self.lock().get(&peer).is_some_and(|until| clock() < *until)
+    }
+
+    /// The links that are cut at this time.
+    pub fn list(&self, now: Micros) -> Vec<CutLink> {
+        let cut = self.lock();
+        let alive = cut.iter().filter(|(_, until)| now < **until);
+        alive
+            .map(|(peer, until)| CutLink {
+                peer: *peer,
+                remaining_us: until - now,
+            })
+            .collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Micros>> {
+        // A panic ends the process, so a poisoned lock is never seen outside tests.
+        self.cut_until_us
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A cut ends by itself, or when it is healed, and concerns the named peers alone.
+    #[test]
+    fn cuts_end() {
+        let links = Links::default();
+        links.cut(&[2, 3], 1000);
+        links.cut(&[3], 2000);
+        assert!(links.is_cut(2, || 999) && !links.is_cut(2, || 1000));
+        assert!(!links.is_cut(1, || 0));
+        let still = CutLink {
+            peer: 3,
+            remaining_us: 500,
+        };
+        assert_eq!(links.list(1500), [still]);
+        links.heal(&[3]);
+        assert!(!links.is_cut(3, || 0) && links.is_cut(2, || 0));
+        links.heal(&[]);
+        assert_eq!(links.list(0), []);
+        assert!(!links.is_cut(2, || panic!("the clock is read for nothing")));
+    }
+}

@@ -1,0 +1,114 @@
+//! Messages on their way to one peer.
+
+use crate::convert;
+use crate::raft::{Message, NodeId};
+use raftkv::raft as wire;
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use tokio::sync::Notify;
+use tokio_stream::Stream;
+
+/// Most messages that wait for a peer; then the newest are dropped: Raft sends again.
+const OUTBOX_MAX: usize = 1024;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    id: NodeId,
+    state: Mutex<State>,
+    nudged: Notify,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    messages: VecDeque<Message>,
+    waker: Option<Waker>,
+}
+
+impl Outbox {
+    /// An empty one of the node `id`.
+    pub(super) fn new(id: NodeId) -> Self {
+        Outbox {
+            id,
+            state: Mutex::default(),
+            nudged: Notify::new(),
+        }
+    }
+
+    pub(super) fn push(&self, message: Message) {
+        let mut state = self.lock();
+        if state.messages.len() < OUTBOX_MAX {
+            state.messages.push_back(message);
+        }
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
+    }
+
+    /// Throws away what waits; returns whether there was anything.
+    pub(super) fn clear(&self) -> bool {
+        let mut state = self.lock();
+        let any = !state.messages.is_empty();
+        state.messages.clear();
+        any
+    }
+
+    /// Ends a wait in [`Outbox::nudged`], now or the next one.
+    pub(super) fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+
+    pub(super) async fn nudged(&self) {
+        self.nudged.notified().await;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // A panic ends the process, so a poisoned lock is never seen outside tests.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the messages out for the wire. One at a time may be alive.
+#[derive(Debug)]
+pub(super) struct OutboxStream(pub(super) Arc<Outbox>);
+
+impl Stream for OutboxStream {
+    type Item = wire::Message;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let next = {
+            let mut state = self.0.lock();
+            let next = state.messages.pop_front();
+            if next.is_none() {
+                state.waker = Some(context.waker().clone());
+            }
+            next
+        };
+        match next {
+            Some(message) => Poll::Ready(Some(convert::to_wire(self.0.id, &message))),
+            None => Poll::Pending,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A peer that takes nothing costs a bounded queue.
+    #[test]
+    fn a_full_outbox_drops() {
+        let outbox = Outbox::new(1);
+        for index in 0..2 * OUTBOX_MAX as u64 {
+            outbox.push(Message::TimeoutNow {
+                term: 1,
+                last_index: index,
+                released: false,
+            });
+        }
+        assert_eq!(outbox.lock().messages.len(), OUTBOX_MAX);
+        assert!(outbox.clear() && !outbox.clear());
+    }
+}

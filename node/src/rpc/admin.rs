@@ -1,0 +1,209 @@
+//! The `Admin` service.
+
+use super::{Front, Refusal};
+use crate::desk::Inspection;
+use crate::dump::Happening;
+use crate::engine::{Reply, Request as EngineRequest, RequestError};
+use crate::peers::CUT_MS_MAX;
+use crate::raft::{Micros, NodeId, Role};
+use raftkv::admin as wire;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tonic::{Request, Response, Status};
+use wire::admin_server::{Admin, AdminServer};
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct AdminService {
+    front: Arc<Front>,
+}
+
+impl AdminService {
+    pub(super) fn server(front: Arc<Front>) -> AdminServer<Self> {
+        AdminServer::new(AdminService { front })
+    }
+
+    fn status_reply(&self, inspection: Inspection) -> wire::StatusReply {
+        let front = &*self.front;
+        let now = front.clock.now_us();
+        let Inspection { status, fsyncs } = inspection;
+        let lease = status.lease;
+        let remaining_ms = |until_us: Micros| {
+            let remaining = until_us.checked_sub(now).filter(|left| *left > 0);
+            // Rounded up: what is not over never shows as 0.
+            remaining.map(|left| left.div_ceil(1000))
+        };
+        let leader_id = lease.leader.unwrap_or(0);
+        let (applied_index, key_count, session_count) = front.view.with_store(|store| {
+            let counts = (store.key_count() as u64, store.session_count() as u64);
+            (store.applied_index(), counts.0, counts.1)
+        });
+        wire::StatusReply {
+            node_id: front.identity.id,
+            cluster: front.identity.cluster.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id().into(),
+            uptime_ms: now.saturating_sub(front.started_us) / 1000,
+            role: role(lease.role).into(),
+            term: lease.term,
+            leader_id,
+            leader_address: front.identity.client_address(leader_id).to_owned(),
+            commit_index: status.commit_index,
+            applied_index,
+            last_index: status.last_index,
+            lease_remaining_ms: remaining_ms(lease.lease_until_us),
+            old_lease_remaining_ms: remaining_ms(lease.old_lease_until_us),
+            key_count,
+            session_count,
+            counters: Some(self.counters(&inspection_counters(&status, fsyncs))),
+            cut_links: self.cut_links(now),
+            peers: status.peers.iter().map(peer_progress).collect(),
+            lease_duration_ms: front.lease_ms,
+            fault_injection_allowed: front.fault_injection_allowed,
+        }
+    }
+
+    /// Adds what was counted here to what the loop counted.
+    fn counters(&self, of_loop: &wire::Counters) -> wire::Counters {
+        let own = &self.front.counters;
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        wire::Counters {
+            lease_reads: load(&own.lease_reads),
+            inherited_reads: load(&own.inherited_reads),
+            quorum_reads: load(&own.quorum_reads),
+            stale_reads: load(&own.stale_reads),
+            refused_overload: load(&own.refused_overload),
+            ..*of_loop
+        }
+    }
+
+    fn cut_links(&self, now: Micros) -> Vec<wire::CutLink> {
+        let links = self.front.links.list(now).into_iter();
+        links
+            .map(|link| wire::CutLink {
+                peer_id: link.peer,
+                remaining_ms: link.remaining_us.div_ceil(1000),
+            })
+            .collect()
+    }
+
+    fn fault_injection(&self) -> Result<(), Status> {
+        match self.front.fault_injection_allowed {
+            true => Ok(()),
+            false => Err(Status::permission_denied(
+                "fault injection is not allowed on this node: start it with \
+                 --allow-fault-injection",
+            )),
+        }
+    }
+
+    fn known_peers(&self, peers: &[NodeId]) -> Result<(), Refusal> {
+        let known = |id: &NodeId| self.front.identity.peers().any(|(peer, _)| peer == *id);
+        match peers.iter().find(|id| !known(id)) {
+            Some(stranger) => Err(Refusal::invalid(format!(
+                "node {stranger} is no other node of this cluster"
+            ))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn role(role: Role) -> wire::Role {
+    match role {
+        Role::Follower => wire::Role::Follower,
+        Role::Candidate => wire::Role::Candidate,
+        Role::Leader => wire::Role::Leader,
+    }
+}
+
+fn peer_progress(peer: &crate::raft::PeerStatus) -> wire::PeerProgress {
+    wire::PeerProgress {
+        node_id: peer.id,
+        match_index: peer.match_index,
+        connected: peer.connected,
+    }
+}
+
+fn inspection_counters(status: &crate::raft::Status, fsyncs: u64) -> wire::Counters {
+    let counters = status.counters;
+    wire::Counters {
+        elections_started: counters.elections_started,
+        heartbeat_rounds: counters.heartbeat_rounds,
+        read_rounds: counters.read_rounds,
+        proposals: counters.proposals,
+        deferred_commits: counters.deferred_commits,
+        transfers: counters.transfers,
+        fsyncs,
+        ..Default::default()
+    }
+}
+
+#[tonic::async_trait]
+impl Admin for AdminService {
+    async fn status(
+        &self,
+        _: Request<wire::StatusRequest>,
+    ) -> Result<Response<wire::StatusReply>, Status> {
+        let inspection = self.front.desk.inspect().await;
+        let inspection = inspection.map_err(|_| Status::unavailable("this node has stopped"))?;
+        Ok(Response::new(self.status_reply(inspection)))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<wire::TransferLeadershipRequest>,
+    ) -> Result<Response<wire::TransferLeadershipReply>, Status> {
+        let deadline = super::call::deadline(request.metadata());
+        let target = Some(request.into_inner().target_id).filter(|id| *id != 0);
+        self.known_peers(target.as_slice())?;
+        let transfer = EngineRequest::Transfer { target };
+        match self.front.ask(transfer, deadline).await? {
+            Some(Ok(Reply::Transferred { leader })) => {
+                Ok(Response::new(wire::TransferLeadershipReply {
+                    leader_id: leader,
+                }))
+            }
+            Some(Ok(other)) => unreachable!("a transfer is not answered by {other:?}"),
+            Some(Err(error)) => Err(self.front.refuse(&error).into_status()),
+            None => {
+                let error = RequestError::NotReady("no other node took over in time");
+                Err(self.front.refuse(&error).into_status())
+            }
+        }
+    }
+
+    async fn cut_links(
+        &self,
+        request: Request<wire::CutLinksRequest>,
+    ) -> Result<Response<wire::CutLinksReply>, Status> {
+        self.fault_injection()?;
+        let wire::CutLinksRequest { peer_ids, for_ms } = request.into_inner();
+        self.known_peers(&peer_ids)?;
+        if peer_ids.is_empty() || for_ms == 0 || for_ms > CUT_MS_MAX {
+            let why = format!("name the peers, and a time from 1 to {CUT_MS_MAX} ms");
+            return Err(Refusal::invalid(why).into_status());
+        }
+        let until_us = self.front.clock.now_us() + for_ms * 1000;
+        self.front.links.cut(&peer_ids, until_us);
+        self.front.dump.tell(Happening::LinksCut {
+            peers: peer_ids,
+            for_ms,
+        });
+        Ok(Response::new(wire::CutLinksReply {}))
+    }
+
+    async fn heal_links(
+        &self,
+        request: Request<wire::HealLinksRequest>,
+    ) -> Result<Response<wire::HealLinksReply>, Status> {
+        self.fault_injection()?;
+        let mut peers = request.into_inner().peer_ids;
+        self.known_peers(&peers)?;
+        self.front.links.heal(&peers);
+        if peers.is_empty() {
+            peers = self.front.identity.peers().map(|(peer, _)| peer).collect();
+        }
+        self.front.dump.tell(Happening::LinksHealed { peers });
+        Ok(Response::new(wire::HealLinksReply {}))
+    }
+}

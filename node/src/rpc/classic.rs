@@ -1,0 +1,101 @@
+//! The `Classic` service, for clients of the public specification that exist already.
+
+use super::Front;
+use super::Refusal;
+use super::call::deadline;
+use super::translate::{self, Done};
+use crate::engine::Answer;
+use crate::wal::split_words;
+use raftkv::kv as wire;
+use std::sync::Arc;
+use tonic::{Request, Response, Status};
+use wire::ErrorReason;
+use wire::classic_server::{Classic, ClassicServer};
+
+/// In place of a leader's id.
+const NO_LEADER: &str = "NULL";
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct ClassicService {
+    front: Arc<Front>,
+}
+
+impl ClassicService {
+    pub(super) fn server(front: Arc<Front>) -> ClassicServer<Self> {
+        ClassicServer::new(ClassicService { front })
+    }
+
+    async fn serve(
+        &self,
+        words: &[Arc<str>],
+        deadline: tokio::time::Instant,
+    ) -> Result<Done, Refusal> {
+        match words {
+            [verb, key, value] if &**verb == "SET" => {
+                let set = translate::set(wire::SetRequest {
+                    request: None,
+                    key: key.to_string(),
+                    value: value.to_string(),
+                })?;
+                self.front.write(set, deadline).await
+            }
+            [verb, key] if &**verb == "GET" => {
+                let (query, consistency) = translate::get(wire::GetRequest {
+                    key: key.to_string(),
+                    ..Default::default()
+                })?;
+                self.front.read(query, consistency, deadline).await
+            }
+            _ => Err(Refusal::invalid(
+                "expected 'SET key value' or 'GET key'; a word with spaces, quotes or anything \
+                 but printable ASCII is written as a JSON string",
+            )),
+        }
+    }
+
+    /// What an old client gets on failure: the leader to go to, or nobody's name.
+    fn failure(&self) -> wire::ServeClientReply {
+        let leader = self.front.view.gate().leader;
+        wire::ServeClientReply {
+            data: String::new(),
+            leader_id: leader.map_or(NO_LEADER.into(), |id| id.to_string()),
+            success: false,
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl Classic for ClassicService {
+    async fn serve_client(
+        &self,
+        request: Request<wire::ServeClientArgs>,
+    ) -> Result<Response<wire::ServeClientReply>, Status> {
+        let deadline = deadline(request.metadata());
+        let words = split_words(&request.into_inner().request).unwrap_or_default();
+        let reply = match self.serve(&words, deadline).await {
+            Ok(done) => wire::ServeClientReply {
+                data: match done {
+                    Done::Read {
+                        answer: Answer::Value(Some(value)),
+                        ..
+                    } => value.to_string(),
+                    _ => String::new(),
+                },
+                leader_id: self.front.identity.id.to_string(),
+                success: true,
+            },
+            // To ask again would be useless, or would make it worse.
+            Err(refusal)
+                if matches!(
+                    refusal.reason,
+                    ErrorReason::Invalid | ErrorReason::Overloaded
+                ) =>
+            {
+                return Err(refusal.into_status());
+            }
+            Err(_) => self.failure(),
+        };
+        Ok(Response::new(reply))
+    }
+}

@@ -1,0 +1,134 @@
+//! The loop: gather what waits, let the engine step, carry out its effects.
+//!
+//! One thread runs the loop, the connections and the answering of lease reads; the disk and the
+//! dump have threads of their own. So nothing in a step waits: disk work is handed over and
+//! reported durable later, messages go into the peers' queues, replies to those who wait. While
+//! the disk works, steps go on; what they want written shares the next flush.
+
+mod start;
+mod stop;
+
+pub use start::{Failure, run};
+
+use crate::clock::Clock;
+use crate::desk::{Desk, Inspection, Taken};
+use crate::disk::{DISK_QUEUE_MAX, DiskThread};
+use crate::dump::{Asked, Dump, Happening};
+use crate::engine::{DiskWork, Effects, Engine, Input, Request};
+use crate::peers::Peers;
+use crate::raft::{Micros, Role};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::watch;
+
+/// With this many works for the disk outstanding, only the disk is listened to: requests and
+/// messages wait in their own bounded queues, and time passes, so that a lease ends. The other
+/// half of the disk's queue is for what time alone makes a node write, such as a new term.
+const OUTSTANDING_WORKS_MAX: u64 = DISK_QUEUE_MAX as u64 / 2;
+
+/// Everything the loop drives.
+struct Server {
+    engine: Engine,
+    clock: Arc<Clock>,
+    desk: Arc<Desk>,
+    disk: DiskThread,
+    disk_failed: watch::Receiver<Option<Arc<str>>>,
+    disk_stuck: bool,
+    peers: Peers,
+    dump: Dump,
+    /// Handed to the disk thread and reported durable, by ticket.
+    submitted: u64,
+    durable: u64,
+}
+
+impl Server {
+    /// Runs until the disk fails; it never ends otherwise. Dropped at a point of waiting, it
+    /// leaves nothing half-done.
+    async fn drive(&mut self) -> Failure {
+        loop {
+            let disk_only = self.submitted - self.durable >= OUTSTANDING_WORKS_MAX;
+            let taken = self.desk.take(disk_only);
+            let more = taken.more;
+            let wake_at_us = self.step(taken);
+            if let Some(error) = self.disk_failed.borrow().clone() {
+                return Failure::DiskFailed(error);
+            }
+            if self.disk_stuck {
+                return Failure::DiskFailed("it has not answered for too long".into());
+            }
+            if more {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            self.wait(wake_at_us).await;
+        }
+    }
+
+    /// One step. Returns when the next is due at the latest.
+    fn step(&mut self, taken: Taken) -> Option<Micros> {
+        self.tell_requests(&taken.inputs);
+        for input in &taken.inputs {
+            if let Input::Durable { ticket } = input {
+                self.durable = self.durable.max(*ticket);
+            }
+        }
+        let effects = self.engine.step(self.clock.now_us(), taken.inputs);
+        let wake_at_us = effects.wake_at_us;
+        self.carry_out(effects);
+        for inspection in taken.inspections {
+            let look = Inspection {
+                status: self.engine.status(),
+                fsyncs: self.disk.fsyncs(),
+            };
+            // Who has gone meanwhile does not want it.
+            drop(inspection.send(look));
+        }
+        wake_at_us
+    }
+
+    /// In the order in which it must be: the disk starts first, so that it works while messages
+    /// and replies leave.
+    fn carry_out(&mut self, effects: Effects) {
+        if let Some(work) = effects.disk {
+            self.submit(work);
+        }
+        self.peers.send_all(effects.messages);
+        self.desk.answer(effects.replies);
+        self.dump
+            .tell_all(effects.events.into_iter().map(Happening::Raft));
+    }
+
+    fn submit(&mut self, work: DiskWork) {
+        self.submitted = work.ticket;
+        // The queue is full only when the disk has hung for minutes; a thread that has ended has
+        // told why.
+        self.disk_stuck |= self.disk.submit(work).is_err();
+    }
+
+    fn tell_requests(&self, inputs: &[Input]) {
+        if self.engine.raft().role() != Role::Leader {
+            return;
+        }
+        let writes = inputs.iter().filter_map(|input| match input {
+            Input::Request {
+                request: Request::Write { operation, .. },
+                ..
+            } => Some(Happening::Received(Asked::Write(operation.clone()))),
+            _ => None,
+        });
+        self.dump.tell_all(writes);
+    }
+
+    async fn wait(&mut self, wake_at_us: Option<Micros>) {
+        let now = self.clock.now_us();
+        // Without a time of its own: look again soon enough for a clock that jumps.
+        let wait_us = wake_at_us.map_or(1_000_000, |at| at.saturating_sub(now));
+        let wait = Duration::from_micros(wait_us.min(1_000_000));
+        tokio::select! {
+            biased;
+            () = self.desk.filled() => {}
+            _ = self.disk_failed.changed() => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! The farewell: hand over the leadership, let replies go out, end.
+
+use super::Failure;
+use crate::desk::Waiter;
+use crate::dump::Happening;
+use crate::engine::Request;
+use crate::flags::Settings;
+use crate::raft::Role;
+use crate::rpc::{Front, Health};
+use std::time::Duration;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long those who wait for a reply may keep the node from ending, and then those who hold a
+/// connection.
+const LAST_REPLIES_TIMEOUT: Duration = Duration::from_millis(500);
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
+/// Between two looks at whether everybody has a reply.
+const LOOK: Duration = Duration::from_millis(2);
+
+type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
+
+/// The two running servers.
+pub(super) struct Servers {
+    pub(super) health: Health,
+    /// Taken when clients are to leave.
+    pub(super) close_clients: Option<oneshot::Sender<()>>,
+    pub(super) clients_serving: Serving,
+    pub(super) peers_serving: Serving,
+}
+
+impl Servers {
+    /// Waits for one of them to end, which it should not.
+    pub(super) async fn failed(&mut self) -> Failure {
+        let (whom, ended) = tokio::select! {
+            ended = &mut self.clients_serving => ("clients", ended),
+            ended = &mut self.peers_serving => ("peers", ended),
+        };
+        let error = match ended {
+            Ok(Ok(())) => "it ended by itself".into(),
+            Ok(Err(error)) => error.to_string(),
+            Err(error) => error.to_string(),
+        };
+        Failure::ListenEnded { whom, error }
+    }
+}
+
+/// Leaves in good order, while the loop goes on. Bounded by one election timeout and a second.
+pub(super) async fn stop(front: &Front, servers: &mut Servers, settings: &Settings) {
+    tracing::info!("stopping");
+    front.dump.tell(Happening::Stopping);
+    servers.health.set_serving(false).await;
+    if front.view.gate().role == Role::Leader && front.identity.peers().next().is_some() {
+        hand_over(front, *settings.election_timeout_ms.end()).await;
+    }
+    front.desk.stop();
+    let patience = Instant::now() + LAST_REPLIES_TIMEOUT;
+    while front.desk.waiting() > 0 && Instant::now() < patience {
+        sleep(LOOK).await;
+    }
+    if let Some(close) = servers.close_clients.take() {
+        // Gone already when the server has failed.
+        close.send(()).ok();
+    }
+    // Long-lived streams do not end by themselves; what they were owed has been sent.
+    drop(timeout(CLOSE_TIMEOUT, &mut servers.clients_serving).await);
+}
+
+async fn hand_over(front: &Front, patience_ms: u64) {
+    let (reply, outcome) = oneshot::channel();
+    let transfer = Request::Transfer { target: None };
+    let patience = Duration::from_millis(patience_ms);
+    let outcome = match front.desk.submit(transfer, Waiter::Call(reply)) {
+        Ok(_) => timeout(patience, outcome).await,
+        Err(_) => return tracing::warn!("too busy to hand over the leadership"),
+    };
+    match outcome {
+        Ok(Ok(Ok(_))) => tracing::info!("handed over the leadership"),
+        Ok(Ok(Err(error))) => tracing::warn!("could not hand over the leadership: {error}"),
+        Ok(Err(_)) | Err(_) => tracing::warn!("nobody took over the leadership in time"),
+    }
+}
