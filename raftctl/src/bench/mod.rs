@@ -140,6 +140,10 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
     let workload = arguments.workload();
     let freshness = arguments.freshness(context.cluster.reads);
     let load = load(context, &arguments, freshness);
+    let prepare = Load {
+        any_node: false, // Keys are written by the leader, whoever reads them.
+        ..load.clone()
+    };
     keys::client(context, options).find_leader().await?;
     if arguments.read_share > 0.0 {
         eprintln!("writing {} keys", arguments.keys);
@@ -147,7 +151,7 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
             let mix = Mix::new(&workload, arguments.seed ^ number);
             Source::Fill(mix, part(arguments.keys, number, count))
         };
-        let tally = load.run(fill, Instant::now() + PREPARE_MAX).await?;
+        let tally = prepare.run(fill, Instant::now() + PREPARE_MAX).await?;
         check_prepared(&tally, arguments.keys)?;
     }
     let mix = |salt: u64| {
@@ -170,7 +174,7 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
         eprintln!("removing the keys");
         let clear =
             |number, count| Source::Clear(workload.clone(), part(arguments.keys, number, count));
-        let cleared = load.run(clear, Instant::now() + PREPARE_MAX).await?;
+        let cleared = prepare.run(clear, Instant::now() + PREPARE_MAX).await?;
         if !cleared.errors().is_empty() {
             eprintln!("some keys named bench/... are left: {:?}", cleared.errors());
         }

@@ -86,7 +86,7 @@ pub fn find(word: &str) -> Result<Vec<Loaded>> {
     let hint =
         closest(word, &names).map_or(String::new(), |near| format!("; did you mean {near}?"));
     Err(Error::Usage(format!(
-        "there is no scenario {word:?}{hint} There are {}, `all`, and the path of a file",
+        "there is no scenario {word:?}{hint}\n  there are {}, `all`, and the path of a file",
         names.join(", ")
     )))
 }
@@ -105,8 +105,10 @@ fn load(path: &Path) -> Result<Loaded> {
 /// # Errors
 /// What is wrong, with its line.
 pub fn parse(text: &str, source: &str) -> Result<Loaded> {
-    let scenario: Scenario =
-        serde_yaml::from_str(text).map_err(|error| Error::Usage(format!("{source}: {error}")))?;
+    let scenario: Scenario = serde_yaml::from_str(text).map_err(|error| wrong(&error, source))?;
+    if scenario.steps.is_empty() {
+        return Err(Error::Usage(format!("{source}: it has no steps")));
+    }
     let mut given = BTreeSet::new();
     for step in &scenario.steps {
         let line = step.defined.line();
@@ -118,6 +120,19 @@ pub fn parse(text: &str, source: &str) -> Result<Loaded> {
         source: source.to_owned(),
         text: text.to_owned(),
     })
+}
+
+/// What is wrong, as `file:line:column: cause`, where editors look for it.
+fn wrong(error: &serde_yaml::Error, source: &str) -> Error {
+    let place = error.location().map_or(String::new(), |at| {
+        format!("{}:{}:", at.line(), at.column())
+    });
+    let text = error.without_snippet().to_string();
+    // The place stands before the cause already.
+    let cause = text
+        .rsplit_once(" at line ")
+        .map_or(&*text, |(cause, _)| cause);
+    Error::Usage(format!("{source}:{place} {cause}"))
 }
 
 /// Whether all names that a step uses were given before; remembers those that it gives.
@@ -247,8 +262,12 @@ mod tests {
     #[test]
     fn mistakes_have_their_line() {
         for (steps, line, text) in [
-            ("- kill: leader\n- explode: all\n", "6", "explode"),
-            ("- set: {values: {a: b}, with: 5s}\n", "5", "with"),
+            (
+                "- kill: leader\n- explode: all\n",
+                "s.yaml:6:3: ",
+                "explode",
+            ),
+            ("- set: {values: {a: b}, with: 5s}\n", "s.yaml:5:", "with"),
             (
                 "- kill: leader\n- kill: victims\n",
                 "s.yaml:6:",
@@ -264,8 +283,16 @@ mod tests {
                 "s.yaml:5:",
                 "no step before marks \"before\"",
             ),
-            ("- set: {values: {a: b}, within: soon}\n", "5", "is no time"),
-            ("- get: {values: {a: b}, fails: badly}\n", "5", "badly"),
+            (
+                "- set: {values: {a: b}, within: soon}\n",
+                "s.yaml:5:",
+                "is no time",
+            ),
+            (
+                "- get: {values: {a: b}, fails: badly}\n",
+                "s.yaml:5:",
+                "badly",
+            ),
         ] {
             let error = error(steps);
             assert!(
