@@ -24,6 +24,16 @@ pub enum AdminError {
         /// What stood in the way.
         cause: String,
     },
+    /// Someone else answers there: a node of another cluster, or another node of this one.
+    #[error("{address} is answered by node {node_id} of cluster {cluster:?}")]
+    Stranger {
+        /// Where it was asked.
+        address: String,
+        /// Who answered.
+        node_id: NodeId,
+        /// And of which cluster.
+        cluster: String,
+    },
     /// The node answered that it will not.
     #[error("{}", .0.message())]
     Refused(tonic::Status),

@@ -63,7 +63,8 @@ pub async fn start(context: &Context, nodes: &[NodeId], binary: &Binary) -> Resu
     Err(context.last_words(&dead).await)
 }
 
-/// Stops one node in order, starts it, and waits until it is back.
+/// Stops one node in order, starts it, and waits until it is back. A leader hands over first, at a
+/// moment when its successor need not wait for an older lease.
 ///
 /// # Errors
 /// It does not stop, start or come back.
@@ -73,6 +74,9 @@ pub async fn restart(
     binary: &Binary,
     timeout: Duration,
 ) -> Result<()> {
+    if context.leader().await == Some(node) {
+        context.wait_for_seasoned(node).await;
+    }
     all_or_partial(context.stop(&[node], STOP_GRACE).await, "stopped")?;
     start(context, &[node], binary).await?;
     context.wait_until_back(&[node], timeout).await

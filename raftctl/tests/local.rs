@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use serde_json::Value;
-use support::{PATIENCE, TestCluster, command};
+use support::{PATIENCE, TestCluster, command, raftctl};
 
 fn process(node: &Value) -> &str {
     node["process"].as_str().unwrap_or("null")
@@ -352,6 +352,33 @@ fn restart_all_goes_one_at_a_time() {
         "the leader last: {restart:?}"
     );
     assert!((1..=3).all(|id| cluster.pid(id).unwrap() != before[id as usize - 1]));
+    let status = cluster.raftctl(&["status"]).ok().stdout;
+    assert!(
+        !status.contains("older lease"),
+        "the lease was handed over: {status}"
+    );
+}
+
+// What answers on the ports of a cluster need not be that cluster.
+#[test]
+fn another_cluster_on_the_same_ports_is_told_apart() {
+    let cluster = TestCluster::up(3);
+    for name in ["other", "test"] {
+        let folder = tempfile::tempdir().unwrap();
+        let text = std::fs::read_to_string(cluster.path("cluster.yaml")).unwrap();
+        let text = text.replace("name: test", &format!("name: {name}"));
+        std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
+        let status = raftctl(folder.path(), &["status", "--output", "json"])
+            .ok()
+            .json();
+        assert_eq!(status["leader"], Value::Null);
+        assert_eq!(status["nodes"][0]["role"], "unreachable");
+        raftctl(folder.path(), &["up"])
+            .code(2)
+            .says("is in use by process");
+        raftctl(folder.path(), &["kill", "all"]).ok();
+    }
+    cluster.leader(|_| true);
 }
 
 // Leadership goes where it is asked to go.

@@ -91,25 +91,54 @@ pub fn leader<'a>(replies: impl Iterator<Item = &'a StatusReply>) -> Option<Node
         .map(|reply| reply.node_id)
 }
 
+/// What a node says of itself, if it is the right one: ports move, and clusters share machines.
+pub(super) async fn ask(
+    cluster: &str,
+    id: NodeId,
+    address: &str,
+) -> Result<StatusReply, AdminError> {
+    let reply = admin::status(address, ANSWER_DEADLINE).await?;
+    if reply.cluster != cluster || reply.node_id != id {
+        return Err(stranger(address, &reply));
+    }
+    Ok(reply)
+}
+
+fn stranger(address: &str, reply: &StatusReply) -> AdminError {
+    AdminError::Stranger {
+        address: address.to_owned(),
+        node_id: reply.node_id,
+        cluster: reply.cluster.clone(),
+    }
+}
+
 impl Context {
     /// What the cluster is doing. Takes no longer than the slowest of the deadlines, and no node
     /// waits for another.
     pub async fn status(&self) -> Snapshot {
         let ids = self.cluster.ids();
         let (mut replies, mut facts) = tokio::join!(self.replies(&ids), self.node_facts(&ids));
-        let nodes = self.inventory.members.iter().map(|member| NodeStatus {
-            id: member.id,
-            address: member.client_address.clone(),
-            process: facts
-                .remove(&member.id)
-                .and_then(Result::ok)
-                .map(|facts| facts.state),
-            reply: replies.remove(&member.id).unwrap_or_else(|| {
+        let nodes = self.inventory.members.iter().map(|member| {
+            let facts = facts.remove(&member.id).and_then(Result::ok);
+            let process = facts.map(|facts| facts.state);
+            let reply = replies.remove(&member.id).unwrap_or_else(|| {
                 Err(AdminError::Silent {
                     address: member.admin_address.clone(),
                     cause: "it was not asked".into(),
                 })
-            }),
+            });
+            NodeStatus {
+                id: member.id,
+                address: member.client_address.clone(),
+                process,
+                reply: match reply {
+                    // A cluster of the same name somewhere else, on the same ports.
+                    Ok(reply) if process == Some(ProcessState::Stopped) => {
+                        Err(stranger(&member.admin_address, &reply))
+                    }
+                    reply => reply,
+                },
+            }
         });
         Snapshot::new(nodes.collect())
     }
@@ -128,7 +157,8 @@ impl Context {
         let mut asked = JoinSet::new();
         for id in ids.iter().copied() {
             let address = self.inventory.member(id).admin_address.clone();
-            asked.spawn(async move { (id, admin::status(&address, ANSWER_DEADLINE).await) });
+            let cluster = self.cluster.name.clone();
+            asked.spawn(async move { (id, ask(&cluster, id, &address).await) });
         }
         asked.join_all().await.into_iter().collect()
     }

@@ -9,8 +9,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::Context;
-use super::status::{ANSWER_DEADLINE, leader};
-use crate::admin;
+use super::status::{ask, leader};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::{self, NodeFacts, ProcessState};
@@ -22,13 +21,13 @@ const ASK_EVERY: Duration = Duration::from_millis(25);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 impl Context {
-    /// Waits until all of `ids` answer and some node leads with a lease; the leader.
+    /// Waits until some node leads with a lease and all of `ids` know it; the leader.
     ///
     /// # Errors
     /// One of `ids` is not running any more: the error shows what it printed last. Or the time is
     /// over: the error tells what each node is doing.
     pub async fn wait_for_leader(&self, ids: &[NodeId], timeout: Duration) -> Result<NodeId> {
-        let is_up = |heard: &Heard| heard.leader_with_lease(ids);
+        let is_up = |heard: &Heard| heard.common_leader(ids);
         self.wait_until(ids, timeout, is_up).await
     }
 
@@ -49,6 +48,30 @@ impl Context {
         }
         let answer = |heard: &Heard| heard.silent(ids).is_empty().then_some(());
         self.wait_until(ids, timeout, answer).await
+    }
+
+    /// Waits until every node that answers, but for one, has been running for a whole lease.
+    ///
+    /// A node that has just started can't know whom it had promised a lease, so a leader that is
+    /// elected by such nodes has to wait that long. Whoever restarts node after node waits here
+    /// before the leader's turn, while the leader still serves. Takes a lease at most: after that
+    /// there is nothing more to gain.
+    pub async fn wait_for_seasoned(&self, without: NodeId) {
+        let others: Vec<NodeId> = self
+            .cluster
+            .ids()
+            .into_iter()
+            .filter(|id| *id != without)
+            .collect();
+        let is_seasoned = |heard: &Heard, id: &NodeId| match heard.replies.get(id) {
+            Some(Ok(reply)) => reply.uptime_ms >= reply.lease_duration_ms,
+            Some(Err(_)) => true,
+            None => false,
+        };
+        let all = |heard: &Heard| others.iter().all(|id| is_seasoned(heard, id)).then_some(());
+        let lease = Duration::from_millis(self.cluster.timing.lease_ms);
+        // Not in time: then the next leader waits instead.
+        let _ = tokio::time::timeout(lease, self.wait_until(&[], lease, all)).await;
     }
 
     /// Waits until `is_up` finds what it wants in what the nodes say.
@@ -123,7 +146,7 @@ impl Context {
     async fn explain(&self, heard: &Heard, ids: &[NodeId], timeout: Duration) -> Error {
         let facts = self.node_facts(&self.cluster.ids()).await;
         let mut text = format!(
-            "no leader with a lease, and all of {} answering, within {}:",
+            "no leader with a lease that {} would follow, within {}:",
             list(ids),
             humantime::format_duration(timeout)
         );
@@ -160,10 +183,10 @@ impl Heard {
         let mut asking = JoinSet::new();
         for member in &context.inventory.members {
             let (id, address) = (member.id, member.admin_address.clone());
-            let outbox = outbox.clone();
+            let (outbox, cluster) = (outbox.clone(), context.cluster.name.clone());
             asking.spawn(async move {
                 loop {
-                    let reply = admin::status(&address, ANSWER_DEADLINE).await;
+                    let reply = ask(&cluster, id, &address).await;
                     let reply = reply.map_err(|error| error.to_string());
                     if outbox.send((id, reply)).await.is_err() {
                         return; // Nobody listens any more.
@@ -193,17 +216,20 @@ impl Heard {
         ids.iter().filter(|id| !answers(id)).copied().collect()
     }
 
-    fn leader_with_lease(&self, ids: &[NodeId]) -> Option<NodeId> {
-        if !self.silent(ids).is_empty() {
-            return None;
-        }
+    /// The leader, if it has a lease and all of `ids` follow it. A node that has not heard of it
+    /// yet might still stand for election.
+    fn common_leader(&self, ids: &[NodeId]) -> Option<NodeId> {
+        let reply = |id: &NodeId| self.replies.get(id)?.as_ref().ok();
         let leader = leader(
             self.replies
                 .values()
                 .filter_map(|reply| reply.as_ref().ok()),
         )?;
-        let reply = self.replies.get(&leader)?.as_ref().ok()?;
-        reply.lease_remaining_ms.map(|_| leader)
+        let own = reply(&leader)?;
+        let follows = |id: &NodeId| {
+            reply(id).is_some_and(|reply| reply.leader_id == leader && reply.term == own.term)
+        };
+        (own.lease_remaining_ms.is_some() && ids.iter().all(follows)).then_some(leader)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::admin::{self, AdminError};
+use crate::admin;
 use crate::cli::Options;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
@@ -189,8 +189,8 @@ pub async fn transfer(context: &Context, options: &Options, to: Option<&str>) ->
     let timeout = options.timeout.unwrap_or(Duration::from_secs(10));
     match admin::transfer(address, target, timeout).await {
         Ok(new) => out::line(&format!("node {new} leads now, instead of node {leader}")),
-        Err(error @ (AdminError::Silent { .. } | AdminError::Refused(_))) => Err(Error::NoLeader(
-            format!("node {leader} did not hand over leadership: {error}"),
-        )),
+        Err(error) => Err(Error::NoLeader(format!(
+            "node {leader} did not hand over leadership: {error}"
+        ))),
     }
 }
