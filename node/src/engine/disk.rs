@@ -29,7 +29,19 @@ pub(super) struct DiskQueue {
 struct Outstanding {
     ticket: u64,
     last: Option<(Index, Term)>,
+    hard_state_term: Option<Term>,
     messages: Vec<(NodeId, Message)>,
+}
+
+/// What has become durable.
+#[derive(Debug, Default)]
+pub(super) struct Durable {
+    /// May leave now.
+    pub(super) messages: Vec<(NodeId, Message)>,
+    /// The last entry that was written.
+    pub(super) last: Option<(Index, Term)>,
+    /// Term of the last hard state that was written.
+    pub(super) hard_state_term: Option<Term>,
 }
 
 /// What the step under way has collected.
@@ -113,6 +125,7 @@ impl DiskQueue {
         self.outstanding.push_back(Outstanding {
             ticket,
             last: batch.last,
+            hard_state_term: writes_metadata.then_some(metadata.hard_state.term),
             messages: batch.held,
         });
         let work = DiskWork {
@@ -124,25 +137,22 @@ impl DiskQueue {
         (Some(work), Vec::new())
     }
 
-    /// Takes in that all work up to `ticket` is durable: what may leave now, and the last entry
-    /// that was written.
-    pub(super) fn on_durable(
-        &mut self,
-        ticket: u64,
-    ) -> (Vec<(NodeId, Message)>, Option<(Index, Term)>) {
+    /// Takes in that all work up to `ticket` is durable.
+    pub(super) fn on_durable(&mut self, ticket: u64) -> Durable {
         assert!(ticket < self.next_ticket, "durable before it was asked for");
-        let mut released = (Vec::new(), None);
+        let mut durable = Durable::default();
         while self
             .outstanding
             .front()
             .is_some_and(|work| work.ticket <= ticket)
         {
             if let Some(work) = self.outstanding.pop_front() {
-                released.0.extend(work.messages);
-                released.1 = work.last.or(released.1);
+                durable.messages.extend(work.messages);
+                durable.last = work.last.or(durable.last);
+                durable.hard_state_term = work.hard_state_term.or(durable.hard_state_term);
             }
         }
-        released
+        durable
     }
 
     /// When the lagging metadata should be written at the latest.
@@ -248,9 +258,10 @@ mod tests {
         let (none, free) = queue.finish(Metadata::default(), 0);
         assert_eq!((none, free), (None, vec![]), "queued behind the held one");
 
-        let (released, last) = queue.on_durable(first.unwrap().ticket);
-        assert_eq!(released, [message(2), message(3)].concat());
-        assert_eq!(last, Some((1, 1)));
+        let durable = queue.on_durable(first.unwrap().ticket);
+        assert_eq!(durable.messages, [message(2), message(3)].concat());
+        assert_eq!(durable.last, Some((1, 1)));
+        assert_eq!(durable.hard_state_term, None, "only entries were written");
     }
 
     /// Goal: one flush may cover several works; the newest entry counts.
@@ -263,7 +274,8 @@ mod tests {
         queue.finish(Metadata::default(), 0);
         queue.require_metadata();
         let (work, _) = queue.finish(Metadata::default(), 0);
-        let (_, last) = queue.on_durable(work.unwrap().ticket);
-        assert_eq!(last, Some((2, 1)));
+        let durable = queue.on_durable(work.unwrap().ticket);
+        assert_eq!(durable.last, Some((2, 1)));
+        assert_eq!(durable.hard_state_term, Some(0));
     }
 }

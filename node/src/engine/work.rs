@@ -150,9 +150,12 @@ impl Engine {
     }
 
     fn on_durable(&mut self, now: Micros, ticket: u64) {
-        let (messages, last) = self.disk.on_durable(ticket);
-        self.effects.messages.extend(messages);
-        if let Some((index, term)) = last {
+        let durable = self.disk.on_durable(ticket);
+        self.effects.messages.extend(durable.messages);
+        if let Some(term) = durable.hard_state_term {
+            self.drive(now, raft::Input::HardStatePersisted { term });
+        }
+        if let Some((index, term)) = durable.last {
             self.drive(now, raft::Input::Persisted { index, term });
         }
     }

@@ -176,6 +176,7 @@ impl Raft {
             Input::QuorumRead { token } => self.on_quorum_read(token),
             Input::Transfer { target } => self.on_transfer(target),
             Input::Persisted { index, term } => self.on_persisted(index, term),
+            Input::HardStatePersisted { term } => self.on_hard_state_persisted(term),
         }
         self.on_time();
         std::mem::take(&mut self.out)

@@ -82,7 +82,9 @@ impl Raft {
         let old_lease_until_us = self.promises.open_until(self.config.id, released);
         self.state = State::Candidate(Candidacy {
             pre: false,
-            votes: BTreeSet::from([self.config.id]),
+            // The own vote counts when it is durable: a node that died before would otherwise be
+            // free to lead the same term once more.
+            votes: BTreeSet::new(),
             denials: BTreeSet::new(),
             old_lease_until_us,
         });
@@ -90,7 +92,17 @@ impl Raft {
         for peer in self.peers() {
             self.send_after_persist(peer, request.clone());
         }
-        self.count_votes();
+    }
+
+    pub(super) fn on_hard_state_persisted(&mut self, term: Term) {
+        let (id, own_term) = (self.config.id, self.term());
+        match &mut self.state {
+            State::Candidate(candidacy) if !candidacy.pre && term == own_term => {
+                candidacy.votes.insert(id);
+                self.count_votes();
+            }
+            _ => {}
+        }
     }
 
     fn vote_request(&self, term: Term, pre: bool, released: Option<(NodeId, Term)>) -> Message {

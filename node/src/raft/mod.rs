@@ -143,12 +143,16 @@ pub enum Input {
         /// Who takes over.
         target: Option<NodeId>,
     },
-    /// All of the log up to `index`, whose entry had this term, is durable, and so is each
-    /// [`HardState`] that was asked for before or with it.
+    /// All of the log up to `index`, whose entry had this term, is durable.
     Persisted {
         /// Last durable index.
         index: Index,
         /// Term of the entry that was written there.
+        term: Term,
+    },
+    /// The newest [`HardState`] of this term is durable: only now the own vote in it counts.
+    HardStatePersisted {
+        /// Its term.
         term: Term,
     },
 }
@@ -207,7 +211,6 @@ pub enum Refusal {
 /// A rule to break, one at a time, so that a test can show that it notices. Never set outside
 /// tests: the node's flags cannot reach it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
 pub enum Mutation {
     /// A new leader does not wait for older leases.
     NoWait,
