@@ -26,11 +26,11 @@ impl Raft {
         let Some(sent_us) = self.majority_sent_us(leading) else {
             return 0;
         };
-        let drift = match self.mutated(Mutation::NoDriftFactor) {
-            true => return sent_us + self.config.lease_us,
-            false => self.config.max_clock_drift_ppm,
+        let lease_us = match self.mutated(Mutation::NoDriftFactor) {
+            true => self.config.lease_us,
+            false => leader_lease_us(self.config.lease_us, self.config.max_clock_drift_ppm),
         };
-        let until_us = sent_us + leader_lease_us(self.config.lease_us, drift);
+        let until_us = sent_us + lease_us;
         // Acknowledged heartbeats say nothing about the own disk.
         match self.disk_deadline_us(leading) {
             Some(deadline_us) => until_us.min(deadline_us),
