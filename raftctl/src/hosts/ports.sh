@@ -14,6 +14,7 @@ ports() {
       $NF == socket { print pid; exit }')
     exe=
     [ -z "$pid" ] || exe=$(readlink "/proc/$pid/exe" 2>/dev/null) || exe=
+    exe=${exe% (deleted)}
     echo "$1.port_taken=$port ${pid:-?} ${exe:-?}"
   done
 }
