@@ -6,7 +6,7 @@ use crate::cluster::{Cluster, NodeId};
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::hosts::scripts::StartNode;
 
-/// All that is needed to start a node: `executable` is the binary's path on its host.
+/// All that is needed to start a node: `executable` is the binary's path on this machine.
 #[must_use]
 pub fn start_node(
     cluster: &Cluster,
@@ -18,7 +18,7 @@ pub fn start_node(
     let host = inventory.host_of(id);
     StartNode {
         layout: host.layout.node(id),
-        executable: executable.display().to_string(),
+        executable: host.layout.executable(executable),
         arguments: arguments(cluster, host, inventory.member(id), &inventory.members),
         sha256: sha256.to_owned(),
     }

@@ -8,6 +8,7 @@ use std::fmt;
 
 use crate::arguments::{self, member_ids};
 use crate::cluster::NodeId;
+use crate::error::Error;
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
 use crate::hosts::scripts::StartNode;
 use crate::ops::wait::list;
@@ -22,6 +23,17 @@ pub struct Target {
     pub nodes: Vec<StartNode>,
     /// What builds the binary, where there is none yet. What runs can't be compared with it then.
     pub build: Option<String>,
+    /// The release that every host is to have, where binaries are shipped.
+    pub release: Option<Release>,
+}
+
+/// A binary as it lies on hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its name; absent where it has not been built yet.
+    pub name: Option<String>,
+    /// Its size; 0 where it has not been built yet.
+    pub bytes: u64,
 }
 
 /// What a cluster is.
@@ -31,6 +43,8 @@ pub struct Facts {
     pub hosts: BTreeMap<NodeId, HostFacts>,
     /// The node that leads.
     pub leader: Option<NodeId>,
+    /// The nodes whose hosts do not answer, where the others make a majority, each with the reason.
+    pub unreachable: BTreeMap<NodeId, Error>,
 }
 
 /// One step of a plan. Steps are taken one after the other; within a step all hosts work at once.
@@ -40,6 +54,13 @@ pub enum Step {
     Build {
         /// The command.
         command: String,
+    },
+    /// Send the binary to the hosts of nodes, and make it the current one there.
+    Ship {
+        /// The nodes.
+        nodes: Vec<NodeId>,
+        /// What is sent.
+        release: String,
     },
     /// Let paused nodes go on.
     Resume {
@@ -80,6 +101,7 @@ impl Step {
     pub fn action(&self) -> &'static str {
         match self {
             Step::Build { .. } => "build",
+            Step::Ship { .. } => "ship",
             Step::Resume { .. } => "resume",
             Step::Stop { .. } => "stop",
             Step::Start { .. } => "start",
@@ -95,10 +117,25 @@ impl Step {
             Step::Build { .. } => &[],
             Step::Restart { node, .. } => std::slice::from_ref(node),
             Step::Resume { nodes }
+            | Step::Ship { nodes, .. }
             | Step::Stop { nodes, .. }
             | Step::Start { nodes, .. }
             | Step::WaitForLeader { nodes } => nodes,
         }
+    }
+
+    /// The same step without some of its nodes.
+    #[must_use]
+    pub fn without(mut self, is_left_out: impl Fn(&NodeId) -> bool) -> Self {
+        match &mut self {
+            Step::Build { .. } | Step::Restart { .. } => {}
+            Step::Resume { nodes }
+            | Step::Ship { nodes, .. }
+            | Step::Stop { nodes, .. }
+            | Step::Start { nodes, .. }
+            | Step::WaitForLeader { nodes } => nodes.retain(|id| !is_left_out(id)),
+        }
+        self
     }
 
     /// Why it has to be; may be empty.
@@ -106,6 +143,7 @@ impl Step {
     pub fn why(&self) -> &str {
         match self {
             Step::Build { command } => command,
+            Step::Ship { release, .. } => release,
             Step::Stop { why, .. } | Step::Start { why, .. } | Step::Restart { why, .. } => why,
             Step::Resume { .. } => "paused",
             Step::WaitForLeader { .. } => "",
@@ -117,6 +155,9 @@ impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Build { command } => write!(formatter, "build raft-node: {command}"),
+            Step::Ship { nodes, release } => {
+                write!(formatter, "ship raft-node to {} ({release})", list(nodes))
+            }
             Step::WaitForLeader { nodes } => {
                 write!(
                     formatter,
@@ -156,6 +197,7 @@ pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
             command: command.clone(),
         });
     }
+    steps.extend(ship(target, facts));
     let state = |node: &StartNode| node_facts(facts, node.layout.id);
     let ids = |wanted: ProcessState| -> Vec<NodeId> {
         let fits = |node: &&StartNode| state(node).is_some_and(|facts| facts.state == wanted);
@@ -175,10 +217,32 @@ pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
     roll(target, facts, &mut steps);
     if !steps.is_empty() || facts.leader.is_none() {
         steps.push(Step::WaitForLeader {
-            nodes: target.nodes.iter().map(|node| node.layout.id).collect(),
+            nodes: facts.hosts.keys().copied().collect(),
         });
     }
     Ok(steps)
+}
+
+/// Sends the binary where the current one is another.
+fn ship(target: &Target, facts: &Facts) -> Option<Step> {
+    let release = target.release.as_ref()?;
+    let has_other = |id: &NodeId| {
+        let host = facts.hosts.get(id);
+        host.is_some_and(|host| release.name.is_none() || host.setting.release != release.name)
+    };
+    let ids = target.nodes.iter().map(|node| node.layout.id);
+    let nodes: Vec<NodeId> = ids.filter(has_other).collect();
+    let text = match &release.name {
+        Some(name) => format!(
+            "{name}, {} KiB before compression",
+            release.bytes.div_ceil(1024)
+        ),
+        None => "once it is built".into(),
+    };
+    (!nodes.is_empty()).then_some(Step::Ship {
+        nodes,
+        release: text,
+    })
 }
 
 /// Stops and starts the nodes whose arguments changed, all of them together: while some nodes

@@ -1,10 +1,14 @@
 //! Telling what is being done, on standard error: a moving line where a person looks on, plain
 //! lines where not.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::cluster::NodeId;
 
 /// Where talk goes. Cheap to clone.
 #[derive(Clone)]
@@ -32,6 +36,24 @@ impl Progress {
         }
     }
 
+    /// A bar for each upload; nothing where nobody looks on.
+    #[must_use]
+    pub fn uploads(&self, ids: &[NodeId]) -> Uploads {
+        let bar = |bars: &MultiProgress, id: &NodeId| {
+            let bar = bars.add(ProgressBar::new(0));
+            let style = ProgressStyle::with_template("  node {msg} {bar:30} {bytes}/{total_bytes}");
+            bar.set_style(style.expect("the template is right"));
+            bar.set_message(id.to_string());
+            (*id, bar)
+        };
+        let bars = self.bars.iter();
+        Uploads {
+            bars: bars
+                .flat_map(|bars| ids.iter().map(move |id| bar(bars, id)))
+                .collect(),
+        }
+    }
+
     /// Begins a step.
     #[must_use]
     pub fn begin(&self, text: &str) -> Running {
@@ -55,6 +77,33 @@ impl Progress {
 impl Default for Progress {
     fn default() -> Self {
         Progress::new()
+    }
+}
+
+/// Bars of uploads; they go with this value.
+pub struct Uploads {
+    bars: BTreeMap<NodeId, ProgressBar>,
+}
+
+impl Uploads {
+    /// What moves the bars: a node, the bytes that have been sent, and all there are.
+    #[must_use]
+    pub fn watch(&self) -> Arc<dyn Fn(NodeId, u64, u64) + Send + Sync> {
+        let bars = self.bars.clone();
+        Arc::new(move |id, sent, size| {
+            if let Some(bar) = bars.get(&id) {
+                bar.set_length(size);
+                bar.set_position(sent);
+            }
+        })
+    }
+}
+
+impl Drop for Uploads {
+    fn drop(&mut self) {
+        for bar in self.bars.values() {
+            bar.finish_and_clear();
+        }
     }
 }
 

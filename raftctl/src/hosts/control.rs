@@ -1,7 +1,7 @@
 //! Looking after the nodes of one host: runs the [`scripts`] and reads their answers.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::AsyncWrite;
 
@@ -82,8 +82,25 @@ pub struct HostFacts {
     pub machine: String,
     /// Space left where the nodes' files are, in KiB.
     pub disk_free_kib: u64,
+    /// What only matters where binaries are shipped.
+    pub setting: Setting,
     /// Its nodes.
     pub nodes: Vec<NodeFacts>,
+}
+
+/// What a host is like, as far as it can be seen.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Setting {
+    /// The release in use there.
+    pub release: Option<String>,
+    /// Its C library, as it calls itself.
+    pub libc: Option<String>,
+    /// What runs as its first process: "systemd", "sshd".
+    pub init: Option<String>,
+    /// By how much its clock is ahead of this machine's, in milliseconds.
+    pub clock_ahead_ms: Option<i64>,
+    /// How far off `clock_ahead_ms` may be: half of the time that it took to ask.
+    pub clock_within_ms: i64,
 }
 
 impl HostFacts {
@@ -125,16 +142,42 @@ pub async fn facts(
         .map(|(id, ports)| (host.layout.node(*id), ports.clone()))
         .collect();
     let script = scripts::facts(&host.layout.base, &nodes);
-    let answer = run(host, "look at the host", &script, deadline).await?;
+    let asked = SystemTime::now();
+    let answer = ask(host, "look at the host", &script, deadline).await?;
+    let setting = setting(&answer, asked, SystemTime::now());
     Ok(HostFacts {
         system: answer.one("host", "system")?.to_owned(),
         machine: answer.one("host", "machine")?.to_owned(),
         disk_free_kib: answer.number("host", "disk_free_kb")?,
+        setting,
         nodes: ports
             .keys()
             .map(|id| answer.node(*id))
             .collect::<Result<_>>()?,
     })
+}
+
+/// The host's clock is compared with the middle of the time that it took to answer.
+fn setting(answer: &Answer, asked: SystemTime, answered: SystemTime) -> Setting {
+    let optional = |key| answer.all("host", key).next().map(str::to_owned);
+    let since_epoch_ms = |time: SystemTime| -> Option<i64> {
+        let since = time.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_millis()).ok()
+    };
+    let (before, after) = (since_epoch_ms(asked), since_epoch_ms(answered));
+    let there = optional("time_ms").and_then(|text| text.parse::<i64>().ok());
+    let within = before
+        .zip(after)
+        .map_or(0, |(before, after)| (after - before) / 2);
+    Setting {
+        release: optional("release"),
+        libc: optional("libc"),
+        init: optional("init"),
+        clock_ahead_ms: there
+            .zip(before)
+            .map(|(there, before)| there - before - within),
+        clock_within_ms: within.abs() + 1,
+    }
 }
 
 /// Starts nodes that do not run, all on `host`. Whether each was started, and its facts.
@@ -147,7 +190,7 @@ pub async fn start(
     deadline: Duration,
 ) -> Result<Vec<(bool, NodeFacts)>> {
     let script = scripts::start(nodes);
-    let answer = run(host, "start nodes", &script, deadline).await?;
+    let answer = ask(host, "start nodes", &script, deadline).await?;
     nodes
         .iter()
         .map(|node| {
@@ -172,7 +215,7 @@ pub async fn signal(
     let layouts = host.layouts(ids);
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
     let script = scripts::signal(&layouts, signal, wait_ms);
-    let answer = run(host, "signal nodes", &script, deadline + wait).await?;
+    let answer = ask(host, "signal nodes", &script, deadline + wait).await?;
     let one = |layout: &NodeLayout| {
         let id = layout.id.to_string();
         Ok(Signalled {
@@ -194,7 +237,7 @@ pub async fn tail(
     deadline: Duration,
 ) -> Result<BTreeMap<NodeId, Vec<String>>> {
     let script = scripts::tail(&host.layouts(ids));
-    let answer = run(host, "read the output of nodes", &script, deadline).await?;
+    let answer = ask(host, "read the output of nodes", &script, deadline).await?;
     let lines = |id: &NodeId| {
         answer
             .all(&id.to_string(), "tail")
@@ -210,7 +253,7 @@ pub async fn tail(
 /// The host can't be reached, or its answer makes no sense.
 pub async fn clean(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Vec<NodeId>> {
     let script = scripts::clean(&host.layouts(ids));
-    let answer = run(host, "remove stale pid files", &script, deadline).await?;
+    let answer = ask(host, "remove stale pid files", &script, deadline).await?;
     answer.those(ids, "cleaned")
 }
 
@@ -220,7 +263,7 @@ pub async fn clean(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Ve
 /// The host can't be reached, or its answer makes no sense.
 pub async fn purge(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Vec<NodeId>> {
     let script = scripts::purge(&host.layouts(ids));
-    let answer = run(host, "delete the files of nodes", &script, deadline).await?;
+    let answer = ask(host, "delete the files of nodes", &script, deadline).await?;
     answer.those(ids, "purged")
 }
 
@@ -247,8 +290,13 @@ pub async fn fetch(
     }
 }
 
-async fn run(host: &Host, purpose: &str, script: &str, deadline: Duration) -> Result<Answer> {
-    let request = Request::new(purpose, script, deadline);
+async fn ask(host: &Host, purpose: &str, script: &str, deadline: Duration) -> Result<Answer> {
+    run(host, Request::new(purpose, script, deadline)).await
+}
+
+/// Runs a script that ends with [`scripts::END`], and reads its answer.
+pub(super) async fn run(host: &Host, request: Request<'_>) -> Result<Answer> {
+    let purpose = request.purpose;
     let output = host.transport.run(request).await?;
     if output.status != 0 {
         return Err(failed(host, purpose, output.status, &output.stderr));
@@ -292,8 +340,8 @@ fn parse_lines(text: &str) -> Vec<(String, String, String)> {
         .collect()
 }
 
-/// What a script answered.
-struct Answer {
+/// What a script answered, as lines `<subject>.<key>=<value>`.
+pub(super) struct Answer {
     host: String,
     purpose: String,
     lines: Vec<(String, String, String)>,
@@ -301,13 +349,17 @@ struct Answer {
 }
 
 impl Answer {
-    fn all<'a>(&'a self, subject: &'a str, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all<'a>(
+        &'a self,
+        subject: &'a str,
+        key: &'a str,
+    ) -> impl Iterator<Item = &'a str> {
         let fits = move |line: &&(String, String, String)| line.0 == subject && line.1 == key;
         self.lines.iter().filter(fits).map(|line| line.2.as_str())
     }
 
     /// A value that must be there; what the script said on standard error, where it is not.
-    fn one<'a>(&'a self, subject: &'a str, key: &'a str) -> Result<&'a str> {
+    pub(super) fn one<'a>(&'a self, subject: &'a str, key: &'a str) -> Result<&'a str> {
         self.all(subject, key)
             .next()
             .ok_or_else(|| self.missing(subject, key))

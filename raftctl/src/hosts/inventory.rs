@@ -91,10 +91,25 @@ impl Inventory {
         match cluster.provider {
             Provider::Local => Inventory::local(cluster),
             Provider::Gcp => super::gcp::inventory::open(cluster),
+            Provider::Ssh => super::ssh::inventory::open(cluster),
             other => Err(Error::Usage(format!(
                 "provider {} is not part of this build; write provider: local",
                 other.name()
             ))),
+        }
+    }
+
+    /// The same after a look at those that are not known yet; with `again` at all of them.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn reach(cluster: &Cluster, again: bool) -> Result<Self> {
+        match cluster.provider {
+            Provider::Ssh => {
+                let logins = super::ssh::inventory::logins(cluster)?;
+                super::ssh::inventory::reach(cluster, &logins, again).await
+            }
+            _ => Inventory::open(cluster),
         }
     }
 

@@ -1,12 +1,15 @@
 //! Where things are on a host.
 //!
 //! ```text
-//! <base>/bin/releases/<first 12 digits of sha256>/raft-node    remote hosts only
+//! <base>/bin/releases/<first 12 digits of sha256>/raft-node    remote hosts only, with sha256 beside
 //! <base>/bin/current -> releases/<...>                          remote hosts only
+//! <base>/bin/previous -> releases/<...>                         what `current` was before
 //! <base>/logs_node_<id>/     a node's own files; its --data-dir
 //! <base>/run/node_<id>.pid   the process, told apart from any later one of the same number
 //! <base>/run/node_<id>.args  the arguments it was started with, one a line
 //! <base>/run/node_<id>.log   what it printed: its last words when it does not come up
+//! <base>/run/node_<id>.launch   what systemd starts; it becomes the node
+//! <base>/run/node_<id>.held     while it is there, systemd does not start the node
 //! ```
 //! On this machine `<base>` is `.raftctl/<cluster>/` beside cluster.yaml, and the binary is used
 //! where it lies.
@@ -17,6 +20,10 @@
 pub struct HostLayout {
     /// The folder that holds everything of the cluster on the host.
     pub base: String,
+    /// Whether binaries are shipped to it.
+    pub is_remote: bool,
+    /// Where systemd looks after the nodes: what their units' names begin with.
+    pub unit_prefix: Option<String>,
 }
 
 impl HostLayout {
@@ -25,6 +32,36 @@ impl HostLayout {
     pub fn new(base: &str) -> Self {
         HostLayout {
             base: base.trim_end_matches('/').into(),
+            is_remote: false,
+            unit_prefix: None,
+        }
+    }
+
+    /// The layout below a folder of another machine.
+    #[must_use]
+    pub fn remote(base: &str) -> Self {
+        HostLayout {
+            is_remote: true,
+            ..HostLayout::new(base)
+        }
+    }
+
+    /// The same on a machine whose systemd is to look after the nodes of `cluster`. Needs root.
+    #[must_use]
+    pub fn with_units(self, cluster: &str) -> Self {
+        HostLayout {
+            unit_prefix: Some(format!("raftkv-{cluster}")),
+            ..self
+        }
+    }
+
+    /// What a node is started with, of a binary that lies at `local` on this machine.
+    #[must_use]
+    pub fn executable(&self, local: &std::path::Path) -> String {
+        if self.is_remote {
+            self.current_executable()
+        } else {
+            local.display().to_string()
         }
     }
 
@@ -40,7 +77,7 @@ impl HostLayout {
     /// When `sha256` is shorter than 12 digits.
     #[must_use]
     pub fn release(&self, sha256: &str) -> String {
-        format!("{}/bin/releases/{}", self.base, &sha256[..12])
+        format!("{}/bin/releases/{}", self.base, release_name(sha256))
     }
 
     /// The folder of pid files.
@@ -59,6 +96,10 @@ impl HostLayout {
             pid_file: format!("{run}/node_{id}.pid"),
             args_file: format!("{run}/node_{id}.args"),
             output_file: format!("{run}/node_{id}.log"),
+            unit: self
+                .unit_prefix
+                .as_ref()
+                .map(|prefix| format!("{prefix}-{id}.service")),
         }
     }
 }
@@ -76,6 +117,17 @@ pub struct NodeLayout {
     pub args_file: String,
     /// Its standard output and error.
     pub output_file: String,
+    /// Its systemd unit, where systemd looks after it.
+    pub unit: Option<String>,
+}
+
+/// What a release is called, by the sha256 of its binary in hexadecimal digits.
+///
+/// # Panics
+/// When `sha256` is shorter than 12 digits.
+#[must_use]
+pub fn release_name(sha256: &str) -> &str {
+    &sha256[..12]
 }
 
 #[cfg(test)]

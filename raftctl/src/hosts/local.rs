@@ -106,7 +106,7 @@ async fn attend(
 }
 
 /// Reads to the end, keeping only the last [`STDERR_BYTES_MAX`] bytes.
-async fn keep_end(
+pub(crate) async fn keep_end(
     from: &mut (dyn AsyncRead + Send + Unpin),
     kept: &mut Vec<u8>,
 ) -> std::io::Result<()> {

@@ -34,6 +34,8 @@ pub mod inventory;
 pub mod layout;
 pub mod local;
 pub mod scripts;
+pub mod ship;
+pub mod ssh;
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -155,7 +155,8 @@ obey() {
     assemble(&[SEND], &calls)
 }
 
-/// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, and of each node `state`
+/// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, where they can be seen
+/// `host.release`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
 /// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent),
 /// while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
 /// `argument` line each, what it was last started with.
@@ -174,11 +175,24 @@ host() {
   echo "host.disk_free_kb=$4"
 }
 
+# setting BASE: what matters where binaries are shipped; each where it can be seen.
+setting() {
+  release=$(readlink "$1/bin/current" 2>/dev/null) && echo "host.release=${release##*/}"
+  libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) ||
+    libc=$(ldd --version 2>&1 | sed -n 's/^\(musl libc\).*/\1/p')
+  [ -z "$libc" ] || echo "host.libc=$libc"
+  [ ! -r /proc/1/comm ] || echo "host.init=$(cat /proc/1/comm)"
+  # Not every `date` knows milliseconds.
+  now=$(date +%s%3N)
+  case $now in *[!0-9]*) now=$(date +%s)500 ;; esac
+  echo "host.time_ms=$now"
+}
+
 data() {
   if [ -s "$2/logs.txt" ]; then echo "$1.data=present"; else echo "$1.data=absent"; fi
 }
 "#;
-    let mut calls = vec![call("host", [base])];
+    let mut calls = vec![call("host", [base]), call("setting", [base])];
     for (node, ports) in nodes {
         let id = node.id.to_string();
         calls.push(call("report", [&*id, &node.pid_file, &node.args_file]));
@@ -292,7 +306,8 @@ purge() {
     assemble(&[PURGE], &calls)
 }
 
-fn call<'a>(function: &str, words: impl IntoIterator<Item = &'a str>) -> String {
+/// A line that calls a function of a script.
+pub(super) fn call<'a>(function: &str, words: impl IntoIterator<Item = &'a str>) -> String {
     let mut line = function.to_owned();
     for word in words {
         line.push(' ');

@@ -6,6 +6,7 @@
 pub mod files;
 pub mod links;
 pub mod nodes;
+pub mod ship;
 pub mod status;
 pub mod wait;
 
@@ -37,6 +38,19 @@ impl Context {
     /// The provider can't tell where they are.
     pub fn open(cluster: Cluster) -> Result<Self> {
         let inventory = Inventory::open(&cluster)?;
+        Ok(Context {
+            cluster: Arc::new(cluster),
+            inventory: Arc::new(inventory),
+        })
+    }
+
+    /// A cluster on the hosts that it has now, after a look at those that are not known yet; with
+    /// `again` at all of them. Hosts that do not answer are no error here.
+    ///
+    /// # Errors
+    /// The provider can't tell where they are.
+    pub async fn reach(cluster: Cluster, again: bool) -> Result<Self> {
+        let inventory = Inventory::reach(&cluster, again).await?;
         Ok(Context {
             cluster: Arc::new(cluster),
             inventory: Arc::new(inventory),

@@ -1,7 +1,7 @@
 //! What is there, and the steps that follow: a story each.
 
 use super::*;
-use crate::hosts::control::TakenPort;
+use crate::hosts::control::{Setting, TakenPort};
 use crate::hosts::layout::HostLayout;
 
 const OLD: &str = "0000";
@@ -25,6 +25,7 @@ fn target() -> Target {
     Target {
         nodes: (1..=3).map(node).collect(),
         build: None,
+        release: None,
     }
 }
 
@@ -57,6 +58,7 @@ fn facts(nodes: Vec<NodeFacts>, leader: Option<NodeId>) -> Facts {
         system: "Linux".into(),
         machine: "x86_64".into(),
         disk_free_kib: 1 << 20,
+        setting: Setting::default(),
         nodes: vec![node],
     };
     Facts {
@@ -65,6 +67,7 @@ fn facts(nodes: Vec<NodeFacts>, leader: Option<NodeId>) -> Facts {
             .map(|node| (node.id, host(node)))
             .collect(),
         leader,
+        unreachable: BTreeMap::new(),
     }
 }
 

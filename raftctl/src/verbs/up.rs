@@ -9,11 +9,12 @@ use crate::arguments;
 use crate::binary::{self, Binary, Origin};
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
+use crate::hosts::layout::release_name;
 use crate::lock::Lock;
-use crate::ops::Context;
 use crate::ops::status::leader;
+use crate::ops::{Context, all_or_partial};
 use crate::out;
-use crate::plan::{self, Facts, Step, Target};
+use crate::plan::{self, Facts, Release, Step, Target};
 use crate::progress::Progress;
 use crate::run;
 use crate::verbs::status;
@@ -27,7 +28,9 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Something stands in the way, or a host does not answer.
 pub async fn plan(context: &Context, options: &Options) -> Result<()> {
     let origin = binary::locate(&context.cluster)?;
-    let steps = steps(context, &origin).await?;
+    let facts = facts(context).await?;
+    let steps = steps(context, &origin, &facts)?;
+    tell_unreachable(&facts, &Progress::new());
     match options.output {
         Output::Text => out::print(&to_text(context, &steps)),
         Output::Json => out::json(&to_json(context, &steps)),
@@ -45,7 +48,9 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "up", crate::lock::WAIT).await?;
     let binary = obtain(context, &progress)?;
-    let steps = steps(context, &Origin::Present(binary.path.clone())).await?;
+    let facts = facts(context).await?;
+    let steps = steps(context, &Origin::Present(binary.path.clone()), &facts)?;
+    tell_unreachable(&facts, &progress);
     if steps.is_empty() {
         progress.note(&format!(
             "cluster {} is up already: nothing to do",
@@ -53,8 +58,21 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
         ));
     }
     let timeout = options.timeout.unwrap_or(TIMEOUT);
-    run::run(context, &steps, &binary, timeout, &progress).await?;
-    status::run(context, options).await
+    let left_behind = run::run(context, &steps, &binary, timeout, &progress).await?;
+    status::run(context, options).await?;
+    let failed = facts.unreachable.iter().chain(&left_behind);
+    let failed: Vec<_> = failed.map(|(id, error)| (*id, error.to_string())).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let done = "brought up".into();
+    Err(Error::Partial { done, failed })
+}
+
+fn tell_unreachable(facts: &Facts, progress: &Progress) {
+    for (id, error) in &facts.unreachable {
+        progress.note(&format!("going on without node {id}: {error}"));
+    }
 }
 
 /// The binary of a cluster; says so when it has to be built.
@@ -67,10 +85,9 @@ pub fn obtain(context: &Context, progress: &Progress) -> Result<Binary> {
 }
 
 /// The steps from what is to what should be.
-async fn steps(context: &Context, origin: &Origin) -> Result<Vec<Step>> {
+fn steps(context: &Context, origin: &Origin, facts: &Facts) -> Result<Vec<Step>> {
     let target = target(context, origin)?;
-    let facts = facts(context).await?;
-    plan::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
+    plan::plan(&target, facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
 /// What the nodes of a cluster are to be.
@@ -92,27 +109,57 @@ pub fn target(context: &Context, origin: &Origin) -> Result<Target> {
         let (path, sha256) = (&binary.path, &binary.sha256);
         arguments::start_node(&context.cluster, &context.inventory, id, path, sha256)
     };
+    let ships = context
+        .inventory
+        .hosts
+        .iter()
+        .any(|host| host.layout.is_remote);
+    let release = ships.then(|| release(&binary));
     Ok(Target {
         nodes: context.cluster.ids().into_iter().map(node).collect(),
         build,
+        release,
     })
 }
 
-/// What the hosts and nodes of a cluster are.
+/// The binary as it is to lie on hosts.
+fn release(binary: &Binary) -> Release {
+    let is_built = !binary.sha256.is_empty();
+    Release {
+        name: is_built.then(|| release_name(&binary.sha256).to_owned()),
+        // Only told; a file that went away fails when it is sent.
+        bytes: std::fs::metadata(&binary.path).map_or(0, |file| file.len()),
+    }
+}
+
+/// What the hosts and nodes of a cluster are. Hosts that do not answer are told of, as long as the
+/// others make a majority.
 ///
 /// # Errors
-/// A host does not answer.
+/// Too few hosts answer.
 pub async fn facts(context: &Context) -> Result<Facts> {
     let ids = context.cluster.ids();
     let (hosts, replies) = tokio::join!(context.host_facts(), context.replies(&ids));
-    let hosts = crate::ops::all_or_partial(hosts, "looked at")?;
+    let answering = hosts.values().filter(|outcome| outcome.is_ok()).count();
+    if answering < context.cluster.majority() {
+        all_or_partial(hosts, "looked at")?;
+        return Err(Error::Other("too few hosts answer".into()));
+    }
+    let (mut facts, mut unreachable) = (BTreeMap::new(), BTreeMap::new());
+    for (id, outcome) in hosts {
+        match outcome {
+            Ok(host) => drop(facts.insert(id, host)),
+            Err(error) => drop(unreachable.insert(id, error)),
+        }
+    }
     let with_lease = replies
         .values()
         .filter_map(|reply| reply.as_ref().ok())
         .filter(|reply| reply.lease_remaining_ms.is_some());
     Ok(Facts {
-        hosts: BTreeMap::from_iter(hosts),
+        hosts: facts,
         leader: leader(with_lease),
+        unreachable,
     })
 }
 

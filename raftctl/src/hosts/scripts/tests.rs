@@ -84,6 +84,7 @@ fn facts_ask_for_ports_in_hexadecimal() {
     assert_eq!(
         calls(&facts("/base", &[(node(1), vec![7401, 7501])])),
         "host /base\n\
+         setting /base\n\
          report 1 /base/run/node_1.pid /base/run/node_1.args\n\
          data 1 /base/logs_node_1\n\
          ports 1 /base/run/node_1.pid '1CE9|1D4D'\n\

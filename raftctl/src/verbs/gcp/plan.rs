@@ -10,7 +10,7 @@ use crate::binary;
 use crate::cli::{Options, Output};
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
-use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
+use crate::hosts::control::{HostFacts, NodeFacts, ProcessState, Setting};
 use crate::hosts::gcp::changes::Change;
 use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Purpose};
@@ -93,6 +93,7 @@ fn blank(id: NodeId) -> HostFacts {
         system: "Linux".into(),
         machine: "x86_64".into(),
         disk_free_kib: u64::MAX,
+        setting: Setting::default(),
         nodes: vec![NodeFacts {
             id,
             state: ProcessState::Stopped,

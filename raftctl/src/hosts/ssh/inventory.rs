@@ -1,0 +1,227 @@
+//! cluster.yaml -> hosts and members, with the provider `ssh`.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::login::{self, Login};
+use super::place::{self, Place};
+use super::transport::SshTransport;
+use crate::cluster::{Cluster, Node, NodeId};
+use crate::error::Result;
+use crate::hosts::inventory::{Host, Inventory, Member};
+use crate::hosts::layout::HostLayout;
+
+/// What is assumed of a host that has never been reached. No script runs there before that.
+const UNKNOWN_BASE: &str = "/opt/raftkv";
+
+/// A host on its way into the inventory.
+struct Found {
+    node: Node,
+    transport: Arc<SshTransport>,
+    place: Option<Place>,
+}
+
+/// The hosts as they were found last. Connects to none.
+///
+/// # Errors
+/// A file of raftctl's own can't be written.
+pub fn open(cluster: &Cluster) -> Result<Inventory> {
+    let logins = cluster
+        .nodes
+        .iter()
+        .map(|node| Ok((node.id, login(cluster, node)?)));
+    from_logins(cluster, &logins.collect::<Result<_>>()?)
+}
+
+/// The same for hosts that a provider made.
+///
+/// # Errors
+/// As [`open`].
+pub fn from_logins(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Result<Inventory> {
+    let found = find(cluster, logins);
+    Ok(inventory(cluster, &found))
+}
+
+/// The hosts as they are: logs in where it is not known yet what a login finds there, and
+/// everywhere with `again`. Hosts that can't be reached stay in the inventory; whoever runs a
+/// script there learns why.
+///
+/// # Errors
+/// A file of raftctl's own can't be written.
+pub async fn reach(
+    cluster: &Cluster,
+    logins: &BTreeMap<NodeId, Login>,
+    again: bool,
+) -> Result<Inventory> {
+    let mut found = find(cluster, logins);
+    let mut looking = JoinSet::new();
+    for (at, host) in found.iter().enumerate() {
+        if host.place.is_some() && !again {
+            continue;
+        }
+        let (transport, name) = (Arc::clone(&host.transport), cluster.name.clone());
+        let deadline = cluster.limits.connect;
+        looking.spawn(async move {
+            let address = address(transport.login()).await;
+            (at, place::look(&transport, &name, &address, deadline).await)
+        });
+    }
+    let mut is_news = false;
+    for (at, place) in looking.join_all().await {
+        // The reason is told when the host is needed: the transport remembers it.
+        if let Ok(place) = place {
+            is_news |= found[at].place.as_ref() != Some(&place);
+            found[at].place = Some(place);
+        }
+    }
+    if is_news {
+        let mut places = place::load(&cluster.state_dir());
+        let new = found
+            .iter()
+            .filter_map(|host| Some((host.transport.login().fingerprint(), host.place.clone()?)));
+        places.extend(new);
+        place::save(&cluster.state_dir(), &places)?;
+    }
+    Ok(inventory(cluster, &found))
+}
+
+/// The login of every node of a cluster with the provider `ssh`.
+///
+/// # Errors
+/// A file of raftctl's own can't be written.
+pub fn logins(cluster: &Cluster) -> Result<BTreeMap<NodeId, Login>> {
+    let nodes = cluster.nodes.iter();
+    nodes
+        .map(|node| Ok((node.id, login(cluster, node)?)))
+        .collect()
+}
+
+fn login(cluster: &Cluster, node: &Node) -> Result<Login> {
+    // Checked with the file: with provider ssh every node has a host.
+    let host = node.host.clone().unwrap_or_default();
+    let settings = &cluster.ssh;
+    let config_file = login::write_config(&absolute(cluster))?;
+    Ok(Login {
+        destination: host.trim_matches(['[', ']']).to_owned(),
+        host,
+        user: node.ssh_user.clone().or_else(|| settings.user.clone()),
+        port: node.ssh_port.or(settings.port),
+        identity_file: settings.identity_file.as_deref().map(|path| {
+            let path = expand_home(path);
+            if path.is_absolute() {
+                path
+            } else {
+                cluster.directory.join(path)
+            }
+        }),
+        jump: settings.jump.clone(),
+        config_file,
+    })
+}
+
+/// ssh looks for relative paths in places of its own.
+fn absolute(cluster: &Cluster) -> std::path::PathBuf {
+    let folder = cluster.state_dir();
+    std::path::absolute(&folder).unwrap_or(folder)
+}
+
+fn expand_home(path: &std::path::Path) -> std::path::PathBuf {
+    match (path.strip_prefix("~"), std::env::home_dir()) {
+        (Ok(rest), Some(home)) => home.join(rest),
+        _ => path.to_owned(),
+    }
+}
+
+fn find(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Vec<Found> {
+    let mut places = place::load(&cluster.state_dir());
+    let host = |node: &Node| {
+        let login = logins.get(&node.id)?;
+        Some(Found {
+            node: node.clone(),
+            place: places.remove(&login.fingerprint()),
+            transport: Arc::new(SshTransport::new(login.clone(), cluster.limits.connect)),
+        })
+    };
+    cluster.nodes.iter().filter_map(host).collect()
+}
+
+fn inventory(cluster: &Cluster, found: &[Found]) -> Inventory {
+    let mut inventory = Inventory {
+        hosts: Vec::new(),
+        members: Vec::new(),
+    };
+    for host in found {
+        inventory.members.push(member(cluster, host));
+        inventory.hosts.push(Host {
+            layout: layout(cluster, host.place.as_ref()),
+            nodes: vec![host.node.id],
+            transport: match &host.place {
+                Some(place) => {
+                    host.transport.set_rights(place.rights());
+                    Arc::clone(&host.transport) as _
+                }
+                None => Arc::clone(&host.transport) as _,
+            },
+        });
+    }
+    inventory
+}
+
+fn layout(cluster: &Cluster, place: Option<&Place>) -> HostLayout {
+    let name = &cluster.name;
+    match place {
+        Some(place) if place.has_systemd => HostLayout::remote(&place.base).with_units(name),
+        Some(place) => HostLayout::remote(&place.base),
+        None => HostLayout::remote(&format!("{UNKNOWN_BASE}/{name}")),
+    }
+}
+
+fn member(cluster: &Cluster, host: &Found) -> Member {
+    let destination = &host.transport.login().destination;
+    let address = host
+        .place
+        .as_ref()
+        .map_or(destination, |place| &place.address);
+    // Brackets keep the colons of an IPv6 address apart from the port's.
+    let (name, any) = match address.parse() {
+        Ok(IpAddr::V6(address)) => (format!("[{address}]"), "[::]"),
+        _ => (address.clone(), "0.0.0.0"),
+    };
+    let (peer, client) = (cluster.ports.peer, cluster.ports.client);
+    let node = &host.node;
+    let client_address = node.client_address.clone();
+    let client_address = client_address.unwrap_or_else(|| format!("{name}:{client}"));
+    Member {
+        id: node.id,
+        listen_peers: format!("{any}:{peer}"),
+        listen_clients: format!("{any}:{client}"),
+        peer_address: node
+            .peer_address
+            .clone()
+            .unwrap_or_else(|| format!("{name}:{peer}")),
+        admin_address: client_address.clone(),
+        client_address,
+    }
+}
+
+/// What ssh's configuration makes of a host's name; the name itself where it says nothing.
+async fn address(login: &Login) -> String {
+    /// It only reads files.
+    const DEADLINE: Duration = Duration::from_secs(5);
+    let words = login.command_words();
+    let asking = tokio::process::Command::new(&words[0])
+        .arg("-G")
+        .args(&words[1..])
+        .kill_on_drop(true)
+        .output();
+    let Ok(Ok(output)) = tokio::time::timeout(DEADLINE, asking).await else {
+        return login.destination.clone();
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    let name = text.lines().find_map(|line| line.strip_prefix("hostname "));
+    name.unwrap_or(&login.destination).to_owned()
+}

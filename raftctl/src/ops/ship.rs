@@ -1,0 +1,105 @@
+//! Sending the binary to hosts.
+
+use std::sync::Arc;
+
+use tokio::task::JoinSet;
+
+use super::{Context, Outcomes};
+use crate::binary::Binary;
+use crate::cluster::NodeId;
+use crate::error::{Error, Result};
+use crate::hosts::control::HostFacts;
+use crate::hosts::ship::{self, Parcel};
+
+/// Is told of a node's upload: how many bytes have been sent, and how many there are.
+pub type Watch = Arc<dyn Fn(NodeId, u64, u64) + Send + Sync>;
+
+impl Context {
+    /// Makes a binary the current one on the hosts of nodes; sends it, at most `limits.uploads` at
+    /// a time, where it is not there yet.
+    ///
+    /// # Errors
+    /// The binary can't be read. What fails on a host is that node's outcome.
+    pub async fn ship(
+        &self,
+        ids: &[NodeId],
+        binary: &Binary,
+        watch: Watch,
+    ) -> Result<Outcomes<()>> {
+        let deadline = self.cluster.limits.step;
+        let active = self
+            .on_hosts(ids, |host, here| {
+                let sha256 = binary.sha256.clone();
+                async move {
+                    let active = ship::activate(&host, &sha256, deadline).await?;
+                    Ok(here.iter().map(|id| (*id, active)).collect())
+                }
+            })
+            .await;
+        let mut outcomes = Outcomes::new();
+        let mut missing = Vec::new();
+        for (id, outcome) in active {
+            match outcome {
+                Ok(false) => missing.push(id),
+                Ok(true) => drop(outcomes.insert(id, Ok(()))),
+                Err(error) => drop(outcomes.insert(id, Err(error))),
+            }
+        }
+        if !missing.is_empty() {
+            outcomes.extend(self.send(&missing, binary, watch).await?);
+        }
+        Ok(outcomes)
+    }
+
+    async fn send(&self, ids: &[NodeId], binary: &Binary, watch: Watch) -> Result<Outcomes<()>> {
+        let packing = binary.clone();
+        let parcel = tokio::task::spawn_blocking(move || Parcel::pack(&packing)).await;
+        let parcel =
+            parcel.map_err(|error| Error::Other(format!("cannot compress: {error}")))??;
+        let facts = self.host_facts().await;
+        let bound = Arc::new(tokio::sync::Semaphore::new(self.cluster.limits.uploads));
+        let mut running = JoinSet::new();
+        for id in ids.iter().copied() {
+            let host = self.inventory.host_of(id).clone();
+            let fits = fits(&facts, id, host.name(), &parcel);
+            let (parcel, bound, watch) = (parcel.clone(), Arc::clone(&bound), Arc::clone(&watch));
+            let deadline = self.cluster.limits.total;
+            running.spawn(async move {
+                // The semaphore is never closed, so there is always a turn.
+                let _turn = bound.acquire_owned().await;
+                let size_bytes = parcel.size_bytes();
+                let tell = move |sent| watch(id, sent, size_bytes);
+                let sent = match fits {
+                    Ok(()) => ship::send(&host, &parcel, deadline, &tell).await,
+                    Err(error) => Err(error),
+                };
+                (id, sent)
+            });
+        }
+        Ok(running.join_all().await.into_iter().collect())
+    }
+
+    /// Makes the release that was current before the current one again, on the hosts of nodes.
+    pub async fn roll_back(&self, ids: &[NodeId]) -> Outcomes<()> {
+        let deadline = self.cluster.limits.step;
+        self.on_hosts(ids, |host, here| async move {
+            if !ship::roll_back(&host, deadline).await? {
+                return Err(Error::Host {
+                    host: host.name().to_owned(),
+                    purpose: "switch to the previous release".into(),
+                    detail: "there is none; `raftctl upgrade` ships another".into(),
+                });
+            }
+            Ok(here.iter().map(|id| (*id, ())).collect())
+        })
+        .await
+    }
+}
+
+fn fits(facts: &Outcomes<HostFacts>, id: NodeId, host: &str, parcel: &Parcel) -> Result<()> {
+    match facts.get(&id) {
+        Some(Ok(facts)) => ship::check_machine(host, &facts.machine, parcel),
+        // The upload itself tells what is wrong.
+        Some(Err(_)) | None => Ok(()),
+    }
+}
