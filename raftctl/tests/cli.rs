@@ -30,11 +30,15 @@ fn init_writes_a_file_once() {
     );
 }
 
-// A name that can't be one is refused before anything is written.
+// What can't be a cluster is refused before anything is written.
 #[test]
-fn init_refuses_a_wrong_name() {
+fn init_refuses_wrong_values() {
     let folder = tempfile::tempdir().unwrap();
-    for arguments in [["init", "--name", "No Name"], ["init", "--provider", "aws"]] {
+    for arguments in [
+        ["init", "--name", "No Name"],
+        ["init", "--provider", "aws"],
+        ["init", "--nodes", "0"],
+    ] {
         raftctl(folder.path(), &arguments).code(2);
         assert!(!folder.path().join("cluster.yaml").exists());
     }

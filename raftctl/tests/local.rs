@@ -114,6 +114,12 @@ fn a_killed_leader_stays_dead_until_it_is_started() {
     assert_eq!(dead["term"], Value::Null);
     let again = cluster.raftctl(&["kill", &old.to_string()]).ok();
     assert_eq!(again.stdout, format!("node {old} was not running\n"));
+    let again = cluster
+        .raftctl(&["kill", &old.to_string(), "--output", "json"])
+        .ok()
+        .json();
+    assert_eq!(again["nodes"][0]["was"], "stopped");
+    assert_eq!(again["nodes"][0]["process"], "stopped");
 
     cluster.raftctl(&["restart", &old.to_string()]).ok();
     let back = cluster.node(old);

@@ -2,7 +2,9 @@
 
 use std::io::{BufRead, IsTerminal};
 
-use crate::cli::Options;
+use serde_json::json;
+
+use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::lock::{Lock, WAIT};
@@ -37,20 +39,25 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
     all_or_partial(context.clean(&ids).await, "cleaned up")?;
     step.done();
     let folder = context.cluster.state_dir();
-    if !purge {
-        return out::line(&format!(
-            "cluster {} is down; its data is still in {} (`raftctl up` goes on with it, `raftctl \
-             down --purge` deletes it)",
-            context.cluster.name,
-            folder.display()
-        ));
+    if purge {
+        all_or_partial(context.purge(&ids).await, "deleted")?;
+        lock.remove()?;
     }
-    all_or_partial(context.purge(&ids).await, "deleted")?;
-    lock.remove()?;
-    out::line(&format!(
-        "cluster {} is down, and its data is deleted",
-        context.cluster.name
-    ))
+    let name = &context.cluster.name;
+    match options.output {
+        Output::Json => {
+            let data = (!purge).then_some(&folder);
+            out::json(&json!({ "cluster": name, "data": data }))
+        }
+        Output::Text if purge => {
+            out::line(&format!("cluster {name} is down, and its data is deleted"))
+        }
+        Output::Text => out::line(&format!(
+            "cluster {name} is down; its data is still in {} (`raftctl up` goes on with it, \
+             `raftctl down --purge` deletes it)",
+            folder.display()
+        )),
+    }
 }
 
 /// Asks for the cluster's name before anything is deleted.

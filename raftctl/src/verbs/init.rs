@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use crate::cluster::problem::Problem;
 use crate::error::{Error, Result};
 use crate::out;
 
@@ -31,24 +32,9 @@ pub struct Arguments {
 /// # Errors
 /// There is one already, or the values make no cluster.
 pub fn run(path: &Path, arguments: &Arguments) -> Result<()> {
-    let text = fill(arguments);
     let name = path.display().to_string();
-    // Checked as any other: a name that can't be one is found before anything is written. Hosts
-    // and variables are for the operator to add.
-    let lines = |line: u64| {
-        text.lines()
-            .nth(usize::try_from(line).unwrap_or(0).saturating_sub(1))
-    };
-    if let Err(problems) = crate::cluster::parse(&text, &name, ".".into(), &|_| Some("x".into())) {
-        let ours = problems.list.iter().filter(|problem| {
-            lines(problem.line)
-                .is_some_and(|l| l.starts_with("name:") || l.starts_with("provider:"))
-        });
-        let ours: Vec<String> = ours.map(|p| format!("{}; {}", p.message, p.hint)).collect();
-        if !ours.is_empty() {
-            return Err(Error::Usage(ours.join("\n")));
-        }
-    }
+    check(arguments, &name)?;
+    let text = fill(arguments);
     if arguments.force {
         std::fs::write(path, &text).map_err(|error| Error::file("write", path, &error))?;
     } else {
@@ -69,17 +55,56 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<()> {
     ))
 }
 
+/// What is said here has to be right; what the provider needs beside is for the operator to add,
+/// and `check` names it.
+fn check(arguments: &Arguments, name: &str) -> Result<()> {
+    let Arguments {
+        name: cluster,
+        provider,
+        nodes,
+        ..
+    } = arguments;
+    let provider = match provider.as_str() {
+        "ssh" | "docker" | "gcp" => "local", // Checked by itself: these need more than a name.
+        other => other,
+    };
+    let text = format!("name: {cluster:?}\nprovider: {provider:?}\nnodes: {nodes}\n");
+    let checked = crate::cluster::parse(&text, name, ".".into(), &|_| None);
+    checked.map(drop).map_err(|problems| {
+        let problem = |problem: &Problem| format!("{}; {}", problem.message, problem.hint);
+        let problems: Vec<String> = problems.list.iter().map(problem).collect();
+        Error::Usage(problems.join("\n"))
+    })
+}
+
+/// The template with the values, and the section of the provider as an example to fill in.
 fn fill(arguments: &Arguments) -> String {
+    let section = format!("# {}:", arguments.provider);
     let mut text = String::new();
+    let mut in_section = false;
     for line in TEMPLATE.lines() {
+        in_section = line.starts_with(&section) || (in_section && line.starts_with("#   "));
         let line = match line.split_once(':').map(|(key, _)| key) {
+            _ if in_section => line.trim_start_matches("# ").replacen("#   ", "  ", 1),
             Some("name") => replace(line, &arguments.name),
             Some("provider") => replace(line, &arguments.provider),
+            Some("nodes") if arguments.provider == "ssh" => hosts(arguments.nodes),
             Some("nodes") => replace(line, &arguments.nodes.to_string()),
             _ => line.to_owned(),
         };
         text.push_str(&line);
         text.push('\n');
+    }
+    text
+}
+
+/// A list of nodes with hosts to put the right names to.
+fn hosts(nodes: u64) -> String {
+    let mut text =
+        "nodes:                     # a list, or a number where the provider makes hosts:"
+            .to_owned();
+    for id in 1..=nodes {
+        text.push_str(&format!("\n  - {{id: {id}, host: n{id}.example}}"));
     }
     text
 }
@@ -93,5 +118,46 @@ fn replace(line: &str, value: &str) -> String {
             format!("{key}: {value:<width$}#{comment}")
         }
         None => format!("{key}: {value}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(provider: &str, nodes: u64) -> String {
+        fill(&Arguments {
+            name: "mine".into(),
+            provider: provider.into(),
+            nodes,
+            force: false,
+        })
+    }
+
+    // Whatever the provider, the file that is written is right but for names to fill in.
+    #[test]
+    fn every_provider_gets_a_right_file() {
+        for provider in crate::cluster::Provider::NAMES {
+            let text = text(provider, 3);
+            let environment = |_: &str| Some("some-project".to_owned());
+            let cluster = crate::cluster::parse(&text, "x", ".".into(), &environment)
+                .unwrap_or_else(|problems| panic!("{provider}: {problems}\n{text}"));
+            assert_eq!((cluster.name.as_str(), cluster.nodes.len()), ("mine", 3));
+            assert_eq!(cluster.provider.name(), *provider);
+        }
+    }
+
+    // Comments stay beside the values they explain.
+    #[test]
+    fn comments_stay_in_line() {
+        let text = text("local", 3);
+        assert!(
+            text.contains("\nprovider: local            # local: processes"),
+            "{text}"
+        );
+        assert!(
+            text.contains("\nnodes: 3                   # a number"),
+            "{text}"
+        );
     }
 }

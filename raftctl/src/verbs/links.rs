@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
+use serde_json::json;
+
+use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
+use crate::hosts::control::ProcessState;
 use crate::lock::{Lock, WAIT};
 use crate::ops::links::CUT_MAX;
+use crate::ops::status::NodeStatus;
 use crate::ops::wait::list;
 use crate::ops::{Context, all_or_partial};
 use crate::out;
@@ -20,6 +25,7 @@ use crate::verbs::select;
 /// The groups make no sense; a node does not obey.
 pub async fn partition(
     context: &Context,
+    options: &Options,
     groups: &str,
     length: Duration,
     wait: bool,
@@ -38,21 +44,29 @@ pub async fn partition(
         outcomes = cutting => outcomes,
         () = interrupted() => return heal_after_interrupt(context).await,
     };
+    tell_cut(&groups, length, options)?;
+    all_or_partial(outcomes, "cut off")?;
+    if wait {
+        drop(lock); // Other verbs are what one wants to try meanwhile.
+        tokio::select! {
+            () = tokio::time::sleep(length) => Progress::new().note("the partition is over"),
+            () = interrupted() => return heal_after_interrupt(context).await,
+        }
+    }
+    Ok(())
+}
+
+fn tell_cut(groups: &[Vec<NodeId>], length: Duration, options: &Options) -> Result<()> {
+    if options.output == Output::Json {
+        let for_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
+        return out::json(&json!({ "groups": groups, "for_ms": for_ms }));
+    }
     let texts: Vec<String> = groups.iter().map(|group| list(group)).collect();
     out::line(&format!(
         "no message passes between {} for {}",
         texts.join(" and "),
         humantime::format_duration(length)
-    ))?;
-    all_or_partial(outcomes, "cut off")?;
-    if wait {
-        drop(lock); // Other verbs are what one wants to try meanwhile.
-        tokio::select! {
-            () = tokio::time::sleep(length) => out::line("the partition is over")?,
-            () = interrupted() => return heal_after_interrupt(context).await,
-        }
-    }
-    Ok(())
+    ))
 }
 
 async fn interrupted() {
@@ -104,16 +118,17 @@ async fn read_groups(context: &Context, text: &str) -> Result<Vec<Vec<NodeId>>> 
 ///
 /// # Errors
 /// A node does not obey.
-pub async fn heal(context: &Context) -> Result<()> {
+pub async fn heal(context: &Context, options: &Options) -> Result<()> {
     let _lock = Lock::take(&context.cluster, "heal", WAIT).await?;
     let snapshot = context.status().await;
     // A node that does not run has no cut links, and starts without any.
-    let running = snapshot.nodes.iter().filter(|node| {
-        node.process
-            .is_none_or(|state| state != crate::hosts::control::ProcessState::Stopped)
-    });
+    let may_run = |node: &&NodeStatus| node.process != Some(ProcessState::Stopped);
+    let running = snapshot.nodes.iter().filter(may_run);
     let running: Vec<NodeId> = running.map(|node| node.id).collect();
     let healed = all_or_partial(context.heal(&running).await, "healed")?;
     let healed: Vec<NodeId> = healed.into_keys().collect();
-    out::line(&format!("all links of {} are whole", list(&healed)))
+    match options.output {
+        Output::Text => out::line(&format!("all links of {} are whole", list(&healed))),
+        Output::Json => out::json(&json!({ "nodes": healed })),
+    }
 }

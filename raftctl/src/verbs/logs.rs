@@ -4,6 +4,9 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
+use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::ops::files::{DUMP, LOGS, METADATA, NodeFile};
@@ -33,7 +36,7 @@ pub struct Arguments {
 ///
 /// # Errors
 /// A node whose files can't be had is named; the others' are there all the same.
-pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
+pub async fn run(context: &Context, options: &Options, arguments: &Arguments) -> Result<()> {
     const DUMP_ONLY: &[NodeFile] = &[DUMP];
     const ALL: &[NodeFile] = &[DUMP, LOGS, METADATA];
     let ids = select(context, &arguments.selector).await?;
@@ -46,6 +49,12 @@ pub async fn run(context: &Context, arguments: &Arguments) -> Result<()> {
         let fetched: Vec<NodeId> = fetched.map(|(id, _)| *id).collect();
         print_merged(&folder, &fetched)?;
         Progress::new().note(&format!("the files are in {}", folder.display()));
+    } else if options.output == Output::Json {
+        let one = |(id, files): (&NodeId, &Vec<PathBuf>)| json!({ "id": id, "files": files });
+        let fetched = outcomes
+            .iter()
+            .filter_map(|(id, outcome)| Some((id, outcome.as_ref().ok()?)));
+        out::json(&json!({ "nodes": fetched.map(one).collect::<Vec<_>>() }))?;
     } else {
         for path in outcomes.values().flatten().flatten() {
             out::line(&path.display().to_string())?;

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use crate::admin;
-use crate::cli::Options;
+use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::{ProcessState, Signalled};
@@ -61,7 +63,12 @@ impl Signal {
 ///
 /// # Errors
 /// The selector names none; a node does not obey.
-pub async fn signal(context: &Context, signal: Signal, selector: &str) -> Result<()> {
+pub async fn signal(
+    context: &Context,
+    options: &Options,
+    signal: Signal,
+    selector: &str,
+) -> Result<()> {
     let _lock = Lock::take(&context.cluster, signal.verb(), WAIT).await?;
     let ids = select(context, selector).await?;
     let outcomes = match signal {
@@ -70,27 +77,67 @@ pub async fn signal(context: &Context, signal: Signal, selector: &str) -> Result
         Signal::Pause => context.pause(&ids).await,
         Signal::Resume => context.resume(&ids).await,
     };
-    tell(signal, &outcomes)?;
+    tell(signal, &outcomes, options)?;
     all_or_partial(outcomes, signal.done()).map(drop)
 }
 
-fn tell(signal: Signal, outcomes: &Outcomes<Signalled>) -> Result<()> {
-    for (id, outcome) in outcomes {
-        let Ok(answer) = outcome else {
-            continue; // Told as an error afterwards.
+/// Says what became of each node that obeyed; the others are told as an error afterwards.
+fn tell(signal: Signal, outcomes: &Outcomes<Signalled>, options: &Options) -> Result<()> {
+    let answers = outcomes.values().flatten();
+    if options.output == Output::Json {
+        let one = |answer: &Signalled| {
+            json!({
+                "id": answer.id,
+                "was": answer.was.name(),
+                "process": answer.state.name(),
+            })
         };
-        if answer.was == signal.already() {
-            let state = match answer.was {
-                ProcessState::Stopped => "was not running",
-                ProcessState::Paused => "was paused already",
-                ProcessState::Running => "was not paused",
-            };
-            out::line(&format!("node {id} {state}"))?;
-        } else {
+        return out::json(&json!({ "nodes": answers.map(one).collect::<Vec<_>>() }));
+    }
+    for answer in answers {
+        let id = answer.id;
+        if answer.was != signal.already() {
             out::line(&format!("node {id} {}", signal.done()))?;
+            continue;
         }
+        let state = match answer.was {
+            ProcessState::Stopped => "was not running",
+            ProcessState::Paused => "was paused already",
+            ProcessState::Running => "was not paused",
+        };
+        out::line(&format!("node {id} {state}"))?;
     }
     Ok(())
+}
+
+/// Says what was done with nodes, as it is done; for programs in one piece at the end.
+struct Told<'a> {
+    options: &'a Options,
+    nodes: Vec<Value>,
+}
+
+impl<'a> Told<'a> {
+    fn new(options: &'a Options) -> Self {
+        Told {
+            options,
+            nodes: Vec::new(),
+        }
+    }
+
+    fn node(&mut self, id: NodeId, done: &str) -> Result<()> {
+        self.nodes.push(json!({ "id": id, "done": done }));
+        match self.options.output {
+            Output::Text => out::line(&format!("node {id} {done}")),
+            Output::Json => Ok(()),
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        match self.options.output {
+            Output::Text => Ok(()),
+            Output::Json => out::json(&json!({ "nodes": self.nodes })),
+        }
+    }
 }
 
 /// Starts the nodes of a selector that do not run, and waits until they are back.
@@ -102,10 +149,12 @@ pub async fn start(context: &Context, options: &Options, selector: &str) -> Resu
     let _lock = Lock::take(&context.cluster, "start", WAIT).await?;
     let ids = select(context, selector).await?;
     let stopped = stopped(context, &ids).await?;
+    let mut told = Told::new(options);
     for id in ids.iter().filter(|id| !stopped.contains(id)) {
-        out::line(&format!("node {id} was running already"))?;
+        told.node(*id, "was running already")?;
     }
-    bring_back(context, options, &stopped, &progress).await
+    bring_back(context, &stopped, &progress, &mut told).await?;
+    told.end()
 }
 
 /// Stops the nodes of a selector in order, one after the other, and starts them again; nodes that
@@ -118,7 +167,8 @@ pub async fn restart(context: &Context, options: &Options, selector: &str) -> Re
     let _lock = Lock::take(&context.cluster, "restart", WAIT).await?;
     let ids = select(context, selector).await?;
     let stopped = stopped(context, &ids).await?;
-    bring_back(context, options, &stopped, &progress).await?;
+    let mut told = Told::new(options);
+    bring_back(context, &stopped, &progress, &mut told).await?;
     let binary = up::obtain(context, &progress)?;
     let mut running: Vec<NodeId> = ids.into_iter().filter(|id| !stopped.contains(id)).collect();
     // The leader last: each of the others would else be a likely next leader, and be moved again.
@@ -128,9 +178,9 @@ pub async fn restart(context: &Context, options: &Options, selector: &str) -> Re
         let step = progress.begin(&format!("restart node {id}"));
         run::restart(context, id, &binary, options.timeout.unwrap_or(up::TIMEOUT)).await?;
         step.done();
-        out::line(&format!("node {id} restarted"))?;
+        told.node(id, "restarted")?;
     }
-    Ok(())
+    told.end()
 }
 
 /// Of these nodes, those that do not run.
@@ -143,9 +193,9 @@ async fn stopped(context: &Context, ids: &[NodeId]) -> Result<Vec<NodeId>> {
 /// Starts nodes and waits until they are back.
 async fn bring_back(
     context: &Context,
-    options: &Options,
     ids: &[NodeId],
     progress: &Progress,
+    told: &mut Told<'_>,
 ) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
@@ -154,11 +204,11 @@ async fn bring_back(
     let step = progress.begin(&format!("start {}", list(ids)));
     run::start(context, ids, &binary).await?;
     context
-        .wait_until_back(ids, options.timeout.unwrap_or(up::TIMEOUT))
+        .wait_until_back(ids, told.options.timeout.unwrap_or(up::TIMEOUT))
         .await?;
     step.done();
     for id in ids {
-        out::line(&format!("node {id} started"))?;
+        told.node(*id, "started")?;
     }
     Ok(())
 }
@@ -182,13 +232,20 @@ pub async fn transfer(context: &Context, options: &Options, to: Option<&str>) ->
             }
         },
     };
+    let tell = |new: NodeId, text: String| match options.output {
+        Output::Text => out::line(&text),
+        Output::Json => out::json(&json!({ "leader": new, "was": leader })),
+    };
     if target == Some(leader) {
-        return out::line(&format!("node {leader} leads already"));
+        return tell(leader, format!("node {leader} leads already"));
     }
     let address = &context.inventory.member(leader).admin_address;
     let timeout = options.timeout.unwrap_or(Duration::from_secs(10));
     match admin::transfer(address, target, timeout).await {
-        Ok(new) => out::line(&format!("node {new} leads now, instead of node {leader}")),
+        Ok(new) => tell(
+            new,
+            format!("node {new} leads now, instead of node {leader}"),
+        ),
         Err(error) => Err(Error::NoLeader(format!(
             "node {leader} did not hand over leadership: {error}"
         ))),

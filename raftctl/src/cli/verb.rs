@@ -1,0 +1,245 @@
+//! Verbs and flags, as clap sees them; their comments are the help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use super::Output;
+use crate::verbs::{init, logs};
+use crate::{bench, keys, scenario, shell};
+
+const AFTER_HELP: &str = "\
+Nodes are named by selectors: 3 · 1,3 · 1-3 · leader · followers · majority · minority · random · all
+
+Exit codes: 0 done · 1 a bug or anything unforeseen · 2 wrong usage or a wrong cluster.yaml ·
+3 done on some nodes only · 10 SSH or cloud trouble · 20 a command failed on a host ·
+30 no leader, or a node dead, within the timeout · 31 outcome of a write unknown ·
+40 a consistency check or a scenario failed
+
+Examples:
+  raftctl up                      bring the cluster of cluster.yaml up
+  raftctl set name1 Jaggu         write
+  raftctl get name1               read
+  raftctl kill leader             see what happens
+  raftctl restart all             one at a time, without a failed request
+  raftctl down                    no process stays; the data does";
+
+/// Puts a Raft key-value cluster on real machines, and operates it.
+#[derive(Debug, Parser)]
+#[command(name = "raftctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+pub struct CommandLine {
+    /// The cluster's file; - reads standard input
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "RAFTCTL_CONFIG"
+    )]
+    #[arg(default_value = "cluster.yaml")]
+    pub config: PathBuf,
+
+    /// How results are printed
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT"
+    )]
+    pub output: Output,
+
+    /// How long to wait, as in 500ms, 30s or 2m [default: what suits the verb]
+    #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+
+    /// Ask nothing
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Write a commented cluster.yaml to begin with
+    ///
+    /// Never overwrites a file, unless told to with --force.
+    #[command(after_help = "Example:\n  raftctl init --name demo --nodes 3")]
+    Init(init::Arguments),
+
+    /// Say what is wrong with cluster.yaml: everything at once
+    #[command(after_help = "Examples:\n  raftctl check\n  cat cluster.yaml | raftctl check -c -")]
+    Check,
+
+    /// Print the steps that `up` would take, and take none
+    #[command(after_help = "Example:\n  raftctl plan --output json")]
+    Plan {
+        /// Show a plan that loses data, too (provider gcp)
+        #[arg(long)]
+        allow_data_loss: bool,
+    },
+
+    /// Bring the cluster up: find out what is there, and do what is missing
+    ///
+    /// A second `up` changes nothing. One that was interrupted is simply run again. Waits until
+    /// every node answers and a leader has its lease, at most --timeout (30s).
+    #[command(after_help = "Examples:\n  raftctl up\n  raftctl up --dry-run")]
+    Up {
+        /// Print the steps only
+        #[arg(long)]
+        dry_run: bool,
+        /// Let data disks be deleted or replaced (provider gcp)
+        #[arg(long)]
+        allow_data_loss: bool,
+    },
+
+    /// Show what every node is doing
+    #[command(after_help = "Example:\n  raftctl status --output json")]
+    Status,
+
+    /// Open a shell on a node's host, or run a command there; not with provider local
+    #[command(after_help = "Example:\n  raftctl ssh 3 uptime")]
+    Ssh {
+        /// One node
+        #[arg(value_name = "NODE")]
+        selector: String,
+        /// The command; absent: an interactive shell
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        command: Vec<String>,
+    },
+
+    /// Kill nodes with SIGKILL, as a crash would; they stay dead until they are started
+    #[command(after_help = "Examples:\n  raftctl kill leader\n  raftctl kill minority")]
+    Kill {
+        #[command(flatten)]
+        of: Nodes,
+        /// Switch off the machine itself (provider gcp)
+        #[arg(long)]
+        vm: bool,
+    },
+
+    /// Stop nodes in order and start them again, one at a time; start those that do not run
+    ///
+    /// A leader hands leadership and lease over first.
+    #[command(after_help = "Examples:\n  raftctl restart 3\n  raftctl restart all")]
+    Restart {
+        #[command(flatten)]
+        of: Nodes,
+        /// Switch the machine itself off and on again (provider gcp)
+        #[arg(long)]
+        vm: bool,
+    },
+
+    /// Stop nodes in order; a leader hands leadership over first
+    #[command(after_help = "Example:\n  raftctl stop leader")]
+    Stop(Nodes),
+
+    /// Start nodes that do not run, and wait until they are back
+    #[command(after_help = "Example:\n  raftctl start all")]
+    Start(Nodes),
+
+    /// Freeze nodes with SIGSTOP: alive, but doing nothing
+    #[command(after_help = "Example:\n  raftctl pause leader")]
+    Pause(Nodes),
+
+    /// Let paused nodes go on
+    #[command(after_help = "Example:\n  raftctl resume all")]
+    Resume(Nodes),
+
+    /// Cut groups of nodes off from each other
+    ///
+    /// GROUPS is A|B, each a selector; a single selector is cut off from all other nodes. The
+    /// nodes drop each other's messages themselves, and heal themselves when the time is over.
+    #[command(
+        after_help = "Examples:\n  raftctl partition \"1,2|3,4,5\" --for 30s\n  \
+                            raftctl partition leader"
+    )]
+    Partition {
+        /// A|B, or one side
+        groups: String,
+        /// How long it lasts, an hour at most
+        #[arg(long = "for", default_value = "10m", value_name = "TIME")]
+        #[arg(value_parser = humantime::parse_duration)]
+        length: Duration,
+        /// Stay until it is over; Ctrl-C heals it
+        #[arg(long)]
+        wait: bool,
+    },
+
+    /// Undo every partition
+    Heal,
+
+    /// Fetch the files of nodes, dead ones too
+    #[command(after_help = "Examples:\n  raftctl logs --all\n  raftctl logs --merge | less")]
+    Logs(logs::Arguments),
+
+    /// Hand leadership over to another node
+    #[command(after_help = "Examples:\n  raftctl transfer\n  raftctl transfer 3")]
+    Transfer {
+        /// The next leader; absent: the most up-to-date follower
+        #[arg(value_name = "NODE")]
+        to: Option<String>,
+    },
+
+    #[command(flatten)]
+    Keys(keys::Command),
+
+    /// Talk to the cluster at a prompt, or from a pipe
+    Shell(shell::Arguments),
+
+    /// Run scenarios of faults, and check what happens
+    Scenario(scenario::Arguments),
+
+    /// Measure operations per second and their latency
+    Bench(bench::Arguments),
+
+    /// Give the machines a new lifetime from now on (provider gcp)
+    ///
+    /// Google takes one only from a machine that is switched off: each is restarted, one at a
+    /// time, and the cluster serves all the while.
+    #[command(after_help = "Examples:\n  raftctl extend\n  raftctl extend 24h")]
+    Extend {
+        /// How long, as in 90m or 12h [default: gcp.lifetime in cluster.yaml]
+        #[arg(value_name = "TIME", value_parser = humantime::parse_duration)]
+        lifetime: Option<Duration>,
+    },
+
+    /// Stop every node; with --purge delete their data, too
+    ///
+    /// With provider gcp the machines are deleted, and the data disks unless --keep-data is given.
+    #[command(after_help = "Examples:\n  raftctl down\n  raftctl down --purge --yes")]
+    Down {
+        /// Delete all data; asks for the cluster's name, unless --yes is given
+        #[arg(long, visible_alias = "delete-data")]
+        purge: bool,
+        /// Delete the machines and keep their data disks (provider gcp)
+        #[arg(long, conflicts_with = "purge")]
+        keep_data: bool,
+    },
+
+    /// Say what is not as it should be, and what to do about it
+    Doctor {
+        /// Remove what crashes left behind
+        #[arg(long)]
+        fix: bool,
+    },
+
+    /// Print the completions of a shell
+    #[command(after_help = "Example:\n  raftctl completions bash > \
+                            ~/.local/share/bash-completion/completions/raftctl")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+pub struct Nodes {
+    /// 3, 1,3, 1-3, leader, followers, majority, minority, random, all
+    #[arg(value_name = "NODES")]
+    pub selector: String,
+}
