@@ -41,8 +41,9 @@ impl Lock {
             let mut file = open(&path)?;
             match file.try_lock() {
                 Ok(()) if is_at(&file, &path) => {
-                    let named = name_holder(&mut file, verb);
-                    named.map_err(|error| Error::file("write", &path, &error))?;
+                    // The name only makes the message of others better; on a full disk, where it
+                    // can't be written, a cluster must still be stoppable.
+                    let _ = name_holder(&mut file, verb);
                     return Ok(Lock { _file: file, path });
                 }
                 // `down --purge` took the file away after it was opened here: on to the next one.
