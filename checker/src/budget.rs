@@ -106,16 +106,31 @@ impl<'a> Meter<'a> {
         Ok(())
     }
 
-    /// Lets the next piece of work have one part in `parts` of what is left, so that one hard key
-    /// does not leave nothing for the others.
-    pub(crate) fn share(&mut self, parts: usize) {
-        let left = self.budget.steps.saturating_sub(self.spent);
-        self.limit = self.spent.saturating_add(left / parts.max(1) as u64);
+    /// Does a piece of work that may spend at most `steps`.
+    pub(crate) fn within<T>(
+        &mut self,
+        steps: u64,
+        work: impl FnOnce(&mut Self) -> Result<T, Exhausted>,
+    ) -> Result<T, Exhausted> {
+        let outer_limit = self.limit;
+        self.limit = outer_limit.min(self.spent.saturating_add(steps));
+        let result = work(self);
+        self.limit = outer_limit;
+        result
     }
 
-    /// Whether nothing more can be spent, whatever the share.
+    pub(crate) fn spent(&self) -> u64 {
+        self.spent
+    }
+
+    /// What is left of the whole budget.
+    pub(crate) fn left(&self) -> u64 {
+        self.budget.steps.saturating_sub(self.spent)
+    }
+
+    /// Whether nothing more can be spent.
     pub(crate) fn is_exhausted(&self) -> bool {
-        self.stopped || self.spent >= self.budget.steps
+        self.stopped || self.left() == 0
     }
 
     pub(crate) fn configurations_max(&self) -> usize {

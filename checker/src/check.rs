@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::budget::{Budget, Exhausted, Meter};
+use crate::conflict::find_conflict;
 use crate::counter_example::CounterExample;
 use crate::history::{History, Operation};
 use crate::problem::{Problem, Role};
 use crate::search::find_order;
-use crate::shrink::shrink;
+use crate::shrink::{Failure, shrink};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,17 +75,17 @@ pub fn check(history: &History, budget: &Budget) -> Verdict {
     }
     let mut meter = Meter::new(*budget);
     let mut open: Vec<(&str, Vec<&Operation>)> = by_key.into_iter().collect();
-    // Each round shares out what the easy keys of the round before have left over.
+    // Each round shares out what the easy keys of the round before have left over, so that a hard
+    // key does not keep a violation on another key from being found.
     loop {
         let before = open.len();
         let mut undecided = Vec::new();
         for (position, (key, operations)) in open.into_iter().enumerate() {
-            meter.share(before - position);
-            match check_key(&operations, &mut meter) {
-                Ok(true) => {}
-                Ok(false) => {
-                    meter.share(1);
-                    let counter_example = shrink(&operations, &mut meter);
+            let share = meter.left() / (before - position) as u64;
+            match meter.within(share, |meter| check_key(&operations, meter)) {
+                Ok(None) => {}
+                Ok(Some(failure)) => {
+                    let counter_example = shrink(&operations, failure, &mut meter);
                     return Verdict::NotLinearizable(Box::new(counter_example));
                 }
                 Err(Exhausted) => undecided.push((key, operations)),
@@ -102,10 +103,22 @@ pub fn check(history: &History, budget: &Budget) -> Verdict {
     }
 }
 
-fn check_key(operations: &[&Operation], meter: &mut Meter) -> Result<bool, Exhausted> {
+/// Looks for a failure on one key.
+fn check_key(operations: &[&Operation], meter: &mut Meter) -> Result<Option<Failure>, Exhausted> {
     let claims: Vec<(&Operation, Role)> = operations
         .iter()
         .map(|&operation| (operation, Role::Claim))
         .collect();
-    Ok(find_order(&Problem::new(&claims), meter)?.is_some())
+    let problem = Problem::new(&claims);
+    if let Some(claims) = find_conflict(&problem) {
+        return Ok(Some(Failure { claims, steps: 0 }));
+    }
+    let spent_before = meter.spent();
+    if find_order(&problem, meter)?.is_some() {
+        return Ok(None);
+    }
+    Ok(Some(Failure {
+        claims: (0..operations.len()).collect(),
+        steps: meter.spent() - spent_before,
+    }))
 }

@@ -31,12 +31,13 @@
 //! threads.
 //!
 //! The way through the code: [`check`] takes the keys apart; `problem` boils one key down;
-//! `search` looks for an order, with `pending` (what may come next), `makers` (unknown writes that
+//! `conflict` finds the plain contradictions, `search` looks for an order, with `pending` (what may come next), `makers` (unknown writes that
 //! help) and `memory` (what has failed before); `shrink` and `counter_example` tell why there is
 //! none.
 
 mod budget;
 mod check;
+mod conflict;
 mod counter_example;
 mod history;
 mod makers;

@@ -8,101 +8,141 @@
 
 use crate::budget::{Exhausted, Meter};
 use crate::counter_example::CounterExample;
-use crate::history::Operation;
+use crate::history::{Kind, Operation};
 use crate::problem::{Problem, Role};
 use crate::search::find_order;
 
+/// What one attempt to leave something out may cost at least; beyond it, and beyond twice the cost
+/// of finding the failure, the attempt is given up and the operation stays.
+const ATTEMPT_STEPS_MIN: u64 = 200_000;
+
+/// Operations that together cannot be explained.
+pub(crate) struct Failure {
+    /// Positions in the list of operations.
+    pub(crate) claims: Vec<usize>,
+    /// What it took to find out.
+    pub(crate) steps: u64,
+}
+
 /// Finds a smallest set of claims, in the sense that none of them can be left out.
 ///
-/// `operations` are those of one key, and not linearizable. Where the budget ends first, the set is
-/// the smallest so far.
-pub(crate) fn shrink(operations: &[&Operation], meter: &mut Meter) -> CounterExample {
-    let mut by_return: Vec<&Operation> = operations.to_vec();
-    by_return.sort_by_key(|operation| (operation.return_us.unwrap_or(u64::MAX), operation.call_us));
-    let claims = (0..by_return.len())
-        .filter(|&index| by_return[index].outcome.is_answer())
-        .collect();
+/// `operations` are all of one key. Where the budget ends first, the set is the smallest so far.
+pub(crate) fn shrink(
+    operations: &[&Operation],
+    failure: Failure,
+    meter: &mut Meter,
+) -> CounterExample {
+    let mut claims = failure.claims;
+    claims.retain(|&claim| operations[claim].outcome.is_answer());
+    claims.sort_by_key(|&claim| (operations[claim].return_us, operations[claim].call_us));
     let mut shrinking = Shrinking {
-        operations: by_return,
-        claims,
+        operations: operations.to_vec(),
+        attempt_steps: failure.steps.saturating_mul(2).max(ATTEMPT_STEPS_MIN),
+        gave_up: false,
         meter,
     };
-    let is_minimal = shrinking.run().is_ok();
-    let Shrinking {
-        operations, claims, ..
-    } = shrinking;
-    CounterExample::new(&operations, &claims, is_minimal)
+    let claims = shrinking.minimise(claims);
+    let is_minimal = !shrinking.gave_up;
+    CounterExample::new(operations, &claims, is_minimal)
 }
 
 struct Shrinking<'h, 'm, 'b> {
-    /// Sorted by return.
     operations: Vec<&'h Operation>,
-    /// Positions of operations that together cannot be explained; ascending.
-    claims: Vec<usize>,
+    attempt_steps: u64,
+    /// Whether an attempt was given up since this was last cleared.
+    gave_up: bool,
     meter: &'m mut Meter<'b>,
 }
 
 impl Shrinking<'_, '_, '_> {
-    fn run(&mut self) -> Result<(), Exhausted> {
-        self.cut_the_end()?;
-        // Ever smaller blocks, from the earliest on: most of a history is done before the
-        // violation begins.
-        let mut block = self.claims.len().div_ceil(2);
+    /// `claims` are sorted by return, and cannot be explained.
+    fn minimise(&mut self, claims: Vec<usize>) -> Vec<usize> {
+        let claims = self.cut_the_end(claims);
+        let mut claims = self.grow_from_the_end(claims);
+        // Ever smaller blocks, and single operations until none of them can be spared.
+        let mut block = claims.len().div_ceil(2);
         loop {
-            let removed = self.leave_out_blocks(block)?;
+            self.gave_up = false;
+            let before = claims.len();
+            claims = self.leave_out_blocks(claims, block);
             if block > 1 {
                 block = block.div_ceil(2);
-            } else if !removed {
-                return Ok(());
+            } else if claims.len() == before || self.meter.is_exhausted() {
+                return claims;
             }
         }
     }
 
     /// Finds the first answer that cannot be explained together with those before it, and forgets
     /// those after it.
-    fn cut_the_end(&mut self) -> Result<(), Exhausted> {
-        let (mut explained, mut unexplained) = (0, self.claims.len());
+    fn cut_the_end(&mut self, mut claims: Vec<usize>) -> Vec<usize> {
+        let (mut explained, mut unexplained) = (0, claims.len());
         while unexplained - explained > 1 {
             let middle = explained.midpoint(unexplained);
-            if is_explained(&self.operations, &self.claims[..middle], self.meter)? {
-                explained = middle;
-            } else {
+            if self.is_unexplained(&claims[..middle]) {
                 unexplained = middle;
+            } else {
+                explained = middle;
             }
         }
-        self.claims.truncate(unexplained);
-        Ok(())
+        claims.truncate(unexplained);
+        claims
     }
 
-    /// Leaves out every block of claims that can be spared. Returns whether there was one.
-    fn leave_out_blocks(&mut self, block: usize) -> Result<bool, Exhausted> {
-        let mut removed = false;
+    /// Most of a history has nothing to do with its violation: tries the last few claims, then
+    /// twice as many, until they cannot be explained.
+    fn grow_from_the_end(&mut self, mut claims: Vec<usize>) -> Vec<usize> {
+        let mut count = 2;
+        while count < claims.len() {
+            let start = claims.len() - count;
+            if self.is_unexplained(&claims[start..]) {
+                return claims.split_off(start);
+            }
+            count *= 2;
+        }
+        claims
+    }
+
+    /// Leaves out every block of claims that can be spared.
+    fn leave_out_blocks(&mut self, mut claims: Vec<usize>, block: usize) -> Vec<usize> {
         let mut start = 0;
-        while start < self.claims.len() {
-            let end = (start + block).min(self.claims.len());
-            let rest = [&self.claims[..start], &self.claims[end..]].concat();
-            if is_explained(&self.operations, &rest, self.meter)? {
-                start = end;
+        while start < claims.len() && claims.len() > 1 {
+            let end = (start + block).min(claims.len());
+            let rest = [&claims[..start], &claims[end..]].concat();
+            if self.is_unexplained(&rest) {
+                claims = rest;
             } else {
-                self.claims = rest;
-                removed = true;
+                start = end;
             }
         }
-        Ok(removed)
+        claims
+    }
+
+    /// Whether these claims were shown to be impossible. Where it takes too long, they were not.
+    fn is_unexplained(&mut self, claims: &[usize]) -> bool {
+        let attempt = self.meter.within(self.attempt_steps, |meter| {
+            let roles = roles(&self.operations, claims);
+            meter.spend(roles.len() as u64)?;
+            find_order(&Problem::new(&roles), meter)
+        });
+        self.gave_up |= attempt == Err(Exhausted);
+        attempt == Ok(None)
     }
 }
 
-fn is_explained(
-    operations: &[&Operation],
-    claims: &[usize],
-    meter: &mut Meter,
-) -> Result<bool, Exhausted> {
-    let mut roles: Vec<(&Operation, Role)> = operations
-        .iter()
-        .map(|&operation| (operation, Role::Bystander))
-        .collect();
+/// The claims, and the bystanders that may explain them: writes called before the last return.
+fn roles<'h>(operations: &[&'h Operation], claims: &[usize]) -> Vec<(&'h Operation, Role)> {
+    let mut is_claim = vec![false; operations.len()];
+    let mut last_return_us = 0;
     for &claim in claims {
-        roles[claim].1 = Role::Claim;
+        is_claim[claim] = true;
+        last_return_us = last_return_us.max(operations[claim].return_us.unwrap_or(0));
     }
-    Ok(find_order(&Problem::new(&roles), meter)?.is_some())
+    let role = |(&operation, is_claim): (&&'h Operation, bool)| match operation.kind {
+        _ if is_claim => Some((operation, Role::Claim)),
+        Kind::Get => None,
+        _ if operation.call_us > last_return_us => None,
+        _ => Some((operation, Role::Bystander)),
+    };
+    operations.iter().zip(is_claim).filter_map(role).collect()
 }

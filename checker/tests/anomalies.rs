@@ -128,7 +128,7 @@ fn duplicated_write() {
             get(4, 5, 6, Some("b")),
             get(5, 7, 8, Some("a")),
         ],
-        &[2, 4, 5],
+        &[2, 3, 5],
     );
 }
 
