@@ -5,7 +5,7 @@ set -euo pipefail
 
 root=${RAFT_ROOT:-}                                        # set by the tests alone
 device=${RAFT_DATA_DEVICE:-/dev/disk/by-id/google-raft-data}
-mount_point=$root/var/lib/raft
+mount_point=$root/opt/raftkv
 ready=$root/run/raft-host-ready                            # raftctl waits for this file
 
 say() { echo "raft startup: $*"; }
@@ -41,7 +41,7 @@ mount_data() {
   fi
   # By label: a machine that is made anew finds the same disk, whatever its device is called.
   if ! grep -q '^LABEL=raft-data ' "$root/etc/fstab" 2>/dev/null; then
-    echo "LABEL=raft-data /var/lib/raft ext4 defaults,noatime,nofail 0 2" >> "$root/etc/fstab"
+    echo "LABEL=raft-data /opt/raftkv ext4 defaults,noatime,nofail 0 2" >> "$root/etc/fstab"
   fi
   mount -t ext4 -o noatime "$device" "$mount_point"
   # A disk that was enlarged: the file system follows. It says "nothing to do" when it already fits.

@@ -14,7 +14,7 @@ use crate::hosts::layout::HostLayout;
 use crate::hosts::{BoxFuture, Exit, Request, Transport, TransportError};
 
 /// Where the module mounts the data disk.
-const DATA_MOUNT: &str = "/var/lib/raft";
+const DATA_MOUNT: &str = "/opt/raftkv";
 
 /// The machines as they are. All of them must be there.
 ///

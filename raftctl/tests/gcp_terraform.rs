@@ -1,0 +1,344 @@
+//! raftctl drives real Terraform: plans, refusals, failures in Terraform's own words, Ctrl-C.
+//! Instances are entries in a file here; `gcp.rs` puts hosts behind them.
+
+#[path = "support/cloud.rs"]
+mod cloud;
+
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use cloud::{Cloud, ended, fault, terraform_is_missing};
+use raftctl::hosts::gcp::causes::Cause;
+use raftctl::hosts::gcp::events::{self, Event};
+use serde_json::json;
+
+const FIVE: &str = "\
+name: demo
+provider: gcp
+timing: wan
+nodes: 5
+binary: /bin/true
+gcp:
+  project: my-project
+  zones: [us-central1-a, us-central1-b, us-east1-b]
+  ssh_via: external
+  operator_cidrs: [127.0.0.1/32]
+  lifetime: 12h
+";
+
+// Five machines in two regions, files and processes in one list; and nothing is made by a plan.
+#[test]
+fn a_plan_shows_everything_and_makes_nothing() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    let plan = cloud.raftctl(&["plan", "--output", "json"]).code(0);
+    let changes = cloud.changes(&plan);
+    assert_eq!(changes.len(), 20, "{changes:?}");
+    assert_eq!(changes[0], "create network");
+    for what in [
+        "create subnet us-east1",
+        "create data disk n5",
+        "create machine n3",
+        "create firewall rule ssh",
+    ] {
+        assert!(
+            changes.iter().any(|change| change == what),
+            "{what} is not in {changes:?}"
+        );
+    }
+    let steps = plan.json()["steps"].as_array().unwrap().clone();
+    let actions: Vec<_> = steps
+        .iter()
+        .map(|step| step["action"].as_str().unwrap())
+        .collect();
+    assert!(actions.ends_with(&["start", "wait"]), "{actions:?}");
+    assert_eq!(cloud.count(), 0);
+    assert!(
+        !cloud.folder.path().join(".raftctl/demo/gcp.json").exists(),
+        "a plan decides nothing"
+    );
+
+    let text = cloud.raftctl(&["up", "--dry-run"]).code(0);
+    assert!(
+        text.stdout.contains("create machine n1") && text.stdout.contains("start"),
+        "{}",
+        text.stdout
+    );
+    assert_eq!(cloud.count(), 0);
+}
+
+// What is wrong at Google is told as a cause with the next command, from Terraform's own output.
+#[test]
+fn failures_become_causes() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cases = [
+        (
+            "no_credentials",
+            "no valid credentials",
+            "gcloud auth application-default login",
+        ),
+        (
+            "service_disabled",
+            "compute.googleapis.com is not enabled",
+            "gcloud services enable",
+        ),
+        (
+            "quota_exceeded",
+            "the quota CPUS (limit 8.0) is used up",
+            "smaller machine_type",
+        ),
+        (
+            "zone_exhausted",
+            "no machine of this type left",
+            "another zone",
+        ),
+        (
+            "forbidden",
+            "lacks the permission compute.networks.create",
+            "compute.networkAdmin",
+        ),
+        ("already_exists", "exists already", "another name"),
+    ];
+    let cloud = Cloud::new(FIVE);
+    for (kind, cause, next) in cases {
+        cloud.order(&fault(kind, "google_compute_network"));
+        cloud.raftctl(&["up"]).code(10).says(cause).says(next);
+    }
+}
+
+// Without a way to the registry, that is what is said.
+#[test]
+fn a_missing_registry_is_told() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    let mut command = cloud.command(&["plan"]);
+    // Nobody listens there, and Terraform asks once.
+    command
+        .env_remove("TF_REATTACH_PROVIDERS")
+        .env("HTTPS_PROXY", "http://127.0.0.1:9");
+    command
+        .env("TF_REGISTRY_DISCOVERY_RETRY", "0")
+        .env("TF_REGISTRY_CLIENT_TIMEOUT", "2");
+    ended(command)
+        .code(10)
+        .says("can't fetch Google's provider")
+        .says("HTTPS_PROXY");
+}
+
+// While somebody else applies, Terraform names who it is and since when.
+#[test]
+fn a_locked_state_is_told() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.raftctl(&["plan"]).code(0);
+    cloud.order(&json!({"slow_ms": {"google_compute_network": 60_000}}));
+    let folder = "-chdir=.raftctl/demo/terraform";
+    let mut other = cloud.program("terraform", &[folder, "apply", "-auto-approve"]);
+    // Nobody reads what it says, and a pipe that is full would stop it.
+    let mut other = other
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let lock = cloud
+        .folder
+        .path()
+        .join(".raftctl/demo/terraform/.terraform.tfstate.lock.info");
+    let give_up = Instant::now() + Duration::from_secs(30);
+    while !lock.exists() {
+        assert!(
+            Instant::now() < give_up,
+            "the other Terraform takes no lock"
+        );
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let plan = ended(cloud.program("terraform", &[folder, "plan", "-json", "-lock-timeout=0s"]));
+    let problems = plan
+        .stdout
+        .lines()
+        .filter_map(|line| match events::parse(line) {
+            Ok(Some(Event::Problem(problem))) => Some(problem.text()),
+            _ => None,
+        });
+    let text: String = problems.collect();
+    let cause = Cause::of(&text);
+    let Cause::StateLocked { id, who, since } = &cause else {
+        panic!("{cause:?} from {text}");
+    };
+    assert!(
+        id.contains('-') && who.contains('@') && since.contains("UTC"),
+        "{cause:?}"
+    );
+    interrupt(other.id());
+    other.wait().unwrap();
+}
+
+// A quota stops one machine of five: the cause is told, what was made is remembered, and the next
+// plan makes the one that is missing.
+#[test]
+fn a_quota_failure_can_be_gone_on_from() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&json!({"faults": [
+        {"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n3"}
+    ]}));
+    cloud
+        .raftctl(&["up"])
+        .code(10)
+        .says("the quota CPUS (limit 8.0) is used up in us-east1");
+    assert_eq!(cloud.count(), 19);
+    cloud.order(&json!({}));
+    let state = ended(cloud.program(
+        "terraform",
+        &["-chdir=.raftctl/demo/terraform", "plan", "-no-color"],
+    ));
+    assert!(
+        state
+            .stdout
+            .contains("Plan: 1 to add, 0 to change, 0 to destroy"),
+        "{}",
+        state.stdout
+    );
+    assert!(
+        state
+            .stdout
+            .contains("google_compute_instance.node[\"n3\"] will be created")
+    );
+}
+
+// Ctrl-C, even twice, ends the work in order: what Google holds is what Terraform remembers.
+#[test]
+fn an_interrupted_up_leaves_a_usable_state() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(
+        &json!({"slow_ms": {"google_compute_disk": 3_000, "google_compute_subnetwork": 3_000}}),
+    );
+    let up = cloud.command(&["up"]).spawn().unwrap();
+    cloud.wait_for_resources(1);
+    interrupt(up.id());
+    std::thread::sleep(Duration::from_millis(200)); // as fast as a person presses it again
+    interrupt(up.id());
+    let output = up.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(10), "{stderr}");
+    assert!(
+        stderr.contains("interrupted") && stderr.contains("raftctl up"),
+        "{stderr}"
+    );
+
+    let made = cloud.count();
+    assert!(made < 20, "it was interrupted too late to show anything");
+    let list = ended(cloud.program(
+        "terraform",
+        &["-chdir=.raftctl/demo/terraform", "state", "list"],
+    ));
+    assert_eq!(list.stdout.lines().count(), made, "{}", list.stdout);
+    cloud.order(&json!({}));
+    let plan = cloud.raftctl(&["plan", "--output", "json"]).code(0);
+    assert_eq!(cloud.changes(&plan).len(), 20 - made);
+    cloud.raftctl(&["down", "--yes"]).code(0);
+    assert_eq!(cloud.count(), 0);
+}
+
+// What destroys asks for the cluster's name; where nobody is there to ask, --yes is needed.
+#[test]
+fn down_asks_and_leaves_nothing() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&json!({"faults": [
+        {"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n3"}
+    ]}));
+    cloud.raftctl(&["up"]).code(10);
+    cloud.raftctl(&["down"]).code(2).says("--yes");
+    assert_eq!(cloud.count(), 19);
+    cloud.raftctl(&["down", "--keep-data", "--yes"]).code(0);
+    assert_eq!(cloud.count(), 5, "the data disks");
+    cloud.raftctl(&["down", "--yes"]).code(0);
+    assert_eq!(cloud.count(), 0);
+    assert!(!cloud.folder.path().join(".raftctl/demo").exists());
+}
+
+// Another zone would replace the node's data disk: refused before anything is done.
+#[test]
+fn another_zone_is_refused() {
+    if terraform_is_missing() {
+        return;
+    }
+    let list = |zone: &str| {
+        FIVE.replace(
+            "nodes: 5",
+            &format!("nodes: [{{id: 1, zone: {zone}}}, {{id: 2}}, {{id: 3}}]"),
+        )
+    };
+    let cloud = Cloud::new(&list("us-central1-a"));
+    cloud.order(&fault("quota_exceeded", "google_compute_instance"));
+    cloud.raftctl(&["up"]).code(10);
+    let made = cloud.count();
+    cloud.write(&list("us-central1-f"));
+    cloud
+        .raftctl(&["up"])
+        .code(2)
+        .says("REPLACE data disk n1")
+        .says("--allow-data-loss");
+    assert_eq!(cloud.count(), made);
+    let plan = cloud
+        .raftctl(&["plan", "--allow-data-loss", "--output", "json"])
+        .code(0);
+    assert!(
+        cloud
+            .changes(&plan)
+            .contains(&"REPLACE data disk n1".to_owned())
+    );
+}
+
+// The private key is for the operator alone: neither Terraform nor its state ever sees it.
+#[test]
+fn the_private_key_stays_here() {
+    if terraform_is_missing() {
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&fault("quota_exceeded", "google_compute_instance"));
+    cloud.raftctl(&["up"]).code(10);
+    let base = cloud.folder.path().join(".raftctl/demo");
+    let key = base.join("id_ed25519");
+    assert_eq!(
+        std::fs::metadata(&key).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let secret = std::fs::read_to_string(&key).unwrap();
+    let line = secret.lines().nth(1).unwrap();
+    for entry in std::fs::read_dir(base.join("terraform")).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_file() {
+            let text = std::fs::read(&path).unwrap();
+            let text = String::from_utf8_lossy(&text);
+            assert!(
+                !text.contains(line),
+                "the private key is in {}",
+                path.display()
+            );
+        }
+    }
+}
+
+fn interrupt(pid: u32) {
+    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+}
