@@ -115,7 +115,7 @@ pub fn obtain(origin: &Origin, say: impl FnOnce(&str)) -> Result<Binary> {
         } => {
             let command = origin.command().unwrap_or_default();
             say(&format!("{NAME} is not there yet: {command}"));
-            build(checkout, *release)?;
+            build(checkout, path, *release)?;
             path
         }
     };
@@ -124,11 +124,15 @@ pub fn obtain(origin: &Origin, say: impl FnOnce(&str)) -> Result<Binary> {
     Ok(Binary { path, sha256 })
 }
 
-fn build(checkout: &Path, release: bool) -> Result<()> {
+/// Builds into the folder that raftctl itself was built into, wherever cargo would put it now.
+fn build(checkout: &Path, path: &Path, release: bool) -> Result<()> {
     let mut cargo = Command::new("cargo");
     cargo
         .args(["build", "--quiet", "--package", NAME])
         .current_dir(checkout);
+    if let Some(target) = path.ancestors().nth(2) {
+        cargo.arg("--target-dir").arg(target);
+    }
     if release {
         cargo.arg("--release");
     }

@@ -25,7 +25,7 @@ pub fn print(text: &str) -> Result<()> {
 /// Prints text and ends the line.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn line(text: &str) -> Result<()> {
     print(&format!("{text}\n"))
 }
@@ -33,7 +33,7 @@ pub fn line(text: &str) -> Result<()> {
 /// Prints a value as JSON on lines of its own.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn json(value: &serde_json::Value) -> Result<()> {
     line(&format!("{value:#}"))
 }

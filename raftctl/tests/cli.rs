@@ -112,6 +112,52 @@ fn a_missing_binary_says_what_to_do() {
     assert!(!cluster.state("run").exists());
 }
 
+// In a checkout without a raft-node `plan` says that it would be built, and `up` builds it.
+#[test]
+fn a_missing_binary_is_built_in_a_checkout() {
+    let checkout = tempfile::tempdir().unwrap();
+    let path = |name: &str| checkout.path().join(name);
+    for folder in ["target/debug", "node/src"] {
+        std::fs::create_dir_all(path(folder)).unwrap();
+    }
+    std::fs::copy(env!("CARGO_BIN_EXE_raftctl"), path("target/debug/raftctl")).unwrap();
+    std::fs::write(path("Cargo.toml"), "[workspace]\nmembers = [\"node\"]\n").unwrap();
+    let package = "[package]\nname = \"raft-node\"\nversion = \"0.1.0\"\n";
+    std::fs::write(path("node/Cargo.toml"), package).unwrap();
+    let source = "fn main() { eprintln!(\"built just now\"); std::process::exit(1) }";
+    std::fs::write(path("node/src/main.rs"), source).unwrap();
+
+    let cluster = TestCluster::new(1);
+    let run = |verb: &str| {
+        let mut command = std::process::Command::new(path("target/debug/raftctl"));
+        command
+            .arg(verb)
+            .current_dir(cluster.folder())
+            .env("CARGO_TARGET_DIR", path("other"));
+        command.output().unwrap()
+    };
+    let plan = String::from_utf8(run("plan").stdout).unwrap();
+    assert!(
+        plan.contains("1. build raft-node: cargo build --package raft-node"),
+        "{plan}"
+    );
+    assert!(
+        !path("target/debug/raft-node").exists(),
+        "a plan builds nothing"
+    );
+    let up = run("up");
+    let said = String::from_utf8(up.stderr).unwrap();
+    assert!(
+        said.contains("raft-node is not there yet: cargo build"),
+        "{said}"
+    );
+    assert!(
+        said.contains("it printed last:\n  built just now"),
+        "{said}"
+    );
+    assert_eq!(up.status.code(), Some(30));
+}
+
 // A program that is not raft-node does not come up; the message is its own, not a timeout.
 #[test]
 fn a_wrong_binary_shows_its_own_words() {

@@ -383,6 +383,11 @@ fn another_cluster_on_the_same_ports_is_told_apart() {
             .code(2)
             .says("is in use by process");
         raftctl(folder.path(), &["kill", "all"]).ok();
+        if name == "other" {
+            raftctl(folder.path(), &["kill", "leader"])
+                .code(2)
+                .says("there is none now");
+        }
     }
     cluster.leader(|_| true);
 }

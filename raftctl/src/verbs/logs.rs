@@ -27,7 +27,7 @@ pub struct Arguments {
     /// Print all dump.txt as one stream, by time, each line with its node
     #[arg(long)]
     pub merge: bool,
-    /// Where the files go, a folder logs_node_<id> for each node [default: raft-logs-<cluster>]
+    /// Where the files go, a folder logs_node_ID for each node [default: raft-logs-NAME]
     #[arg(long, value_name = "FOLDER")]
     pub into: Option<PathBuf>,
 }
