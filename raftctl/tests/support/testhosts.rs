@@ -118,12 +118,26 @@ impl TestHosts {
         self.folder.join("key")
     }
 
+    /// The bridge has a namespace of its own, where no firewall of this machine (Docker's, say)
+    /// drops what passes from host to host.
     fn make_bridge(&self) {
-        let bridge = bridge(self.number);
-        must("ip", &["link", "add", &bridge, "type", "bridge"]);
-        let own = format!("10.77.{}.1/24", self.number);
-        must("ip", &["address", "add", &own, "dev", &bridge]);
-        must("ip", &["link", "set", &bridge, "up"]);
+        let (number, switch) = (self.number, namespace(self.number, 0));
+        let (inner, outer) = (format!("rkp{number}x0"), format!("rkv{number}x0"));
+        let own = format!("10.77.{number}.1/24");
+        must("ip", &["netns", "add", &switch]);
+        let inside = |words: &[&str]| must("ip", &[&["-n", &switch], words].concat());
+        inside(&["link", "add", "bridge", "type", "bridge"]);
+        inside(&["link", "set", "bridge", "up"]);
+        must(
+            "ip",
+            &[
+                "link", "add", &outer, "type", "veth", "peer", "name", &inner,
+            ],
+        );
+        must("ip", &["link", "set", &inner, "netns", &switch]);
+        inside(&["link", "set", &inner, "master", "bridge", "up"]);
+        must("ip", &["address", "add", &own, "dev", &outer]);
+        must("ip", &["link", "set", &outer, "up"]);
     }
 
     fn add(&mut self, index: u8) {
@@ -147,11 +161,13 @@ impl TestHosts {
                 "link", "add", &outer, "type", "veth", "peer", "name", &inner,
             ],
         );
+        let switch = namespace(number, 0);
         must("ip", &["link", "set", &inner, "netns", &host.namespace]);
-        must(
-            "ip",
-            &["link", "set", &outer, "master", &bridge(number), "up"],
-        );
+        must("ip", &["link", "set", &outer, "netns", &switch]);
+        let plug = [
+            "-n", &switch, "link", "set", &outer, "master", "bridge", "up",
+        ];
+        must("ip", &plug);
         inside(&["link", "set", "lo", "up"]);
         inside(&["link", "set", &inner, "name", "eth0"]);
         inside(&[
@@ -401,7 +417,7 @@ fn take_number() -> (u8, File) {
 
 /// Removes all that a set of this number has left, however it ended.
 fn remove(number: u8) {
-    for index in 1..=u8::MAX {
+    for index in 0..=u8::MAX {
         let namespace = namespace(number, index);
         if !Path::new("/run/netns").join(&namespace).exists() {
             break;
@@ -422,7 +438,7 @@ fn remove(number: u8) {
             .stderr(Stdio::null())
             .status();
     };
-    quietly("ip", &["link", "delete", &bridge(number)]);
+    quietly("ip", &["link", "delete", &format!("rkv{number}x0")]);
     let folder = format!("/tmp/raftctl-testhosts-{number}");
     quietly("umount", &["-l", &folder]);
     quietly("rmdir", &[&folder]);
@@ -435,10 +451,6 @@ fn pids(namespace: &str) -> Vec<String> {
         .unwrap();
     let text = String::from_utf8_lossy(&pids.stdout);
     text.split_whitespace().map(str::to_owned).collect()
-}
-
-fn bridge(number: u8) -> String {
-    format!("rkb{number}")
 }
 
 fn namespace(number: u8, index: u8) -> String {
