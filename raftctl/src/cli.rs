@@ -96,14 +96,7 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 async fn dispatch(cluster: cluster::Cluster, options: &Options, verb: Verb) -> Result<()> {
     if cluster.provider != Provider::Gcp {
         gcp_only(&cluster, &verb)?;
-        let context = match &verb {
-            Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) => Context::open(cluster)?,
-            Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
-                Context::reach(cluster, true).await?
-            }
-            _ => Context::reach(cluster, false).await?,
-        };
-        return on_cluster(&context, options, verb).await;
+        return on_hosts(cluster, options, verb).await;
     }
     match verb {
         Verb::Plan { allow_data_loss }
@@ -116,8 +109,20 @@ async fn dispatch(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
             allow_data_loss,
         } => gcp::up(cluster, options, allow_data_loss).await,
         Verb::Down { keep_data, .. } => gcp::down(cluster, options, keep_data).await,
-        verb => on_cluster(&Context::open(cluster)?, options, verb).await,
+        verb => on_hosts(cluster, options, verb).await,
     }
+}
+
+/// Verbs that need the hosts.
+async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> Result<()> {
+    let context = match &verb {
+        Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) => Context::open(cluster)?,
+        Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
+            Context::reach(cluster, true).await?
+        }
+        _ => Context::reach(cluster, false).await?,
+    };
+    on_cluster(&context, options, verb).await
 }
 
 /// Refuses what only makes sense where raftctl makes the machines.

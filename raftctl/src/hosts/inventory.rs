@@ -109,6 +109,7 @@ impl Inventory {
                 let logins = super::ssh::inventory::logins(cluster)?;
                 super::ssh::inventory::reach(cluster, &logins, again).await
             }
+            Provider::Gcp => super::gcp::inventory::reach(cluster).await,
             _ => Inventory::open(cluster),
         }
     }

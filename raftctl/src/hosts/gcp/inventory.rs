@@ -1,111 +1,146 @@
 //! The machines of a cluster as hosts, and those that are yet to be made as placeholders.
+//!
+//! Nodes know each other by internal addresses. raftctl reaches a node's client port through the
+//! machine's SSH connection: that port is closed to the outside, unless `client_cidrs` opens it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use tokio::io::AsyncWrite;
 
-use super::allocation::{Allocation, Placement};
-use super::machines::{Machine, Machines};
+use super::allocation::Allocation;
+use super::login;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::hosts::layout::HostLayout;
+use crate::hosts::ssh::{self, Login, SshTransport, tunnel};
 use crate::hosts::{BoxFuture, Exit, Request, Transport, TransportError};
 
-/// Where the module mounts the data disk.
-const DATA_MOUNT: &str = "/opt/raftkv";
+/// Where the module mounts the data disk, and where clusters lie on any host.
+const BASE: &str = "/opt/raftkv";
 
-/// The machines as they are. All of them must be there.
+/// The machines as they were found last. Connects to none. Needs a runtime.
 ///
 /// # Errors
 /// A node has no machine yet.
 pub fn open(cluster: &Cluster) -> Result<Inventory> {
-    let machines = super::machines(cluster)?;
-    let allocation = super::allocation(cluster)?;
-    build(cluster, &allocation, Some(&machines), &BTreeSet::new())
+    let made = Made::of(cluster)?;
+    let inventory = ssh::inventory::from_logins(&made.cluster, &made.logins)?;
+    with_tunnels(&made, inventory)
 }
 
-/// The machines as they are, and a placeholder for each of the nodes in `new`.
+/// The machines as they are: logs in to each.
+///
+/// # Errors
+/// As [`open`]. A machine that does not answer is no error here.
+pub async fn reach(cluster: &Cluster) -> Result<Inventory> {
+    let made = Made::of(cluster)?;
+    let inventory = ssh::inventory::reach(&made.cluster, &made.logins, true).await?;
+    with_tunnels(&made, inventory)
+}
+
+/// The machines that are there, and a placeholder for each of the nodes in `new`.
 ///
 /// # Errors
 /// A node that is not new has no machine.
-pub fn with_placeholders(
+pub async fn with_placeholders(
     cluster: &Cluster,
     allocation: &Allocation,
     new: &BTreeSet<NodeId>,
 ) -> Result<Inventory> {
-    let machines = match new.len() == cluster.nodes.len() {
-        true => None,
-        false => Some(super::machines(cluster)?),
+    let mut old = cluster.clone();
+    old.nodes.retain(|node| !new.contains(&node.id));
+    let mut inventory = match old.nodes.is_empty() {
+        true => Inventory {
+            hosts: Vec::new(),
+            members: Vec::new(),
+        },
+        false => reach(&old).await?,
     };
-    build(cluster, allocation, machines.as_ref(), new)
-}
-
-fn build(
-    cluster: &Cluster,
-    allocation: &Allocation,
-    machines: Option<&Machines>,
-    new: &BTreeSet<NodeId>,
-) -> Result<Inventory> {
-    let mut inventory = Inventory {
-        hosts: Vec::new(),
-        members: Vec::new(),
-    };
-    for (id, placement) in &allocation.nodes {
-        let machine = machines
-            .filter(|_| !new.contains(id))
-            .and_then(|machines| machines.nodes.get(&placement.name));
-        let transport: Arc<dyn Transport> = match machine {
-            Some(machine) => transport(cluster, machine)?,
-            None if new.contains(id) => Arc::new(Unmade(placement.name.clone())),
-            None => {
-                return Err(Error::Usage(format!(
-                    "node {id} has no machine yet; run `raftctl up`"
-                )));
-            }
-        };
+    for (id, placement) in allocation.nodes.iter().filter(|(id, _)| new.contains(id)) {
         inventory
             .members
-            .push(member(cluster, *id, placement, machine));
+            .push(unmade_member(cluster, *id, &placement.name));
         inventory.hosts.push(Host {
-            transport,
-            layout: HostLayout::new(&format!("{DATA_MOUNT}/{}", cluster.name)),
+            transport: Arc::new(Unmade(placement.name.clone())),
+            layout: HostLayout::remote(&format!("{BASE}/{}", cluster.name)),
             nodes: vec![*id],
         });
+    }
+    inventory.members.sort_by_key(|member| member.id);
+    Ok(inventory)
+}
+
+/// Machines that exist, ready to log in to.
+struct Made {
+    /// With the internal addresses of the nodes.
+    cluster: Cluster,
+    logins: BTreeMap<NodeId, Login>,
+}
+
+impl Made {
+    fn of(cluster: &Cluster) -> Result<Self> {
+        let machines = super::machines(cluster)?;
+        let allocation = super::allocation(cluster)?;
+        let mut by_name: BTreeMap<String, Login> =
+            login::logins(cluster, &machines, &super::key_file(cluster))?
+                .into_iter()
+                .collect();
+        let mut made = Made {
+            cluster: cluster.clone(),
+            logins: BTreeMap::new(),
+        };
+        let ports = cluster.ports;
+        for node in &mut made.cluster.nodes {
+            let name = allocation
+                .nodes
+                .get(&node.id)
+                .map(|placement| placement.name.as_str());
+            let (machine, login) = name
+                .and_then(|name| Some((machines.nodes.get(name)?, by_name.remove(name)?)))
+                .ok_or_else(|| no_machine(node.id))?;
+            node.peer_address = Some(format!("{}:{}", machine.internal_ip, ports.peer));
+            node.client_address = Some(format!("{}:{}", machine.internal_ip, ports.client));
+            made.logins.insert(node.id, login);
+        }
+        Ok(made)
+    }
+}
+
+/// A node that has no machine.
+#[must_use]
+pub fn no_machine(id: NodeId) -> Error {
+    Error::Usage(format!("node {id} has no machine yet; run `raftctl up`"))
+}
+
+/// Lets raftctl reach every node through its machine's SSH connection.
+fn with_tunnels(made: &Made, mut inventory: Inventory) -> Result<Inventory> {
+    for member in &mut inventory.members {
+        let Some(login) = made.logins.get(&member.id) else {
+            continue;
+        };
+        // A transport of its own, which shares the connection of the host's by its control socket.
+        let transport = Arc::new(SshTransport::new(
+            login.clone(),
+            made.cluster.limits.connect,
+        ));
+        member.admin_address = tunnel::open(&transport, &member.client_address)?.to_string();
     }
     Ok(inventory)
 }
 
-fn member(
-    cluster: &Cluster,
-    id: NodeId,
-    placement: &Placement,
-    machine: Option<&Machine>,
-) -> Member {
-    // Nobody reaches a machine that is yet to be made; the name stands for its address in a plan.
-    let internal = machine.map_or(placement.name.as_str(), |machine| {
-        machine.internal_ip.as_str()
-    });
-    let external = machine
-        .and_then(|machine| machine.external_ip.as_deref())
-        .unwrap_or(internal);
+/// Nobody reaches a machine that is yet to be made; its name stands for its address in a plan.
+fn unmade_member(cluster: &Cluster, id: NodeId, name: &str) -> Member {
     let (peer, client) = (cluster.ports.peer, cluster.ports.client);
     Member {
         id,
         listen_peers: format!("0.0.0.0:{peer}"),
         listen_clients: format!("0.0.0.0:{client}"),
-        peer_address: format!("{internal}:{peer}"),
-        client_address: format!("{internal}:{client}"),
-        admin_address: format!("{external}:{client}"),
+        peer_address: format!("{name}:{peer}"),
+        client_address: format!("{name}:{client}"),
+        admin_address: format!("{name}:{client}"),
     }
-}
-
-fn transport(cluster: &Cluster, machine: &Machine) -> Result<Arc<dyn Transport>> {
-    let _ = (cluster, machine);
-    Err(Error::Usage(
-        "provider gcp is not part of this build".into(),
-    ))
 }
 
 /// A machine that is yet to be made.

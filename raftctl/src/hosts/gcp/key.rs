@@ -10,6 +10,12 @@ use crate::error::{Error, Result};
 /// Making a key takes a fraction of a second.
 const TIME_MAX: Duration = Duration::from_secs(30);
 
+/// The private key, in the cluster's folder.
+pub const FILE: &str = "id_ed25519";
+
+/// The public key beside it.
+pub const PUBLIC_FILE: &str = "id_ed25519.pub";
+
 /// A pair of keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPair {
@@ -24,8 +30,8 @@ pub struct KeyPair {
 /// # Errors
 /// `ssh-keygen` is missing or fails, or the files can't be read.
 pub async fn ensure(directory: &Path, cluster: &str) -> Result<KeyPair> {
-    let private = directory.join("id_ed25519");
-    let public = directory.join("id_ed25519.pub");
+    let private = directory.join(FILE);
+    let public = directory.join(PUBLIC_FILE);
     if !private.exists() {
         std::fs::create_dir_all(directory)
             .map_err(|error| Error::file("make", directory, &error))?;

@@ -8,7 +8,7 @@
 //! changes      what a plan does, and whether it may                 causes     errors -> cause, next command
 //! machines     the module's output                                  gcloud     stop, start, extend, list
 //! check        what can be known before anything is made            inventory  machines as hosts
-//! reach        waiting until machines can be worked on
+//! reach        waiting until machines can be worked on           login      how SSH reaches them
 //! ```
 //! Everything lies in `.raftctl/<cluster>/`: `gcp.json` (the allocation), `id_ed25519` (the key),
 //! `machines.json` (a copy of the output) and `terraform/` with the module and its state. The state
@@ -25,6 +25,7 @@ pub mod events;
 pub mod gcloud;
 pub mod inventory;
 pub mod key;
+pub mod login;
 pub mod machines;
 mod module;
 pub mod reach;
@@ -32,6 +33,7 @@ pub mod terraform;
 pub mod tfvars;
 pub mod tool;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use crate::cluster::Cluster;
@@ -133,11 +135,13 @@ impl Infrastructure {
     ///
     /// # Errors
     /// Some of it failed. What was done is remembered, and the next plan goes on from there.
-    pub async fn apply(&self, watch: Watch<'_>) -> Result<Option<Machines>> {
+    pub async fn apply(&self, cluster: &Cluster, watch: Watch<'_>) -> Result<Option<Machines>> {
         // Before anything is made with it, so that a failure on the way can't lose it.
         self.allocation.save(&self.places.allocation())?;
         // Addresses may change from here on.
         forget(&self.places.machines())?;
+        // A machine that is made anew has another host key, and that is no attack.
+        login::forget_host_keys(cluster, &self.renewed(cluster))?;
         if !self.changes.is_empty() {
             self.terraform.apply(watch).await?;
         }
@@ -153,6 +157,20 @@ impl Infrastructure {
             machines.save(&self.places.machines())?;
         }
         Ok(machines)
+    }
+}
+
+impl Infrastructure {
+    /// The machines that are made or deleted, by their names at Google.
+    fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
+        let machines = self.changes.iter().filter(|change| {
+            let is_machine = change.resource_type == "google_compute_instance";
+            is_machine && change.action != events::Action::Update
+        });
+        let names = machines.filter_map(|change| change.key.as_ref());
+        names
+            .map(|key| format!("raft-{}-{key}", cluster.name))
+            .collect()
     }
 }
 
@@ -230,9 +248,12 @@ pub fn forget_cluster(cluster: &Cluster) -> Result<()> {
     for file in [
         "gcp.json",
         "machines.json",
-        "id_ed25519",
-        "id_ed25519.pub",
+        key::FILE,
+        key::PUBLIC_FILE,
         "known_hosts",
+        "hosts.json",
+        "ssh_config",
+        "ssh_config.machines",
     ] {
         forget(&places.base.join(file))?;
     }
@@ -247,10 +268,8 @@ pub fn allocation(cluster: &Cluster) -> Result<Allocation> {
     Allocation::load(&Places::of(cluster).allocation())?.extended(cluster)
 }
 
-/// The cluster's own SSH key.
-///
-/// # Errors
-/// It can't be made or read.
-pub async fn key(cluster: &Cluster) -> Result<KeyPair> {
-    key::ensure(&Places::of(cluster).base, &cluster.name).await
+/// The file of the cluster's own private key.
+#[must_use]
+pub fn key_file(cluster: &Cluster) -> PathBuf {
+    Places::of(cluster).base.join(key::FILE)
 }

@@ -5,6 +5,7 @@
 //! envelope    a script in an envelope: where its answer begins and ends, and its status
 //! connection  one multiplexed connection a host, shared by one raftctl after the other
 //! transport   scripts over such a connection
+//! tunnel      a closed port of a host, brought to this machine
 //! causes      what ssh says -> the cause, and what to do next
 //! place       what a login finds on a host: root or not, home, systemd; kept between runs
 //! inventory   cluster.yaml -> hosts and members
@@ -22,6 +23,7 @@ pub mod inventory;
 pub mod login;
 pub mod place;
 pub mod transport;
+pub mod tunnel;
 
 pub use login::Login;
 pub use transport::SshTransport;

@@ -1,5 +1,6 @@
 //! Scripts over SSH.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -40,6 +41,21 @@ impl SshTransport {
     #[must_use]
     pub fn login(&self) -> &Login {
         &self.login
+    }
+
+    /// The control socket of a connection to the host; the connection is made if there is none, or
+    /// if the one from before is dead.
+    ///
+    /// # Errors
+    /// The host can't be reached, or refuses.
+    pub async fn control_socket(&self) -> Result<PathBuf, TransportError> {
+        let session = self.connection.session().await?;
+        if session.check().await.is_ok() {
+            return Ok(session.control_socket().to_owned());
+        }
+        self.connection.forget(&session).await;
+        let session = self.connection.session().await?;
+        Ok(session.control_socket().to_owned())
     }
 
     /// Decides with whose rights scripts run from now on. Without this, each finds out by itself.
@@ -190,6 +206,10 @@ enum Broken {
 impl Transport for SshTransport {
     fn host(&self) -> &str {
         &self.login.host
+    }
+
+    fn shell_command(&self) -> Option<Vec<String>> {
+        Some(self.login.command_words())
     }
 
     fn execute<'a>(

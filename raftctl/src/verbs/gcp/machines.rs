@@ -84,7 +84,7 @@ fn machine_of<'a>(
 ) -> Result<&'a Machine> {
     let name = allocation.nodes.get(&id).map(|placement| &placement.name);
     name.and_then(|name| machines.nodes.get(name))
-        .ok_or_else(|| Error::Usage(format!("node {id} has no machine yet; run `raftctl up`")))
+        .ok_or_else(|| gcp::inventory::no_machine(id))
 }
 
 fn gcloud(cluster: &Cluster) -> Gcloud {
@@ -180,7 +180,7 @@ async fn cycle(
     }
     gcloud.start(machine).await?;
     gcp::refresh_addresses(&context.cluster).await?;
-    let context = Context::open(context.cluster.as_ref().clone())?;
+    let context = Context::reach(context.cluster.as_ref().clone(), true).await?;
     let host = context.inventory.host_of(id).clone();
     gcp::reach::wait_for(&[host], gcp::reach::TIME_MAX).await?;
     let binary = up::obtain(&context, &progress)?;

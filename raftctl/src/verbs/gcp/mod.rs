@@ -39,13 +39,14 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     if is_destructive(&infrastructure.changes) {
         confirm(&cluster, options, &infrastructure.changes)?;
     }
-    applied(&infrastructure, &progress).await?;
-    let context = Context::open(cluster)?;
+    applied(&cluster, &infrastructure, &progress).await?;
+    let context = Context::open(cluster.clone())?;
     let step = progress.begin("wait until the machines answer");
     gcp::reach::wait(&context.inventory, gcp::reach::TIME_MAX).await?;
     step.done();
     // The rest takes the lock itself.
     drop(lock);
+    let context = Context::reach(cluster, true).await?;
     up::up(&context, options, false).await
 }
 
@@ -65,7 +66,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
     if !infrastructure.changes.is_empty() {
         confirm(&cluster, options, &infrastructure.changes)?;
     }
-    applied(&infrastructure, &progress).await?;
+    applied(&cluster, &infrastructure, &progress).await?;
     let name = &cluster.name;
     if keep_data {
         return out::line(&format!(
@@ -93,16 +94,18 @@ async fn planned(
     Ok(infrastructure)
 }
 
-async fn applied(infrastructure: &Infrastructure, progress: &Progress) -> Result<()> {
-    if !infrastructure.changes.is_empty() {
-        progress.note(&format!(
-            "infrastructure: {}",
-            summary(&infrastructure.changes)
-        ));
+async fn applied(
+    cluster: &Cluster,
+    infrastructure: &Infrastructure,
+    progress: &Progress,
+) -> Result<()> {
+    let changes = &infrastructure.changes;
+    if !changes.is_empty() {
+        progress.note(&format!("infrastructure: {}", summary(changes)));
     }
     let mut bars = Bars::new(progress);
     infrastructure
-        .apply(&mut |event| bars.see(event))
+        .apply(cluster, &mut |event| bars.see(event))
         .await
         .map(drop)
 }

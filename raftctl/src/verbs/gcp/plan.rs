@@ -51,7 +51,7 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
         .filter(|(_, at)| is_new(&at.name))
         .map(|(id, _)| *id)
         .collect();
-    let inventory = gcp::inventory::with_placeholders(&cluster, &allocation, &new)?;
+    let inventory = gcp::inventory::with_placeholders(&cluster, &allocation, &new).await?;
     let origin = binary::locate(&cluster)?;
     let whole = Context {
         cluster: Arc::new(cluster),

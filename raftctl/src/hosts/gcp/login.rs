@@ -1,0 +1,172 @@
+//! How SSH reaches the machines: an entry for each in a configuration of the cluster's own.
+//!
+//! A machine is known to SSH by its name at Google, never by its address, which changes whenever it
+//! is switched off and on. So its host key stays pinned for as long as the machine lives, and is
+//! forgotten with it.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use super::machines::{Machine, Machines};
+use crate::cluster::Cluster;
+use crate::cluster::gcp::SshVia;
+use crate::error::{Error, Result};
+use crate::hosts::ssh::Login;
+use crate::hosts::ssh::login::{known_hosts, write_config};
+
+/// Writes the configuration, and gives the login of each machine by the name of its node.
+///
+/// # Errors
+/// A file can't be written.
+pub fn logins(cluster: &Cluster, machines: &Machines, key: &Path) -> Result<Vec<(String, Login)>> {
+    let folder = cluster.state_dir();
+    let shared = write_config(&folder)?;
+    let path = folder.join("ssh_config.machines");
+    let text = text(cluster.gcp.ssh_via(), machines, key, &shared);
+    if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
+        return Ok(with_config(machines, &path));
+    }
+    let partial = folder.join(format!("ssh_config.machines.{}", std::process::id()));
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, &path))
+        .map_err(|error| Error::file("write", &path, &error))?;
+    Ok(with_config(machines, &path))
+}
+
+fn with_config(machines: &Machines, config_file: &Path) -> Vec<(String, Login)> {
+    let login = |machine: &Machine| Login {
+        host: machine.instance.clone(),
+        destination: machine.instance.clone(),
+        user: None,
+        port: None,
+        identity_file: None,
+        jump: None,
+        config_file: config_file.to_owned(),
+    };
+    machines
+        .nodes
+        .iter()
+        .map(|(name, machine)| (name.clone(), login(machine)))
+        .collect()
+}
+
+/// Of an option that is there twice, ssh takes the first: what is particular comes before what is
+/// shared, and that before the operator's own files.
+fn text(via: SshVia, machines: &Machines, key: &Path, shared: &Path) -> String {
+    let mut text = "# Written by raftctl, and written again when a machine changes.\n".to_owned();
+    for machine in machines.nodes.values() {
+        let name = &machine.instance;
+        text.push_str(&format!(
+            "Host {name}\n  HostKeyAlias {name}\n  User {}\n  IdentityFile {}\n  IdentitiesOnly yes\n  Port 22\n",
+            machines.ssh_user,
+            quoted(key)
+        ));
+        let address = machine
+            .external_ip
+            .as_ref()
+            .filter(|_| via == SshVia::External);
+        match address {
+            Some(address) => text.push_str(&format!("  HostName {address}\n  ProxyCommand none\n")),
+            None => text.push_str(&format!(
+                "  ProxyCommand gcloud compute start-iap-tunnel {name} 22 --listen-on-stdin --verbosity=warning \
+                 --project={} --zone={}\n",
+                machines.project_id, machine.zone
+            )),
+        }
+    }
+    text.push_str(&format!("Host *\n  Include {}\n", quoted(shared)));
+    text
+}
+
+/// ssh expands % and splits at spaces.
+fn quoted(path: &Path) -> String {
+    format!("\"{}\"", path.display().to_string().replace('%', "%%"))
+}
+
+/// Forgets the host keys of machines that are made anew or gone.
+///
+/// # Errors
+/// The file of host keys can't be written.
+pub fn forget_host_keys(cluster: &Cluster, instances: &BTreeSet<String>) -> Result<()> {
+    let path = known_hosts(&cluster.state_dir());
+    let Ok(text) = std::fs::read_to_string(&path) else {
+        return Ok(()); // Nobody has been there yet.
+    };
+    let is_kept = |line: &&str| {
+        let name = line.split_whitespace().next().unwrap_or_default();
+        !instances.contains(name)
+    };
+    let kept: Vec<&str> = text.lines().filter(is_kept).collect();
+    let partial: PathBuf = path.with_extension(std::process::id().to_string());
+    let text = kept
+        .iter()
+        .map(|line| format!("{line}\n"))
+        .collect::<String>();
+    std::fs::write(&partial, text)
+        .and_then(|()| std::fs::rename(&partial, &path))
+        .map_err(|error| Error::file("write", &path, &error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machines() -> Machines {
+        let node = |name: &str, external: &str| {
+            format!(
+                r#""{name}":{{"data_disk":"d","external_ip":{external},"instance":"raft-demo-{name}","internal_ip":"10.80.0.2","region":"us-central1","zone":"us-central1-a"}}"#
+            )
+        };
+        let nodes = [node("n1", "\"203.0.113.9\""), node("n2", "null")].join(",");
+        Machines::parse(&format!(
+            r#"{{"schema":1,"project_id":"my-project","ssh_user":"raft","nodes":{{{nodes}}}}}"#
+        ))
+        .unwrap()
+    }
+
+    // A machine with an address is reached there, one without through Identity-Aware Proxy; either
+    // by its name, with the cluster's key, and with the shared options after that.
+    #[test]
+    fn each_machine_has_an_entry() {
+        let text = text(
+            SshVia::External,
+            &machines(),
+            Path::new("/a b/key"),
+            Path::new("/a b/ssh_config"),
+        );
+        assert!(text.contains("Host raft-demo-n1\n  HostKeyAlias raft-demo-n1\n  User raft\n  IdentityFile \"/a b/key\""), "{text}");
+        assert!(text.contains("HostName 203.0.113.9"), "{text}");
+        assert!(
+            text.contains("start-iap-tunnel raft-demo-n2 22 --listen-on-stdin"),
+            "{text}"
+        );
+        assert!(
+            text.ends_with("Host *\n  Include \"/a b/ssh_config\"\n"),
+            "{text}"
+        );
+        let iap = super::text(SshVia::Iap, &machines(), Path::new("/k"), Path::new("/c"));
+        assert!(!iap.contains("HostName"), "{iap}");
+    }
+
+    // The key of a machine that is gone is forgotten, the others stay pinned.
+    #[test]
+    fn keys_of_machines_that_are_gone_are_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let yaml = "name: demo\nprovider: gcp\nnodes: 1\ngcp: {project: my-project, zones: [us-central1-a]}\n";
+        let cluster =
+            crate::cluster::parse(yaml, "x", folder.path().to_owned(), &|_| None).unwrap();
+        forget_host_keys(&cluster, &BTreeSet::from(["raft-demo-n1".to_owned()])).unwrap();
+        std::fs::create_dir_all(cluster.state_dir()).unwrap();
+        let path = known_hosts(&cluster.state_dir());
+        std::fs::write(
+            &path,
+            "raft-demo-n1 ssh-ed25519 A\nraft-demo-n10 ssh-ed25519 B\n",
+        )
+        .unwrap();
+        forget_host_keys(&cluster, &BTreeSet::from(["raft-demo-n1".to_owned()])).unwrap();
+        assert_eq!(
+            std::fs::read_to_string(&path).unwrap(),
+            "raft-demo-n10 ssh-ed25519 B\n"
+        );
+    }
+}
