@@ -23,9 +23,10 @@ mod work;
 pub use reads::{LeaseRead, ReadGate, ReadView};
 pub use work::Engine;
 
+pub use crate::kv::{Answer, Query};
+
 use crate::command::{Operation, RequestId};
 use crate::raft::{Event, Index, Message, Micros, NodeId};
-use std::sync::Arc;
 
 /// Chosen by the caller for each request; comes back with the reply.
 pub type Token = u64;
@@ -96,25 +97,6 @@ pub enum Request {
     },
 }
 
-/// What to read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Query {
-    /// One key.
-    Get {
-        /// The key.
-        key: Arc<str>,
-    },
-    /// Keys with a prefix, in byte order.
-    List {
-        /// The prefix; empty: all keys.
-        prefix: Arc<str>,
-        /// Only keys after this one.
-        after: Option<Arc<str>>,
-        /// At most this many; the store has bounds of its own.
-        limit: usize,
-    },
-}
-
 /// How sure a read is to see every write acknowledged before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
@@ -166,15 +148,6 @@ pub enum Reply {
         /// The new leader.
         leader: NodeId,
     },
-}
-
-/// What a read found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// To [`Query::Get`].
-    Value(Option<Arc<str>>),
-    /// To [`Query::List`].
-    Page(crate::kv::Page),
 }
 
 /// Why a request was not done. Each says what the caller does next.

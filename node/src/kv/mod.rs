@@ -15,7 +15,6 @@ mod session;
 pub use session::{SESSION_WINDOW, SESSIONS_MAX};
 
 use crate::command::{Command, Operation, Write};
-use crate::engine::{Answer, Query};
 use crate::raft::{Index, Mutation};
 use session::{Known, Sessions};
 use std::collections::BTreeMap;
@@ -73,6 +72,34 @@ pub enum Applied {
     },
     /// The session is gone: not applied now; whether it was before cannot be told.
     SessionExpired,
+}
+
+/// What to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Query {
+    /// One key.
+    Get {
+        /// The key.
+        key: Arc<str>,
+    },
+    /// Keys with a prefix, in byte order.
+    List {
+        /// The prefix; empty: all keys.
+        prefix: Arc<str>,
+        /// Only keys after this one.
+        after: Option<Arc<str>>,
+        /// At most this many; the store has bounds of its own.
+        limit: usize,
+    },
+}
+
+/// What a read found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// To [`Query::Get`].
+    Value(Option<Arc<str>>),
+    /// To [`Query::List`].
+    Page(Page),
 }
 
 /// A page of keys and values.

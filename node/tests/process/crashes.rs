@@ -1,0 +1,240 @@
+//! Crashes, restarts and orderly stops.
+
+use crate::cluster::{Cluster, eventually, request, within};
+use raftkv::kv::Consistency;
+use rustix::process::Signal;
+use std::time::{Duration, Instant};
+
+// A cluster that never ran elects at once; its NO-OP is the first entry of every log, and every
+// SET reaches every log and state.
+#[tokio::test]
+async fn a_new_cluster_elects_and_replicates() {
+    let start = Instant::now();
+    let cluster = Cluster::start(5, &[]).await;
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "no timer was waited out"
+    );
+    let leader = cluster.leader().await;
+    for number in 1..=3 {
+        cluster.set(None, &format!("name{number}"), "Jaggu").await;
+    }
+    assert_eq!(cluster.get("name3").await.as_deref(), Some("Jaggu"));
+    assert_eq!(cluster.get("name4").await, None);
+    cluster
+        .caught_up(&[vec![leader], cluster.others(leader)].concat())
+        .await;
+    for id in cluster.ids() {
+        let logs = cluster.text(id, "logs.txt");
+        let words: Vec<_> = logs
+            .lines()
+            .map(|line| line.split('\t').next().unwrap())
+            .collect();
+        let expected = [
+            "NO-OP 1",
+            "SET name1 Jaggu 1",
+            "SET name2 Jaggu 1",
+            "SET name3 Jaggu 1",
+        ];
+        assert_eq!(words, expected, "node {id}");
+        let stale = cluster
+            .try_get(id, "name3", Consistency::Stale)
+            .await
+            .unwrap();
+        assert_eq!(stale.value, "Jaggu");
+    }
+    let elected = format!("Node {leader} became the leader for term 1.");
+    assert!(cluster.stdout(leader).lines().any(|line| line == elected));
+    assert!(
+        cluster
+            .text(leader, "dump.txt")
+            .contains(&format!("Z {elected}\tterm=1\n"))
+    );
+}
+
+// A killed leader is replaced well before an election timer would run out, nothing that was
+// acknowledged is lost, and the old leader comes back as a follower that has it all.
+#[tokio::test]
+async fn a_killed_leader_is_replaced() {
+    let mut cluster = Cluster::start(5, &[]).await;
+    let old = cluster.leader().await;
+    cluster.set(None, "before", "1").await;
+    cluster.kill(old);
+    let others = cluster.others(old);
+    let killed = Instant::now();
+    within(
+        Duration::from_millis(900),
+        "an early election",
+        async || {
+            for id in &others {
+                let status = cluster.status(*id).await?;
+                if status.leader_id != 0 && status.leader_id != old {
+                    return Some(());
+                }
+            }
+            None
+        },
+    )
+    .await;
+    println!("a new leader after {:?}", killed.elapsed());
+    cluster.set(None, "after", "2").await;
+    assert_eq!(cluster.get("before").await.as_deref(), Some("1"));
+    cluster.spawn(old);
+    let new = cluster.leader_among(&others).await;
+    cluster.caught_up(&[new, old]).await;
+    let status = cluster.status(old).await.unwrap();
+    assert_eq!(status.leader_id, new);
+    assert_eq!(cluster.text(old, "logs.txt"), cluster.text(new, "logs.txt"));
+}
+
+// What was acknowledged is there after every process was killed at once.
+#[tokio::test]
+async fn acknowledged_writes_survive_a_kill_of_all() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let leader = cluster.leader().await;
+    let mut acknowledged = Vec::new();
+    let writes = (0..200).map(|number| {
+        let (cluster, key) = (&cluster, format!("key{number}"));
+        async move {
+            let done = cluster.try_set(leader, None, &key, "value").await;
+            done.is_ok().then_some(key)
+        }
+    });
+    for write in writes {
+        acknowledged.extend(write.await);
+    }
+    assert_eq!(acknowledged.len(), 200);
+    for id in cluster.ids() {
+        cluster.kill(id);
+    }
+    for id in cluster.ids() {
+        cluster.spawn(id);
+    }
+    for key in acknowledged {
+        assert_eq!(cluster.get(&key).await.as_deref(), Some("value"), "{key}");
+    }
+}
+
+// A write that is sent again applies once: after the leader was killed, and after all nodes were.
+#[tokio::test]
+async fn a_resent_write_applies_once() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let old = cluster.leader().await;
+    cluster.set(request(7, 1), "k", "first").await;
+    cluster.set(request(8, 1), "k", "second").await;
+    cluster.kill(old);
+    cluster.set(request(7, 1), "k", "first").await;
+    assert_eq!(cluster.get("k").await.as_deref(), Some("second"));
+    for id in cluster.others(old) {
+        cluster.kill(id);
+    }
+    for id in cluster.ids() {
+        cluster.spawn(id);
+    }
+    cluster.set(request(7, 1), "k", "first").await;
+    assert_eq!(cluster.get("k").await.as_deref(), Some("second"));
+}
+
+// SIGTERM hands the leadership over, answers everybody and exits with 0; the next leader has no
+// old lease to wait for.
+#[tokio::test]
+async fn sigterm_hands_over() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let old = cluster.leader().await;
+    cluster.set(None, "k", "v").await;
+    let told = Instant::now();
+    let status = cluster.terminate(old).await;
+    assert_eq!(status.code(), Some(0), "{}", cluster.stderr(old));
+    assert!(
+        told.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        told.elapsed()
+    );
+    let new = cluster.leader().await;
+    let took = told.elapsed();
+    assert!(
+        took < Duration::from_millis(1_500),
+        "the lease was released: {took:?}"
+    );
+    assert_eq!(cluster.get("k").await.as_deref(), Some("v"));
+    let dump = cluster.text(old, "dump.txt");
+    assert!(dump.contains(&format!(
+        "Leader {old} hands leadership over to Node {new}."
+    )));
+    assert!(
+        dump.trim_end().ends_with(&format!("Node {old} stopped.")),
+        "{dump}"
+    );
+}
+
+// While leaders are stopped in order, one after the other, no request fails but with an answer
+// that says nothing was done; none is lost or left open.
+#[tokio::test]
+async fn a_rolling_restart_loses_nothing() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    for round in 0..3 {
+        let leader = cluster.leader().await;
+        let status = cluster.terminate(leader).await;
+        assert_eq!(status.code(), Some(0));
+        cluster.set(None, &format!("round{round}"), "v").await;
+        cluster.spawn(leader);
+        let new = cluster.leader().await;
+        cluster.caught_up(&[new, leader]).await;
+    }
+    for round in 0..3 {
+        assert_eq!(
+            cluster.get(&format!("round{round}")).await.as_deref(),
+            Some("v")
+        );
+    }
+}
+
+// A leader that was frozen past its lease must not answer from what it remembers: raced again and
+// again, a GET that reaches it as it wakes finds the newest value or no answer.
+#[tokio::test]
+async fn a_paused_leader_serves_nothing_stale() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    for round in 0..4 {
+        let old = cluster.leader().await;
+        let value = format!("{round}");
+        cluster.set(None, "k", "old").await;
+        let mut clients: Vec<_> = (0..8).map(|_| cluster.kv(old)).collect();
+        for client in &mut clients {
+            let warm = client.get(raftkv::kv::GetRequest::default()).await;
+            assert!(warm.is_ok(), "connected before the pause");
+        }
+        cluster.signal(old, Signal::STOP);
+        let others = cluster.others(old);
+        cluster.leader_among(&others).await;
+        cluster.set_among(&others, "k", &value).await;
+        // These stand in the old leader's sockets when it wakes.
+        let reads: Vec<_> = clients
+            .into_iter()
+            .map(|mut client| {
+                tokio::spawn(async move {
+                    let get = raftkv::kv::GetRequest {
+                        key: "k".into(),
+                        ..Default::default()
+                    };
+                    client.get(get).await
+                })
+            })
+            .collect();
+        tokio::task::yield_now().await;
+        cluster.signal(old, Signal::CONT);
+        for read in reads {
+            if let Ok(reply) = read.await.unwrap() {
+                assert_eq!(
+                    reply.into_inner().value,
+                    value,
+                    "round {round}: a stale read"
+                );
+            }
+        }
+        eventually("the old leader as a follower", async || {
+            let status = cluster.status(old).await?;
+            (status.leader_id != old).then_some(())
+        })
+        .await;
+    }
+}

@@ -1,0 +1,10 @@
+//! The node as a process: what its operators and clients see.
+
+mod clients;
+mod cluster;
+mod crashes;
+mod files;
+mod overload;
+mod partitions;
+mod standards;
+mod starts;
