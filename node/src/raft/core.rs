@@ -9,7 +9,7 @@ use super::random::Random;
 use super::transfer::TransferWatch;
 use super::{
     AppendOutcome, Config, Entry, Event, HardState, Index, Input, Message, Micros, Mutation,
-    NodeId, Output, Recovered, Term,
+    NodeId, Output, Promise, Recovered, Term,
 };
 use std::collections::BTreeSet;
 
@@ -132,11 +132,16 @@ impl Raft {
     pub fn new(config: Config, recovered: Recovered, now: Micros) -> Self {
         assert!(config.voters.contains(&config.id), "not a voter of its own");
         let forgets = config.mutation == Some(Mutation::PromiseForgottenOnRestart);
-        let forgotten_until = match recovered.never_ran || forgets {
+        let remembers = recovered.never_ran || recovered.kept_promises.is_some();
+        let forgotten_until = match remembers || forgets {
             true => 0,
             false => now + config.lease_us,
         };
         let one_slot = config.mutation == Some(Mutation::OneSlotPromise);
+        let mut promises = Promises::new(forgotten_until, one_slot);
+        if !forgets {
+            promises.restore(&recovered.kept_promises.unwrap_or_default());
+        }
         let log = Log::new(recovered.entries);
         let mut raft = Raft {
             now,
@@ -150,7 +155,7 @@ impl Raft {
             leader_link_broken: false,
             early_attempts: 0,
             election_at_us: 0,
-            promises: Promises::new(forgotten_until, one_slot),
+            promises,
             random: Random::new(config.seed),
             damaged_until: recovered.damaged_until,
             never_ran: recovered.never_ran,
@@ -263,6 +268,12 @@ impl Raft {
     /// Entries behind `after` up to and with `last`.
     pub fn entries(&self, after: Index, last: Index) -> &[Entry] {
         self.log.range(after, last)
+    }
+
+    /// What this node has promised and not yet kept, to be kept through a stop in good order: see
+    /// [`Recovered::kept_promises`]. Nothing may be acknowledged after this was written down.
+    pub fn promises(&self, now: Micros) -> Vec<Promise> {
+        self.promises.open(now)
     }
 
     /// The entries in limbo: above the commit index, of an earlier term. An older leader may have

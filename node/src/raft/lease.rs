@@ -25,8 +25,21 @@ pub fn leader_lease_us(lease_us: Micros, max_clock_drift_ppm: u64) -> Micros {
     (shortened as Micros).saturating_sub(LEASE_FLOOR_US)
 }
 
-/// What a node has promised to leaders, on its own clock. Lost on a restart: until a full lease
-/// has passed after one, anything may have been promised to anyone.
+/// One promise: this node helps nobody to depose the leader of `term` unheard before `until_us` on
+/// its own clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Promise {
+    /// To whom; 0: not known any more, so to anyone.
+    pub leader: NodeId,
+    /// The leader's term.
+    pub term: Term,
+    /// End on the own clock.
+    pub until_us: Micros,
+}
+
+/// What a node has promised to leaders, on its own clock. Lost in a crash: until a full lease has
+/// passed after one, anything may have been promised to anyone. A node that stops in good order
+/// keeps its promises, if the clock they were made on goes on.
 #[derive(Debug)]
 pub(super) struct Promises {
     /// One slot a leader and term, because several earlier leaders can still hold time.
@@ -43,6 +56,32 @@ impl Promises {
             forgotten_until,
             one_slot,
         }
+    }
+
+    /// Takes up the promises of the former run of this node.
+    pub(super) fn restore(&mut self, kept: &[Promise]) {
+        for promise in kept {
+            let slot = (promise.leader, promise.term);
+            let until = self.open.entry(slot).or_default();
+            *until = (*until).max(promise.until_us);
+        }
+    }
+
+    /// All that is open at `now`.
+    pub(super) fn open(&self, now: Micros) -> Vec<Promise> {
+        let forgotten = Promise {
+            leader: 0,
+            term: 0,
+            until_us: self.forgotten_until,
+        };
+        let open = self.open.iter().map(|(slot, until)| Promise {
+            leader: slot.0,
+            term: slot.1,
+            until_us: *until,
+        });
+        open.chain([forgotten])
+            .filter(|promise| promise.until_us > now)
+            .collect()
     }
 
     /// Extends the promise to the leader of `term`; called before the append is acknowledged.
@@ -105,6 +144,19 @@ mod tests {
     fn restarted_node_reports_a_full_lease() {
         let promises = Promises::new(7 * SECOND, false);
         assert_eq!(promises.open_until(1, Some((2, 3))), 7 * SECOND);
+    }
+
+    /// Goal: what a node promised before it stopped in good order counts after it starts again,
+    /// also what it did not know any more.
+    #[test]
+    fn kept_promises_count_after_a_restart() {
+        let mut before = Promises::new(3 * SECOND, false);
+        before.promise(1, 4, SECOND, 4 * SECOND);
+        let mut after = Promises::new(0, false);
+        after.restore(&before.open(2 * SECOND));
+        assert_eq!(after.open_until(2, None), 5 * SECOND);
+        assert_eq!(after.open_until(2, Some((1, 4))), 3 * SECOND, "to anyone");
+        assert_eq!(after.open(5 * SECOND), vec![]);
     }
 
     /// Goal: promises that are over take no room.

@@ -34,7 +34,7 @@ mod transfer;
 
 pub use self::core::{Counters, LeaseStatus, PeerStatus, Raft, Role, Status};
 pub use event::Event;
-pub use lease::{LEASE_FLOOR_US, leader_lease_us};
+pub use lease::{LEASE_FLOOR_US, Promise, leader_lease_us};
 pub use message::{AppendOutcome, Message};
 
 use crate::command::Command;
@@ -104,6 +104,9 @@ pub struct Recovered {
     pub commit_index: Index,
     /// The node has never run before: it cannot have forgotten a promise.
     pub never_ran: bool,
+    /// The promises of the former run, if it stopped in good order and its clock goes on. `None`:
+    /// they are forgotten, and count as a full lease from now.
+    pub kept_promises: Option<Vec<Promise>>,
     /// The log lost entries to damage that reached up to this index: the node neither votes nor
     /// stands until it has been refilled and knows a commit that far. 0: no damage.
     pub damaged_until: Index,

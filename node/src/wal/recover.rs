@@ -189,6 +189,7 @@ fn recovered(metadata: Metadata, entries: Vec<Entry>, damaged_until: Index) -> R
         commit_index: metadata.commit_index.min(entries.len() as Index),
         // Every promise is acknowledged in a term of 1 or more, which is recorded first.
         never_ran: hard_state.term == 0 && damaged_until == 0,
+        kept_promises: None,
         entries,
         damaged_until,
     }
