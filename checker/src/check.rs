@@ -7,9 +7,10 @@ use crate::budget::{Budget, Exhausted, Meter};
 use crate::conflict::find_conflict;
 use crate::counter_example::CounterExample;
 use crate::history::{History, Operation};
+use crate::order::assert_explains;
 use crate::problem::{Problem, Role};
-use crate::search::find_order;
-use crate::shrink::{Failure, shrink};
+use crate::search::{Answer, Finding, find_order};
+use crate::shrink::{Failure, find_near, shrink};
 
 /// What a check found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -114,11 +115,23 @@ fn check_key(operations: &[&Operation], meter: &mut Meter) -> Result<Option<Fail
         return Ok(Some(Failure { claims, steps: 0 }));
     }
     let spent_before = meter.spent();
-    if find_order(&problem, meter)?.is_some() {
-        return Ok(None);
+    let Finding { answer, furthest } = find_order(&problem, meter);
+    let steps = meter.spent() - spent_before;
+    let by_return: Vec<usize> = problem.required.iter().map(|claim| claim.source).collect();
+    match answer {
+        Answer::Explained(order) => {
+            assert_explains(operations, &order);
+            Ok(None)
+        }
+        Answer::Unexplained | Answer::Undecided => {
+            if let Some(claims) = find_near(operations, &by_return, furthest, meter) {
+                return Ok(Some(Failure { claims, steps: 0 }));
+            }
+            if answer == Answer::Undecided {
+                return Err(Exhausted);
+            }
+            let claims = by_return;
+            Ok(Some(Failure { claims, steps }))
+        }
     }
-    Ok(Some(Failure {
-        claims: (0..operations.len()).collect(),
-        steps: meter.spent() - spent_before,
-    }))
 }

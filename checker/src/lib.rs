@@ -31,7 +31,8 @@
 //! threads.
 //!
 //! The way through the code: [`check`] takes the keys apart; `problem` boils one key down;
-//! `conflict` finds the plain contradictions, `search` looks for an order, with `pending` (what may come next), `makers` (unknown writes that
+//! `conflict` finds the plain contradictions, `search` looks for an order (which
+//! `order` replays), with `pending` (what may come next), `makers` (unknown writes that
 //! help) and `memory` (what has failed before); `shrink` and `counter_example` tell why there is
 //! none.
 
@@ -42,6 +43,7 @@ mod counter_example;
 mod history;
 mod makers;
 mod memory;
+mod order;
 mod pending;
 mod problem;
 mod search;

@@ -24,6 +24,15 @@ struct Group {
     members: Vec<usize>,
 }
 
+/// What can lead to a state.
+#[derive(Default)]
+pub(crate) struct Chains {
+    /// Positions in the list of optional writes, in the order in which they take effect.
+    pub(crate) chains: Vec<Vec<usize>>,
+    /// Whether longer chains may lead there as well.
+    pub(crate) has_longer: bool,
+}
+
 /// The optional writes of a problem, by their effect.
 pub(crate) struct Makers<'p> {
     optional: &'p [Optional],
@@ -77,64 +86,88 @@ impl<'p> Makers<'p> {
         }
     }
 
-    /// All chains of unused writes that lead from a state that does not meet `need` to one that
-    /// does.
+    /// The chains of this many unused writes that lead from a state that does not meet `need` to
+    /// one that does.
     pub(crate) fn chains(
         &self,
         start: Start,
         need: Need,
+        length: usize,
         meter: &mut Meter,
-    ) -> Result<Vec<Vec<usize>>, Exhausted> {
+    ) -> Result<Chains, Exhausted> {
+        let mut found = Chains::default();
         match need {
-            Need::Anything => Ok(Vec::new()),
-            Need::Is(target) => self.chains_to(start, target, &mut vec![target], meter),
+            Need::Anything => {}
+            Need::Is(target) => {
+                let mut ahead = vec![target];
+                self.chains_to(
+                    start,
+                    &mut ahead,
+                    &mut Vec::new(),
+                    length,
+                    &mut found,
+                    meter,
+                )?;
+            }
             // Any change will do, and a longer chain would begin with a shorter one.
             Need::IsNot(_) => {
-                let mut chains = Vec::new();
                 for group in &self.groups {
                     meter.spend(1)?;
                     if need.is_met_by(group.becomes) && group.need.is_met_by(start.state) {
                         let usable = self.first_usable(start, group, meter)?;
-                        chains.extend(usable.map(|one| vec![one]));
+                        found.chains.extend(usable.map(|one| vec![one]));
                     }
                 }
-                Ok(chains)
             }
         }
+        Ok(found)
     }
 
-    /// Chains that end in `target`; `ahead` are the states that follow, which no chain repeats.
+    /// Finds chains backwards. `ahead` are the states that follow, the nearest last: no chain
+    /// repeats one. `tail` are the writes that lead through them, the nearest last.
     fn chains_to(
         &self,
         start: Start,
-        target: State,
         ahead: &mut Vec<State>,
+        tail: &mut Vec<usize>,
+        length: usize,
+        found: &mut Chains,
         meter: &mut Meter,
-    ) -> Result<Vec<Vec<usize>>, Exhausted> {
+    ) -> Result<(), Exhausted> {
         if ahead.len() > CHAIN_MAX {
             return Err(Exhausted);
         }
-        let mut chains = Vec::new();
-        let groups = self.by_result.get(&target).map_or(&[][..], Vec::as_slice);
-        for &group in groups {
+        let target = ahead.last().copied();
+        let groups = target.and_then(|target| self.by_result.get(&target));
+        for &group in groups.into_iter().flatten() {
             let group = &self.groups[group];
-            let Some(last) = self.first_usable(start, group, meter)? else {
+            let is_first = group.need.is_met_by(start.state);
+            if is_first && length > 1 {
+                continue;
+            }
+            let Some(write) = self.first_usable(start, group, meter)? else {
                 continue;
             };
             match group.need {
-                need if need.is_met_by(start.state) => chains.push(vec![last]),
+                _ if is_first => {
+                    let chain = std::iter::once(write).chain(tail.iter().rev().copied());
+                    found.chains.push(chain.collect());
+                }
                 Need::Is(before) if !ahead.contains(&before) => {
-                    ahead.push(before);
-                    for mut chain in self.chains_to(start, before, ahead, meter)? {
-                        chain.push(last);
-                        chains.push(chain);
+                    if length == 1 {
+                        found.has_longer = true;
+                        continue;
                     }
+                    ahead.push(before);
+                    tail.push(write);
+                    self.chains_to(start, ahead, tail, length - 1, found, meter)?;
+                    tail.pop();
                     ahead.pop();
                 }
                 _ => {}
             }
         }
-        Ok(chains)
+        Ok(())
     }
 
     fn first_usable(

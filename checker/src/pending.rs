@@ -56,6 +56,11 @@ impl<'p> Pending<'p> {
         self.previous[right] = left as u32;
     }
 
+    /// The rank of the first return that is not placed.
+    pub(crate) fn base(&self) -> usize {
+        self.base
+    }
+
     /// Whether everything is placed.
     pub(crate) fn is_empty(&self) -> bool {
         self.base == self.required.len()

@@ -10,29 +10,46 @@
 //! - A write of unknown outcome is placed only together with the operation that needs it.
 //! - Operations with the same effect are not tried one after the other.
 
+use std::cmp::Reverse;
+
 use crate::budget::{Exhausted, Meter};
 use crate::makers::{Makers, Start};
 use crate::memory::{Memory, Used};
 use crate::pending::Pending;
 use crate::problem::{ABSENT, Need, Problem, Required, State};
 
-/// An operation in an order that was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Placed {
-    /// Position in the list that the problem was made from.
-    pub(crate) source: usize,
+/// What a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) answer: Answer,
+    /// How many claims, in the order of their returns, were all placed at the best moment. Where
+    /// there is a violation, it is most often near.
+    pub(crate) furthest: usize,
+}
+
+/// Whether there is an order that explains all claims.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// This one: positions in the list that the problem was made from.
+    Explained(Vec<usize>),
+    /// There is none.
+    Unexplained,
+    /// The budget did not suffice to tell.
+    Undecided,
 }
 
 /// Finds an order that explains all claims, or shows that there is none.
-///
-/// # Errors
-/// [`Exhausted`] when the budget does not suffice to tell.
-pub(crate) fn find_order(
-    problem: &Problem,
-    meter: &mut Meter,
-) -> Result<Option<Vec<Placed>>, Exhausted> {
+pub(crate) fn find_order(problem: &Problem, meter: &mut Meter) -> Finding {
     let mut search = Search::new(problem, meter.configurations_max());
-    Ok(search.run(meter)?.then(|| search.order()))
+    let answer = match search.run(meter) {
+        Ok(true) => Answer::Explained(search.order()),
+        Ok(false) => Answer::Unexplained,
+        Err(Exhausted) => Answer::Undecided,
+    };
+    Finding {
+        answer,
+        furthest: search.furthest,
+    }
 }
 
 /// One step forward: optional writes that make it possible, then a required operation.
@@ -43,13 +60,35 @@ struct Move {
     required: usize,
 }
 
+impl Move {
+    /// A required operation that needs no help.
+    fn alone(required: usize) -> Move {
+        Move {
+            makers: Vec::new(),
+            required,
+        }
+    }
+}
+
+/// Something to try.
+enum Try {
+    Move(Move),
+    /// All moves that begin with a chain of so many optional writes: worked out only when the
+    /// shorter ones have failed.
+    Chains {
+        length: usize,
+        /// Position in `problem.required`.
+        required: usize,
+    },
+}
+
 /// A move that was made, with what is needed to take it back.
 struct Step {
     made: Move,
     state_before: State,
     latest_write_call_us_before: u64,
     /// What to try from here, best last.
-    moves: Vec<Move>,
+    tries: Vec<Try>,
 }
 
 struct Search<'p> {
@@ -66,6 +105,7 @@ struct Search<'p> {
     /// For each state, the unplaced required and unused optional operations that lead to it.
     producers: Vec<u32>,
     steps: Vec<Step>,
+    furthest: usize,
     fingerprint: Vec<u64>,
 }
 
@@ -95,79 +135,100 @@ impl<'p> Search<'p> {
             observers,
             producers,
             steps: Vec::new(),
+            furthest: 0,
             fingerprint: Vec::new(),
         }
     }
 
     fn run(&mut self, meter: &mut Meter) -> Result<bool, Exhausted> {
-        let mut first_moves = self.moves(meter)?;
+        let mut first_tries = self.tries(meter)?;
         while !self.pending.is_empty() {
-            let moves = match self.steps.last_mut() {
-                Some(step) => &mut step.moves,
-                None => &mut first_moves,
+            let tries = match self.steps.last_mut() {
+                Some(step) => &mut step.tries,
+                None => &mut first_tries,
             };
-            let Some(next) = moves.pop() else {
-                if self.steps.is_empty() {
-                    return Ok(false);
+            let next = match tries.pop() {
+                Some(Try::Move(next)) => next,
+                Some(Try::Chains { length, required }) => {
+                    let more = self.chains(required, length, meter)?;
+                    match self.steps.last_mut() {
+                        Some(step) => step.tries.extend(more),
+                        None => first_tries.extend(more),
+                    }
+                    continue;
                 }
-                self.take_back();
-                continue;
+                None if self.steps.is_empty() => return Ok(false),
+                None => {
+                    self.take_back();
+                    continue;
+                }
             };
             meter.spend(1)?;
             self.make(next);
+            self.furthest = self.furthest.max(self.pending.base());
             if self.is_dead_end() || !self.is_new(meter)? {
                 self.take_back();
                 continue;
             }
-            let moves = self.moves(meter)?;
+            let tries = self.tries(meter)?;
             if let Some(step) = self.steps.last_mut() {
-                step.moves = moves;
+                step.tries = tries;
             }
         }
         Ok(true)
     }
 
-    /// All moves worth a try, best last.
-    fn moves(&self, meter: &mut Meter) -> Result<Vec<Move>, Exhausted> {
+    /// All that is worth a try, best last.
+    fn tries(&self, meter: &mut Meter) -> Result<Vec<Try>, Exhausted> {
         let mut writes = Vec::new();
-        let mut unmet = Vec::new();
+        let mut tries = Vec::new();
         for index in self.pending.candidates() {
             let action = self.required(index).action;
             if !action.need.is_met_by(self.state) {
-                unmet.push(index);
-            } else if action.becomes.is_none() {
-                return Ok(vec![Move {
-                    makers: Vec::new(),
+                tries.push(Try::Chains {
+                    length: 1,
                     required: index,
-                }]);
+                });
+            } else if action.becomes.is_none() {
+                return Ok(vec![Try::Move(Move::alone(index))]);
             } else {
                 writes.push(index);
             }
         }
-        meter.spend(unmet.len() as u64)?;
+        meter.spend(tries.len() as u64)?;
+        // A write whose value nobody waits for locks nothing; then the most urgent one.
+        writes.sort_by_key(|&index| {
+            let becomes = self.required(index).action.becomes;
+            let observers = becomes.map_or(0, |state| self.observers[state as usize]);
+            Reverse((observers > 0, index))
+        });
+        let writes = writes.into_iter().map(Move::alone);
+        tries.extend(writes.map(Try::Move));
+        Ok(tries)
+    }
+
+    /// Moves that begin with this many optional writes, best last.
+    fn chains(
+        &self,
+        required: usize,
+        length: usize,
+        meter: &mut Meter,
+    ) -> Result<Vec<Try>, Exhausted> {
         let start = Start {
             state: self.state,
             first_return_us: self.pending.first_return_us(),
             latest_write_call_us: self.latest_write_call_us,
             used: &self.used,
         };
-        let mut moves = Vec::new();
-        for required in unmet {
-            let need = self.required(required).action.need;
-            let chains = self.makers.chains(start, need, meter)?;
-            moves.extend(chains.into_iter().map(|makers| Move { makers, required }));
-        }
-        // A write whose value nobody waits for locks nothing; then the most urgent one.
-        writes.sort_by_key(|&index| {
-            let becomes = self.required(index).action.becomes;
-            let observers = becomes.map_or(0, |state| self.observers[state as usize]);
-            std::cmp::Reverse((observers > 0, index))
-        });
-        moves.extend(writes.into_iter().map(|required| Move {
-            makers: Vec::new(),
+        let need = self.required(required).action.need;
+        let found = self.makers.chains(start, need, length, meter)?;
+        let longer = found.has_longer.then_some(Try::Chains {
+            length: length + 1,
             required,
-        }));
-        Ok(moves)
+        });
+        let chains = found.chains.into_iter();
+        let moves = chains.map(|makers| Try::Move(Move { makers, required }));
+        Ok(longer.into_iter().chain(moves).collect())
     }
 
     fn required(&self, index: usize) -> &'p Required {
@@ -197,7 +258,7 @@ impl<'p> Search<'p> {
             made,
             state_before,
             latest_write_call_us_before,
-            moves: Vec::new(),
+            tries: Vec::new(),
         });
     }
 
@@ -244,17 +305,12 @@ impl<'p> Search<'p> {
         self.memory.is_new(&self.fingerprint, &self.used, meter)
     }
 
-    fn order(&self) -> Vec<Placed> {
+    fn order(&self) -> Vec<usize> {
         let mut order = Vec::new();
         for step in &self.steps {
-            for &maker in &step.made.makers {
-                order.push(Placed {
-                    source: self.problem.optional[maker].source,
-                });
-            }
-            order.push(Placed {
-                source: self.required(step.made.required).source,
-            });
+            let makers = step.made.makers.iter();
+            order.extend(makers.map(|&maker| self.problem.optional[maker].source));
+            order.push(self.required(step.made.required).source);
         }
         order
     }

@@ -6,22 +6,50 @@
 //! history and not only about a part of it: leaving out the write whose value somebody read never
 //! makes that read look impossible.
 
-use crate::budget::{Exhausted, Meter};
+use crate::budget::Meter;
 use crate::counter_example::CounterExample;
 use crate::history::{Kind, Operation};
 use crate::problem::{Problem, Role};
-use crate::search::find_order;
+use crate::search::{Answer, find_order};
 
-/// What one attempt to leave something out may cost at least; beyond it, and beyond twice the cost
-/// of finding the failure, the attempt is given up and the operation stays.
-const ATTEMPT_STEPS_MIN: u64 = 200_000;
+/// What an attempt to explain some of the claims may cost, beside its share for the size of the
+/// history. Where it takes more, the attempt is given up: a few claims are easy or need not be
+/// left out.
+const ATTEMPT_STEPS: u64 = 200_000;
+
+/// What an attempt may cost in addition for every operation that takes part.
+const ATTEMPT_STEPS_PER_OPERATION: u64 = 100;
 
 /// Operations that together cannot be explained.
 pub(crate) struct Failure {
     /// Positions in the list of operations.
     pub(crate) claims: Vec<usize>,
-    /// What it took to find out.
+    /// What it took to find out, in steps.
     pub(crate) steps: u64,
+}
+
+/// Looks for a set of claims that cannot be explained among those around the place where a search
+/// for the whole got stuck: first among few, then among twice as many.
+///
+/// `by_return` are the positions of all claims, in the order of their returns. `None` proves
+/// nothing. This often succeeds where the whole is too hard.
+pub(crate) fn find_near(
+    operations: &[&Operation],
+    by_return: &[usize],
+    stuck_at: usize,
+    meter: &mut Meter,
+) -> Option<Vec<usize>> {
+    let mut radius = 2;
+    while radius < by_return.len() && !meter.is_exhausted() {
+        let start = stuck_at.saturating_sub(radius);
+        let end = (stuck_at + radius).min(by_return.len());
+        let claims = &by_return[start..end];
+        if attempt(operations, claims, 0, meter) == Answer::Unexplained {
+            return Some(claims.to_vec());
+        }
+        radius *= 2;
+    }
+    None
 }
 
 /// Finds a smallest set of claims, in the sense that none of them can be left out.
@@ -37,7 +65,7 @@ pub(crate) fn shrink(
     claims.sort_by_key(|&claim| (operations[claim].return_us, operations[claim].call_us));
     let mut shrinking = Shrinking {
         operations: operations.to_vec(),
-        attempt_steps: failure.steps.saturating_mul(2).max(ATTEMPT_STEPS_MIN),
+        attempt_steps: failure.steps.saturating_mul(2),
         gave_up: false,
         meter,
     };
@@ -48,6 +76,7 @@ pub(crate) fn shrink(
 
 struct Shrinking<'h, 'm, 'b> {
     operations: Vec<&'h Operation>,
+    /// What an attempt may cost in addition, where finding the failure was expensive.
     attempt_steps: u64,
     /// Whether an attempt was given up since this was last cleared.
     gave_up: bool,
@@ -120,14 +149,27 @@ impl Shrinking<'_, '_, '_> {
 
     /// Whether these claims were shown to be impossible. Where it takes too long, they were not.
     fn is_unexplained(&mut self, claims: &[usize]) -> bool {
-        let attempt = self.meter.within(self.attempt_steps, |meter| {
-            let roles = roles(&self.operations, claims);
-            meter.spend(roles.len() as u64)?;
-            find_order(&Problem::new(&roles), meter)
-        });
-        self.gave_up |= attempt == Err(Exhausted);
-        attempt == Ok(None)
+        let answer = attempt(&self.operations, claims, self.attempt_steps, self.meter);
+        self.gave_up |= answer == Answer::Undecided;
+        answer == Answer::Unexplained
     }
+}
+
+/// Tries to explain these claims, and them alone. `more_steps` may be spent beyond what is usual.
+fn attempt(
+    operations: &[&Operation],
+    claims: &[usize],
+    more_steps: u64,
+    meter: &mut Meter,
+) -> Answer {
+    let roles = roles(operations, claims);
+    let size = roles.len() as u64;
+    let steps = ATTEMPT_STEPS + ATTEMPT_STEPS_PER_OPERATION * size;
+    let result = meter.within(steps.saturating_add(more_steps), |meter| {
+        meter.spend(size)?;
+        Ok(find_order(&Problem::new(&roles), meter).answer)
+    });
+    result.unwrap_or(Answer::Undecided)
 }
 
 /// The claims, and the bystanders that may explain them: writes called before the last return.

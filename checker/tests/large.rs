@@ -83,8 +83,16 @@ fn timing() {
                 )
             })
             .unwrap();
+        let stale = (0..index - 400)
+            .rev()
+            .find_map(|x| match &operations[x].kind {
+                checker::Kind::Set { value } if operations[x].key == operations[index].key => {
+                    Some(value.clone())
+                }
+                _ => None,
+            });
         match &mut operations[index].outcome {
-            Outcome::Read(value) => *value = Some("v77".into()),
+            Outcome::Read(value) => *value = stale,
             Outcome::Swapped(b) => *b = !*b,
             _ => {}
         }
