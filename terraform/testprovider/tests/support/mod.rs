@@ -1,5 +1,7 @@
 //! A folder with the module in it, the test provider, and Terraform run there.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

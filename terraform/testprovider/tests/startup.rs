@@ -1,0 +1,130 @@
+//! The startup script on a real disk: a file behind a loop device, mounted where nobody else sees it.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use support::module;
+
+/// A disk that belongs to one test.
+struct Disk {
+    folder: tempfile::TempDir,
+    device: String,
+}
+
+impl Disk {
+    /// A blank disk; `None` where this machine lets nobody have one.
+    fn new() -> Option<Disk> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::File::create(folder.path().join("disk"))
+            .unwrap()
+            .set_len(64 << 20)
+            .unwrap();
+        std::fs::create_dir_all(folder.path().join("root/etc/chrony")).unwrap();
+        let made = Command::new("losetup")
+            .args(["-f", "--show"])
+            .arg(folder.path().join("disk"))
+            .output();
+        match made {
+            Ok(output) if output.status.success() => {
+                let device = String::from_utf8(output.stdout).unwrap().trim().to_owned();
+                Some(Disk { folder, device })
+            }
+            other => {
+                assert!(
+                    std::env::var_os("CI").is_none(),
+                    "no loop device can be had: {other:?}"
+                );
+                eprintln!(
+                    "LEFT OUT: no loop device can be had, so nothing was tested here: {other:?}"
+                );
+                None
+            }
+        }
+    }
+
+    fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// Runs a script with `startup` in it, in mounts of its own.
+    fn run(&self, script: &str) -> Output {
+        let startup = module().canonicalize().unwrap().join("startup.sh");
+        let script = script.replace("startup", &format!("bash {}", startup.display()));
+        Command::new("unshare")
+            .args(["--mount", "sh", "-ec", &script])
+            .env("RAFT_ROOT", self.root())
+            .env("RAFT_DATA_DEVICE", &self.device)
+            .current_dir(self.root())
+            .output()
+            .unwrap()
+    }
+
+    fn must_run(&self, script: &str) -> String {
+        let output = self.run(script);
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let detached = Command::new("losetup").args(["-d", &self.device]).status();
+        assert!(
+            detached.is_ok_and(|status| status.success()),
+            "{} stays attached",
+            self.device
+        );
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap()
+}
+
+// A blank disk is formatted once; what is written to it is there after another boot, and a boot
+// changes no file a second time.
+#[test]
+fn a_disk_is_formatted_once_and_keeps_its_data() {
+    let Some(disk) = Disk::new() else {
+        return;
+    };
+    let first = disk.must_run("startup; mountpoint -q opt/raftkv; echo entry >opt/raftkv/logs.txt");
+    assert!(first.contains("blank, formatting it"), "{first}");
+    assert!(disk.root().join("run/raft-host-ready").exists());
+    let fstab = read(&disk.root().join("etc/fstab"));
+
+    let second = disk.must_run("startup; cat opt/raftkv/logs.txt; startup");
+    assert!(
+        second.contains("kept as it is") && second.contains("\nentry\n"),
+        "{second}"
+    );
+    assert!(!second.contains("formatting"), "{second}");
+    assert_eq!(read(&disk.root().join("etc/fstab")), fstab);
+    for file in [
+        "etc/ssh/sshd_config.d/90-raft.conf",
+        "etc/security/limits.d/90-raft.conf",
+    ] {
+        assert!(disk.root().join(file).exists(), "{file} is missing");
+    }
+    assert!(
+        read(&disk.root().join("etc/chrony/conf.d/90-raft.conf"))
+            .contains("metadata.google.internal")
+    );
+}
+
+// What is on a disk is never destroyed, even where it is nothing that this script knows: it ends
+// without the sign that the machine is ready.
+#[test]
+fn a_foreign_disk_is_left_alone() {
+    let Some(disk) = Disk::new() else {
+        return;
+    };
+    disk.must_run("mkswap \"$RAFT_DATA_DEVICE\" >/dev/null");
+    let output = disk.run("startup");
+    assert!(!output.status.success(), "{output:?}");
+    assert!(!disk.root().join("run/raft-host-ready").exists());
+    let kept = disk.must_run("blkid --probe \"$RAFT_DATA_DEVICE\"");
+    assert!(kept.contains("TYPE=\"swap\""), "{kept}");
+}
