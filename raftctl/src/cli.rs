@@ -10,7 +10,9 @@ use clap::{CommandFactory, Parser};
 use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
 use crate::ops::Context;
-use crate::verbs::{check, doctor, down, gcp, init, links, logs, nodes, status, up};
+use crate::verbs::{
+    check, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
+};
 use crate::{bench, keys, scenario, shell};
 use verb::{CommandLine, Verb};
 
@@ -147,7 +149,9 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Plan { .. } => up::plan(context, options).await,
         Verb::Up { dry_run, .. } => up::up(context, options, dry_run).await,
         Verb::Status => status::run(context, options).await,
-        Verb::Ssh { selector, command } => ssh(context, &selector, &command),
+        Verb::Ssh { selector, command } => hosts::ssh(context, &selector, &command).await,
+        Verb::Exec { of, command } => hosts::exec(context, options, &of.selector, &command).await,
+        Verb::Upgrade { rollback } => upgrade::run(context, options, rollback).await,
         Verb::Kill { of, vm: true } => gcp::stop_machines(context, &of.selector).await,
         Verb::Restart { of, vm: true } => {
             gcp::restart_machines(context, options, &of.selector).await
@@ -182,21 +186,6 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Init(_) | Verb::Check | Verb::Completions { .. } => {
             unreachable!("needs no cluster, and is done already")
         }
-    }
-}
-
-fn ssh(context: &Context, selector: &str, command: &[String]) -> Result<()> {
-    let _ = (selector, command);
-    match context.cluster.provider {
-        Provider::Local => Err(Error::Usage(
-            "provider local has no hosts to log in to: its nodes run on this machine, and their \
-             files are in .raftctl/"
-                .into(),
-        )),
-        other => Err(Error::Usage(format!(
-            "provider {} has no login yet",
-            other.name()
-        ))),
     }
 }
 

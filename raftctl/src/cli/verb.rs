@@ -112,6 +112,26 @@ pub enum Verb {
         command: Vec<String>,
     },
 
+    /// Run a command on the hosts of nodes, as root where that is possible
+    #[command(after_help = "Example:\n  raftctl exec followers -- df -h /opt")]
+    Exec {
+        #[command(flatten)]
+        of: Nodes,
+        /// The command, as a shell takes it
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+
+    /// Put the binary under the nodes, one at a time, without a failed request
+    ///
+    /// Followers first, each caught up before the next; the leader last, after handing over.
+    #[command(after_help = "Examples:\n  raftctl upgrade\n  raftctl upgrade --rollback")]
+    Upgrade {
+        /// Go back to the release that was there before
+        #[arg(long)]
+        rollback: bool,
+    },
+
     /// Kill nodes with SIGKILL, as a crash would; they stay dead until they are started
     #[command(after_help = "Examples:\n  raftctl kill leader\n  raftctl kill minority")]
     Kill {

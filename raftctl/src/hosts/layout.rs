@@ -14,6 +14,8 @@
 //! On this machine `<base>` is `.raftctl/<cluster>/` beside cluster.yaml, and the binary is used
 //! where it lies.
 
+use super::unit;
+
 /// The folders of one cluster on one host. Paths are absolute and belong to the host, which need
 /// not be this machine: hence text, not `Path`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,17 +92,20 @@ impl HostLayout {
     #[must_use]
     pub fn node(&self, id: u64) -> NodeLayout {
         let run = self.run_dir();
-        NodeLayout {
+        let mut node = NodeLayout {
             id,
             data_dir: format!("{}/logs_node_{id}", self.base),
             pid_file: format!("{run}/node_{id}.pid"),
             args_file: format!("{run}/node_{id}.args"),
             output_file: format!("{run}/node_{id}.log"),
-            unit: self
-                .unit_prefix
-                .as_ref()
-                .map(|prefix| format!("{prefix}-{id}.service")),
-        }
+            unit: None,
+        };
+        node.unit = self.unit_prefix.as_ref().map(|prefix| UnitFiles {
+            name: format!("{prefix}-{id}.service"),
+            unit: unit::unit(&node, &self.base),
+            launch: unit::launch(&node, self),
+        });
+        node
     }
 }
 
@@ -118,7 +123,18 @@ pub struct NodeLayout {
     /// Its standard output and error.
     pub output_file: String,
     /// Its systemd unit, where systemd looks after it.
-    pub unit: Option<String>,
+    pub unit: Option<UnitFiles>,
+}
+
+/// A node as systemd knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitFiles {
+    /// The unit.
+    pub name: String,
+    /// What its file holds.
+    pub unit: String,
+    /// What the script holds that systemd starts.
+    pub launch: String,
 }
 
 /// What a release is called, by the sha256 of its binary in hexadecimal digits.

@@ -36,6 +36,7 @@ pub mod local;
 pub mod scripts;
 pub mod ship;
 pub mod ssh;
+pub mod unit;
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -183,6 +184,11 @@ fn said(stderr: &str) -> String {
 pub trait Transport: Send + Sync {
     /// The host's name, as the operator knows it.
     fn host(&self) -> &str;
+
+    /// The command that opens a shell there, where one has to log in for that.
+    fn shell_command(&self) -> Option<Vec<String>> {
+        None
+    }
 
     /// Runs a script and streams its standard output to `stdout`.
     ///

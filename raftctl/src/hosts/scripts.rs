@@ -9,6 +9,7 @@
 //! time, the machine's boot and its executable agree with it; never by its name.
 
 use super::layout::NodeLayout;
+use super::unit;
 
 /// The last line of every script that came to its end.
 pub const END: &str = "end=ok";
@@ -21,6 +22,7 @@ pub const TAIL_LINES: u32 = 20;
 
 const PRELUDE: &str = include_str!("prelude.sh");
 const START: &str = include_str!("start.sh");
+const SYSTEMD: &str = include_str!("systemd.sh");
 const PORTS: &str = include_str!("ports.sh");
 
 /// A signal that nodes are sent.
@@ -82,6 +84,20 @@ pub fn start(nodes: &[StartNode]) -> String {
     for node in nodes {
         let layout = &node.layout;
         let arguments = node.arguments.iter().map(String::as_str);
+        if let Some(files) = &layout.unit {
+            let words = [
+                files.name.as_str(),
+                unit::USER,
+                &files.unit,
+                &files.launch,
+                &layout.id.to_string(),
+                &layout.pid_file,
+                &layout.args_file,
+                &layout.data_dir,
+            ];
+            calls.push(call("start_unit", words.into_iter().chain(arguments)));
+            continue;
+        }
         let words = [
             &layout.id.to_string(),
             &layout.pid_file,
@@ -107,7 +123,19 @@ pub fn start(nodes: &[StartNode]) -> String {
             ],
         ));
     }
-    assemble(&[START], &calls)
+    assemble(
+        &[START, systemd(nodes.iter().map(|node| &node.layout))],
+        &calls,
+    )
+}
+
+/// The functions that speak to systemd, where any of the nodes needs them.
+fn systemd<'a>(mut nodes: impl Iterator<Item = &'a NodeLayout>) -> &'static str {
+    if nodes.any(|node| node.unit.is_some()) {
+        SYSTEMD
+    } else {
+        ""
+    }
 }
 
 /// Sends a signal to nodes, to all before it waits for any, and waits until each has obeyed, at
@@ -142,6 +170,10 @@ obey() {
 }
 "#;
     let mut calls = Vec::new();
+    if wanted == "stopped" {
+        let held = nodes.iter().filter(|node| node.unit.is_some());
+        calls.extend(held.map(|node| call("hold", [node.pid_file.as_str()])));
+    }
     for node in nodes {
         let id = node.id.to_string();
         let fixed = [id.as_str(), &node.pid_file];
@@ -152,7 +184,7 @@ obey() {
         let id = node.id.to_string();
         calls.push(call("obey", [&*id, &node.pid_file, wanted, &tenths]));
     }
-    assemble(&[SEND], &calls)
+    assemble(&[SEND, systemd(nodes.iter())], &calls)
 }
 
 /// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, where they can be seen
@@ -289,21 +321,22 @@ purge() {
   esac
 }
 "#;
-    let calls: Vec<String> = nodes
-        .iter()
-        .map(|node| {
-            let id = node.id.to_string();
-            let words = [
-                &*id,
-                &node.pid_file,
-                &node.args_file,
-                &node.output_file,
-                &node.data_dir,
-            ];
-            call("purge", words)
-        })
-        .collect();
-    assemble(&[PURGE], &calls)
+    let mut calls = Vec::new();
+    for node in nodes {
+        if let Some(files) = &node.unit {
+            calls.push(call("remove_unit", [files.name.as_str(), &node.pid_file]));
+        }
+        let id = node.id.to_string();
+        let words = [
+            &*id,
+            &node.pid_file,
+            &node.args_file,
+            &node.output_file,
+            &node.data_dir,
+        ];
+        calls.push(call("purge", words));
+    }
+    assemble(&[PURGE, systemd(nodes.iter())], &calls)
 }
 
 /// A line that calls a function of a script.

@@ -13,6 +13,8 @@ start() {
   printf '%s\n' "$@" >"$args_file.new" && mv -f "$args_file.new" "$args_file" || return 0
   [ ! -f "$output_file" ] || mv -f "$output_file" "$output_file.1"
   executable=$(readlink -f "$executable") || return 0
+  # What was shipped tells itself what it is.
+  [ ! -r "${executable%/*}/sha256" ] || sha256=$(cat "${executable%/*}/sha256")
   # A session of its own: neither the end of this script nor a closed terminal reaches the node.
   if command -v setsid >/dev/null 2>&1; then launcher=setsid; else launcher=nohup; fi
   # The process writes its own pid file before it becomes the node. So there is no moment in which
@@ -41,10 +43,10 @@ RECORD_START='
   fi
 '
 
-# settle ID PID_FILE ARGS_FILE: waits, a second at most, until the process has become the node, or is gone.
+# settle ID PID_FILE ARGS_FILE: waits, some seconds at most, until the process has become the node, or is gone.
 settle() {
   tries=0
-  while look_up "$2" && [ "$STATE" = stopped ] && [ "$tries" -lt 100 ]; do
+  while look_up "$2" && [ "$STATE" = stopped ] && [ "$tries" -lt 300 ]; do
     [ "$RECORD" = absent ] || [ "$NOW_STATE" != gone ] || break
     sleep 0.01
     tries=$((tries + 1))

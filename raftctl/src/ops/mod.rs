@@ -3,6 +3,7 @@
 //! Everything starts from a [`Context`]. Functions that act on several nodes do so in parallel and
 //! answer for each node by itself: a host that fails never hides the others.
 
+pub mod exec;
 pub mod files;
 pub mod links;
 pub mod nodes;

@@ -50,6 +50,21 @@ impl Context {
         self.wait_until(ids, timeout, answer).await
     }
 
+    /// Waits until a node has applied all that is committed now.
+    ///
+    /// # Errors
+    /// As [`Self::wait_for_leader`].
+    pub async fn wait_until_caught_up(&self, id: NodeId, timeout: Duration) -> Result<()> {
+        let replies = self.replies(&self.cluster.ids()).await;
+        let commits = replies.values().flatten().map(|reply| reply.commit_index);
+        let committed = commits.max().unwrap_or(0);
+        let has_all = |heard: &Heard| match heard.replies.get(&id) {
+            Some(Ok(reply)) => (reply.applied_index >= committed).then_some(()),
+            _ => None,
+        };
+        self.wait_until(&[id], timeout, has_all).await
+    }
+
     /// Waits until every node that answers, but for one, has been running for a whole lease.
     ///
     /// A node that has just started can't know whom it had promised a lease, so a leader that is

@@ -4,12 +4,14 @@ pub mod check;
 pub mod doctor;
 pub mod down;
 pub mod gcp;
+pub mod hosts;
 pub mod init;
 pub mod links;
 pub mod logs;
 pub mod nodes;
 pub mod status;
 pub mod up;
+pub mod upgrade;
 
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};

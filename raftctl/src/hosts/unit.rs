@@ -1,0 +1,155 @@
+//! A node as a systemd unit, as text. Pure.
+//!
+//! systemd starts a small script, which writes the pid file and becomes the node: so a node is
+//! found, killed and paused in the same way with systemd and without it. A node that was killed or
+//! stopped by an operator is held: a file keeps systemd from starting it again, after a second or
+//! at the next boot, until an operator does. A node that ends by itself with an error is started
+//! again.
+
+use super::layout::{HostLayout, NodeLayout};
+use super::scripts::quote;
+
+/// The user that nodes run as. Made where it is missing.
+pub const USER: &str = "raftkv";
+
+/// A node that fails this often within [`FAILURES_WITHIN_SECONDS`] is left alone.
+const FAILURES_MAX: u32 = 5;
+const FAILURES_WITHIN_SECONDS: u32 = 60;
+
+/// A node with a large log may take a while until it is ready.
+const START_SECONDS_MAX: u32 = 600;
+/// What a node may take to hand over, flush and exit before systemd kills it.
+const STOP_SECONDS_MAX: u32 = 20;
+
+/// What a node can't do any more: gain rights, see other processes' files, write anywhere but in
+/// the cluster's own folder, speak anything but TCP and UDP, load or change code.
+const HARDENING: &str = "\
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+AmbientCapabilities=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+ProtectClock=yes
+ProtectControlGroups=yes
+ProtectHostname=yes
+ProtectKernelLogs=yes
+ProtectKernelModules=yes
+ProtectKernelTunables=yes
+RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX
+RestrictNamespaces=yes
+RestrictRealtime=yes
+RestrictSUIDSGID=yes
+LockPersonality=yes
+MemoryDenyWriteExecute=yes
+SystemCallArchitectures=native
+SystemCallFilter=@system-service
+UMask=0027
+LimitNOFILE=65536
+";
+
+/// The unit of a node; `base` is the folder of its cluster.
+#[must_use]
+pub fn unit(layout: &NodeLayout, base: &str) -> String {
+    let id = layout.id;
+    let run = layout.pid_file.trim_end_matches(".pid");
+    let (run, base) = (escape(run), escape(base));
+    format!(
+        "# Written by raftctl, and written again by `raftctl up`.\n\
+         [Unit]\n\
+         Description=Raft key-value store, node {id} in {base}\n\
+         Wants=network-online.target\n\
+         After=network-online.target\n\
+         ConditionPathExists=!{run}.held\n\
+         StartLimitIntervalSec={FAILURES_WITHIN_SECONDS}\n\
+         StartLimitBurst={FAILURES_MAX}\n\
+         \n\
+         [Service]\n\
+         Type=notify\n\
+         NotifyAccess=main\n\
+         User={USER}\n\
+         ExecStart=/bin/sh \"{run}.launch\"\n\
+         Restart=on-failure\n\
+         RestartSec=1\n\
+         RestartPreventExitStatus=2\n\
+         TimeoutStartSec={START_SECONDS_MAX}\n\
+         TimeoutStopSec={STOP_SECONDS_MAX}\n\
+         ReadWritePaths=\"{base}\"\n\
+         {HARDENING}\
+         \n\
+         [Install]\n\
+         WantedBy=multi-user.target"
+    )
+}
+
+/// systemd has specifiers of its own.
+fn escape(path: &str) -> String {
+    path.replace('%', "%%").replace('"', "\\\"")
+}
+
+/// The script that becomes the node.
+#[must_use]
+pub fn launch(layout: &NodeLayout, host: &HostLayout) -> String {
+    let (pid_file, output) = (quote(&layout.pid_file), quote(&layout.output_file));
+    let current = quote(&host.current_executable());
+    let arguments = quote(&format!("@{}", layout.args_file));
+    format!(
+        "# Written by raftctl: becomes node {}.\n\
+         [ ! -f {output} ] || mv -f {output} {output}.1\n\
+         exec >{output} 2>&1 </dev/null\n\
+         executable=$(readlink -f {current}) || exit 1\n\
+         sha256=$(cat \"${{executable%/*}}/sha256\") || exit 1\n\
+         IFS= read -r stat <\"/proc/$$/stat\"\n\
+         set -- ${{stat##*) }}\n\
+         printf 'pid=%s\\nstart=%s\\nboot=%s\\nexecutable=%s\\nsha256=%s\\n' \"$$\" \"${{20}}\" \\\n  \
+           \"$(cat /proc/sys/kernel/random/boot_id)\" \"$executable\" \"$sha256\" >{pid_file}.new &&\n  \
+           mv -f {pid_file}.new {pid_file} || exit 1\n\
+         cd / && exec \"$executable\" {arguments}",
+        layout.id
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A killed node is not started again behind the operator's back, one that fails is; and the
+    // node may write to its cluster's folder alone.
+    #[test]
+    fn a_unit_supervises_and_confines() {
+        let host = HostLayout::remote("/opt/raftkv/demo").with_units("demo");
+        let node = host.node(3);
+        let files = node.unit.unwrap();
+        assert_eq!(files.name, "raftkv-demo-3.service");
+        let text = files.unit;
+        for line in [
+            "ConditionPathExists=!/opt/raftkv/demo/run/node_3.held",
+            "Type=notify",
+            "User=raftkv",
+            "ExecStart=/bin/sh \"/opt/raftkv/demo/run/node_3.launch\"",
+            "Restart=on-failure",
+            "ReadWritePaths=\"/opt/raftkv/demo\"",
+            "ProtectSystem=strict",
+            "NoNewPrivileges=yes",
+        ] {
+            assert!(text.lines().any(|own| own == line), "{line}\n{text}");
+        }
+    }
+
+    // What systemd starts is a script that a POSIX shell can read, and it ends as the node.
+    #[test]
+    fn a_launcher_becomes_the_node() {
+        let host = HostLayout::remote("/opt/my kv/demo");
+        let text = launch(&host.node(3), &host);
+        let parsed = std::process::Command::new("sh")
+            .args(["-n", "-c", &text])
+            .status();
+        assert!(parsed.unwrap().success(), "{text}");
+        let last = text.lines().next_back().unwrap();
+        assert_eq!(
+            last,
+            "cd / && exec \"$executable\" '@/opt/my kv/demo/run/node_3.args'"
+        );
+    }
+}

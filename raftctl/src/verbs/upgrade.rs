@@ -1,0 +1,118 @@
+//! `upgrade`: another binary under a cluster that goes on serving.
+
+use std::time::Duration;
+
+use crate::cli::Options;
+use crate::cluster::NodeId;
+use crate::error::{Error, Result};
+use crate::hosts::control::{HostFacts, ProcessState};
+use crate::hosts::layout::release_name;
+use crate::lock::{Lock, WAIT};
+use crate::ops::wait::list;
+use crate::ops::{Context, all_or_partial};
+use crate::out;
+use crate::progress::Progress;
+use crate::run;
+use crate::verbs::up;
+
+/// Ships the binary to every host, and restarts the nodes that run another one: followers first,
+/// one at a time, each caught up before the next; the leader last, after it handed over. With
+/// `rollback` the release that was there before takes its place again.
+///
+/// # Errors
+/// The cluster has no leader to begin with; a host does not answer or can't take the binary; a
+/// node does not come back. What has been done stays done, and the same command goes on.
+pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result<()> {
+    let progress = Progress::new();
+    let _lock = Lock::take(&context.cluster, "upgrade", WAIT).await?;
+    let ids = context.cluster.ids();
+    let binary = up::obtain(context, &progress)?;
+    if context.leader().await.is_none() {
+        return Err(Error::NoLeader(
+            "the cluster has no leader, so an upgrade would not go unnoticed; look at `raftctl \
+             doctor`, or use `raftctl up`"
+                .into(),
+        ));
+    }
+    let ships = context
+        .inventory
+        .hosts
+        .iter()
+        .any(|host| host.layout.is_remote);
+    if rollback && !ships {
+        return Err(Error::Usage(
+            "nodes on this machine run the binary where it lies: put the other one there, and run \
+             `raftctl upgrade`"
+                .into(),
+        ));
+    }
+    if ships {
+        let step = progress.begin(if rollback {
+            "switch every host to its previous release"
+        } else {
+            "ship raft-node"
+        });
+        let outcomes = if rollback {
+            context.roll_back(&ids).await
+        } else {
+            let uploads = progress.uploads(&ids);
+            context.ship(&ids, &binary, uploads.watch()).await?
+        };
+        all_or_partial(outcomes, "shipped")?;
+        step.done();
+    }
+    let outdated = outdated(context, &binary.sha256).await?;
+    if outdated.is_empty() {
+        return out::line("every node runs this release already");
+    }
+    let timeout = options.timeout.unwrap_or(up::TIMEOUT);
+    for (at, id) in outdated.iter().enumerate() {
+        let step = progress.begin(&format!("restart node {id}"));
+        let restarted = one(context, *id, &binary, timeout).await;
+        restarted.map_err(|error| interrupted(error, &outdated[at..], rollback))?;
+        step.done();
+        out::line(&format!("node {id} upgraded"))?;
+    }
+    Ok(())
+}
+
+async fn one(
+    context: &Context,
+    id: NodeId,
+    binary: &crate::binary::Binary,
+    timeout: Duration,
+) -> Result<()> {
+    run::restart(context, id, binary, timeout).await?;
+    context.wait_until_caught_up(id, timeout).await
+}
+
+/// The nodes that run another binary than the one that their host has now, the leader last.
+async fn outdated(context: &Context, sha256: &str) -> Result<Vec<NodeId>> {
+    let hosts = all_or_partial(context.host_facts().await, "looked at")?;
+    let runs_other = |id: &NodeId, host: &HostFacts| {
+        let wanted = host.setting.release.as_deref();
+        let wanted = wanted.unwrap_or_else(|| release_name(sha256));
+        let node = host.nodes.iter().find(|node| node.id == *id);
+        node.is_some_and(|node| {
+            let runs = node.sha256.as_deref().unwrap_or_default();
+            node.state != ProcessState::Stopped && !runs.starts_with(wanted)
+        })
+    };
+    let others = hosts.iter().filter(|(id, host)| runs_other(id, host));
+    let mut others: Vec<NodeId> = others.map(|(id, _)| *id).collect();
+    let leader = context.leader().await;
+    others.sort_by_key(|id| (Some(*id) == leader, *id));
+    Ok(others)
+}
+
+fn interrupted(error: Error, left: &[NodeId], rollback: bool) -> Error {
+    let back = if rollback {
+        ""
+    } else {
+        "; `raftctl upgrade --rollback` goes back"
+    };
+    Error::NoLeader(format!(
+        "{error}\nnot upgraded yet: {}; run this again to go on{back}",
+        list(left)
+    ))
+}
