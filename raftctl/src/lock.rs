@@ -59,17 +59,19 @@ impl Lock {
         }
     }
 
-    /// Takes the lock's file away, and then the cluster's folder, if nothing else is in it.
+    /// Takes the lock's file away, and the folders around it that nothing else is in.
     ///
     /// # Errors
     /// The file can't be deleted.
     pub fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path)
             .map_err(|error| Error::file("delete", &self.path, &error))?;
-        let folder = self.path.parent();
-        if let Some(folder) = folder {
+        // The cluster's folder, then `.raftctl` itself.
+        for folder in self.path.ancestors().skip(1).take(2) {
             // Not empty: something else is kept there, and stays.
-            let _ = std::fs::remove_dir(folder);
+            if std::fs::remove_dir(folder).is_err() {
+                break;
+            }
         }
         Ok(())
     }

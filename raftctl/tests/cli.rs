@@ -221,7 +221,7 @@ fn ssh_is_not_for_local() {
     TestCluster::new(1)
         .raftctl(&["ssh", "1"])
         .code(2)
-        .says("provider local");
+        .says("runs on this machine");
 }
 
 // A port that another program listens on is named, with the program, and nothing is started.
