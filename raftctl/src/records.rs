@@ -127,9 +127,10 @@ fn log_record(line: &str) -> Result<LogRecord, &'static str> {
     let (term, words) = words.split_last().ok_or("no words")?;
     let fields = fields(machine);
     let number = |text: &str| text.parse::<u64>().ok();
+    let term = number(&term.text).ok_or("no term before the tab")?;
     Ok(LogRecord {
         operation: operation(words).ok_or("no operation of a log")?,
-        term: number(&term.text).ok_or("no term before the tab")?,
+        term,
         index: fields
             .get("index")
             .and_then(|index| number(index))

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use raftkv::kv::ReadPath;
 
-use super::notation::{Ask, Failing, Path};
+use super::notation::{Ask, Failing, Path, ReadFrom};
 use super::outcome::{Seen, Unmet, ms};
 use super::runner::Runner;
 use crate::client::{Client, ClientError, Read};
@@ -35,11 +35,15 @@ impl Runner<'_> {
 
     pub(super) async fn get(&mut self, ask: &Ask) -> Seen {
         let mut client = self.take_client(ask).await?;
+        let read = match ask.read {
+            None | Some(ReadFrom::Lease) => Read::Lease,
+            Some(ReadFrom::Quorum) => Read::Quorum,
+        };
         let mut told = Vec::new();
         for (name, value) in &ask.values {
             let key = format!("{}{name}", self.key_prefix);
             let started = Instant::now();
-            let outcome = client.get(&key, Read::Lease).await;
+            let outcome = client.get(&key, read).await;
             let took = started.elapsed();
             if let Ok(reply) = &outcome {
                 check_value(name, value, &reply.value)?;
@@ -145,6 +149,7 @@ mod tests {
             to: None,
             within: None,
             fails,
+            read: None,
             path: None,
         }
     }

@@ -153,6 +153,8 @@ pub struct Ask {
     pub within: Option<Span>,
     /// Each fails like this: `no_leader` or `outcome_unknown`.
     pub fails: Option<Failing>,
+    /// Reads only: how they are to be answered; by default under the lease.
+    pub read: Option<ReadFrom>,
     /// Reads only: the way in which the leader must answer.
     pub path: Option<Path>,
 }
@@ -165,6 +167,16 @@ pub enum Failing {
     NoLeader,
     /// A write whose fate nobody can tell.
     OutcomeUnknown,
+}
+
+/// How a read asks to be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReadFrom {
+    /// From the leader's memory, under its lease.
+    Lease,
+    /// With a round of heartbeats.
+    Quorum,
 }
 
 /// How a read is expected to be answered.

@@ -1,0 +1,354 @@
+//! What the store promises, on real processes: acknowledged writes stay, a resent write applies
+//! once, and no read is stale. Each test puts its promise to the worst moment on purpose.
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use raftctl::client::{Client, ClientError, Member, Read};
+use raftkv::kv::kv_client::KvClient;
+use raftkv::kv::{
+    CompareAndSetRequest, Consistency, GetRequest, OpenSessionRequest, RequestId, SetRequest,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{PATIENCE, TestCluster};
+use tokio::task::JoinSet;
+use tonic::transport::Channel;
+
+fn members(cluster: &TestCluster) -> Vec<Member> {
+    let member = |id| Member {
+        id,
+        address: format!("127.0.0.1:{}", u64::from(cluster.ports.base) + 10 + id),
+    };
+    (1..=u64::from(cluster.nodes)).map(member).collect()
+}
+
+fn client(cluster: &TestCluster) -> Client {
+    Client::new(&members(cluster)).with_timeout(PATIENCE)
+}
+
+/// A client that knows this node only.
+fn client_of(cluster: &TestCluster, id: u64, timeout: Duration) -> Client {
+    let members: Vec<Member> = members(cluster)
+        .into_iter()
+        .filter(|m| m.id == id)
+        .collect();
+    Client::new(&members).with_timeout(timeout)
+}
+
+/// A bare connection to one node, without anything that retries.
+fn bare(cluster: &TestCluster, id: u64) -> KvClient<Channel> {
+    let address = members(cluster)
+        .into_iter()
+        .find(|m| m.id == id)
+        .unwrap()
+        .address;
+    let endpoint = Channel::from_shared(format!("http://{address}")).unwrap();
+    KvClient::new(endpoint.tcp_nodelay(true).connect_lazy())
+}
+
+fn signal(cluster: &TestCluster, id: u64, signal: Signal) {
+    let pid = i32::try_from(cluster.pid(id).unwrap()).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+// A write was applied, and its answer got lost with the leader. Sent again, to the next leader and
+// after a restart of all, it is answered as the first time and changes nothing: neither itself nor
+// what was written since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_resent_write_applies_once_across_leaders_and_restarts() {
+    let cluster = TestCluster::up(3);
+    let leader = cluster.leader(|_| true);
+    let mut node = bare(&cluster, leader);
+    let session = node
+        .open_session(OpenSessionRequest {})
+        .await
+        .unwrap()
+        .into_inner();
+    let create = CompareAndSetRequest {
+        request: Some(RequestId {
+            client_id: session.client_id,
+            sequence: 1,
+            since_index: session.since_index,
+        }),
+        key: "k".into(),
+        expected: None,
+        value: "first".into(),
+    };
+    let first = node
+        .compare_and_set(create.clone())
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(first.swapped);
+    client(&cluster).set("k", "second").await.unwrap();
+
+    cluster.raftctl(&["kill", &leader.to_string()]).ok();
+    let next = cluster.leader(|id| id != leader);
+    resend(&cluster, next, &create).await;
+
+    cluster.raftctl(&["kill", "all"]).ok();
+    cluster.raftctl(&["up"]).ok();
+    let next = cluster.leader(|_| true);
+    resend(&cluster, next, &create).await;
+}
+
+async fn resend(cluster: &TestCluster, leader: u64, create: &CompareAndSetRequest) {
+    let mut node = bare(cluster, leader);
+    let started = Instant::now();
+    let again = loop {
+        match node.compare_and_set(create.clone()).await {
+            Ok(reply) => break reply.into_inner(),
+            // A new leader may wait for the lease of the old one.
+            Err(status) => assert!(started.elapsed() < PATIENCE, "{status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert!(
+        again.swapped,
+        "answered as if it were a new one: the key exists"
+    );
+    let reply = client(cluster).get("k", Read::Lease).await.unwrap();
+    assert_eq!(reply.value, "second", "applied a second time");
+}
+
+// A client counts up with compare-and-set while leaders are killed under it. It is the only
+// writer, so each of its writes must find what the one before wrote: a resent one that applied
+// twice, or an acknowledged one that got lost, would break the chain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lone_writer_never_meets_itself() {
+    let cluster = Arc::new(TestCluster::up(3));
+    let done = Arc::new(AtomicBool::new(false));
+    let counting = tokio::spawn({
+        let (cluster, done) = (Arc::clone(&cluster), Arc::clone(&done));
+        async move {
+            let mut client = client(&cluster);
+            let mut count = 0u64;
+            while !done.load(Ordering::SeqCst) {
+                let expected = (count > 0).then(|| count.to_string());
+                let value = (count + 1).to_string();
+                let reply = client
+                    .compare_and_set("count", expected.as_deref(), &value)
+                    .await;
+                assert!(
+                    reply.unwrap().swapped,
+                    "{value} does not follow {expected:?}"
+                );
+                count += 1;
+            }
+            count
+        }
+    });
+    for _ in 0..3 {
+        let leader = cluster.leader(|_| true);
+        cluster.raftctl(&["kill", &leader.to_string()]).ok();
+        cluster.leader(|id| id != leader);
+        cluster.raftctl(&["start", &leader.to_string()]).ok();
+    }
+    done.store(true, Ordering::SeqCst);
+    let count = counting.await.unwrap();
+    assert!(count > 10, "hardly anything was written: {count}");
+    let reply = client(&cluster).get("count", Read::Lease).await.unwrap();
+    assert_eq!(reply.value, count.to_string());
+}
+
+// All nodes are killed at once, in the middle of writing. Every write that was acknowledged is
+// there after the restart, and holds the value of its last acknowledgement or a later one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledged_writes_survive_the_death_of_all_nodes() {
+    const WRITERS: u64 = 4;
+    let cluster = TestCluster::up(5);
+    for round in 0..3u64 {
+        let mut writers = JoinSet::new();
+        for writer in 0..WRITERS {
+            let client = Client::new(&members(&cluster)).with_timeout(Duration::from_secs(1));
+            writers.spawn(write_until_it_fails(client, round, writer));
+        }
+        // Let each of them get going, then end everything under them.
+        let mut watcher = client(&cluster);
+        for writer in 0..WRITERS {
+            let key = format!("{round}/{writer}/20");
+            while !watcher.get(&key, Read::Lease).await.unwrap().found {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        cluster.raftctl(&["kill", "all"]).ok();
+        let acknowledged = writers.join_all().await;
+        cluster.raftctl(&["up"]).ok();
+        let mut reader = client(&cluster);
+        for (writer, count) in acknowledged {
+            assert!(count > 20, "writer {writer} wrote {count}");
+            for number in 0..count {
+                let key = format!("{round}/{writer}/{number}");
+                let reply = reader.get(&key, Read::Lease).await.unwrap();
+                assert_eq!(
+                    (reply.found, reply.value),
+                    (true, key.clone()),
+                    "lost {key}"
+                );
+            }
+        }
+    }
+}
+
+/// Writes key after key, each with its own name as value; how many were acknowledged.
+async fn write_until_it_fails(mut client: Client, round: u64, writer: u64) -> (u64, u64) {
+    let mut number = 0;
+    loop {
+        let key = format!("{round}/{writer}/{number}");
+        match client.set(&key, &key).await {
+            Ok(_) => number += 1,
+            Err(ClientError::NoLeader { .. } | ClientError::OutcomeUnknown { .. }) => {
+                return (writer, number);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+// The leader is frozen, another takes over and changes a value. Reads that were sent to the frozen
+// one after that change wait in its socket, more keep coming, and it wakes up into them. It may
+// refuse them, or give the new value; the old one would be a stale read.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_paused_leader_that_wakes_up_serves_nothing_stale() {
+    const ROUNDS: u64 = 6;
+    const CONNECTIONS: usize = 8;
+    let cluster = TestCluster::up(3);
+    let mut answers = BTreeMap::<&str, u64>::new();
+    for round in 0..ROUNDS {
+        let old = cluster.leader(|_| true);
+        client(&cluster)
+            .set("k", &format!("before {round}"))
+            .await
+            .unwrap();
+        // Connected, and served, before it is frozen.
+        let mut readers: Vec<KvClient<Channel>> =
+            (0..CONNECTIONS).map(|_| bare(&cluster, old)).collect();
+        for reader in &mut readers {
+            reader.get(get("k")).await.unwrap();
+        }
+        signal(&cluster, old, Signal::STOP);
+        let others: Vec<Member> = members(&cluster)
+            .into_iter()
+            .filter(|member| member.id != old)
+            .collect();
+        let mut writer = Client::new(&others).with_timeout(PATIENCE);
+        let value = format!("after {round}");
+        writer.set("k", &value).await.unwrap();
+
+        let mut reads = JoinSet::new();
+        let woken = Arc::new(AtomicBool::new(false));
+        for (number, reader) in readers.into_iter().enumerate() {
+            reads.spawn(read_across_the_wake_up(reader, number, Arc::clone(&woken)));
+        }
+        // The first reads lie in the socket: nobody can answer them yet.
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        signal(&cluster, old, Signal::CONT);
+        woken.store(true, Ordering::SeqCst);
+        for answer in reads.join_all().await.into_iter().flatten() {
+            match answer {
+                Some(seen) => {
+                    assert_eq!(seen, value, "a stale read by node {old} in round {round}");
+                    *answers.entry("served").or_default() += 1;
+                }
+                None => *answers.entry("refused").or_default() += 1,
+            }
+        }
+        cluster.leader(|_| true);
+    }
+    // It is the refusals that show that the old leader was asked while it believed in itself.
+    assert!(answers["refused"] >= ROUNDS, "{answers:?}");
+}
+
+fn get(key: &str) -> GetRequest {
+    GetRequest {
+        key: key.into(),
+        consistency: Consistency::Lease.into(),
+    }
+}
+
+/// Reads of one connection: one that is sent before the node wakes up, and many right after. A
+/// refusal is `None`.
+async fn read_across_the_wake_up(
+    mut reader: KvClient<Channel>,
+    number: usize,
+    woken: Arc<AtomicBool>,
+) -> Vec<Option<String>> {
+    let mut answers = Vec::new();
+    let mut after = 0;
+    // Spread over the moment of waking up.
+    tokio::time::sleep(Duration::from_millis(10 * number as u64)).await;
+    while after < 30 {
+        if woken.load(Ordering::SeqCst) {
+            after += 1;
+        }
+        let answer = tokio::time::timeout(PATIENCE, reader.get(get("k")))
+            .await
+            .unwrap();
+        answers.push(answer.ok().map(|reply| reply.into_inner().value));
+    }
+    answers
+}
+
+// Three of five nodes die. The leader serves reads as long as its lease lasts and not a moment
+// longer, and acknowledges no write at all.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_majority_nothing_is_acknowledged_and_reads_end_with_the_lease() {
+    const LEASE: Duration = Duration::from_secs(2);
+    let cluster = TestCluster::up(5);
+    let leader = cluster.leader(|_| true);
+    client(&cluster).set("k", "v").await.unwrap();
+    let victims: Vec<u64> = (1..=5).filter(|id| *id != leader).take(3).collect();
+    for id in &victims {
+        signal(&cluster, *id, Signal::KILL);
+    }
+    let killed = Instant::now();
+
+    let mut writers = JoinSet::new();
+    for number in 0..4 {
+        let mut client = client_of(&cluster, leader, Duration::from_secs(4));
+        writers.spawn(async move { client.set("k", &format!("lost {number}")).await });
+    }
+    let mut node = bare(&cluster, leader);
+    let (mut served_within, mut served_after, mut refused_after) = (0, 0, 0);
+    while killed.elapsed() < LEASE * 2 {
+        let asked = killed.elapsed();
+        match node.get(get("k")).await {
+            Ok(reply) => {
+                assert_eq!(reply.into_inner().value, "v");
+                if asked < LEASE {
+                    served_within += 1;
+                } else {
+                    served_after += 1;
+                }
+            }
+            Err(_) if asked >= LEASE => refused_after += 1,
+            Err(_) => {}
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(served_within > 0, "the lease was given up at once");
+    assert_eq!(served_after, 0, "served without a lease");
+    assert!(refused_after > 0);
+    for outcome in writers.join_all().await {
+        let error = outcome.expect_err("acknowledged by two nodes of five");
+        assert!(
+            matches!(
+                error,
+                ClientError::NoLeader { .. } | ClientError::OutcomeUnknown { .. }
+            ),
+            "{error}"
+        );
+    }
+    let unsent = SetRequest {
+        request: None,
+        key: "k".into(),
+        value: "lost too".into(),
+    };
+    node.set(unsent)
+        .await
+        .expect_err("acknowledged by two nodes of five");
+}
