@@ -70,6 +70,19 @@ impl Clock {
         }
     }
 
+    /// Names what the clock counts from: equal names, and points in time of an earlier process can
+    /// be compared with those of this one. `None` where that can't be known, or must not be.
+    pub fn origin(&self) -> Option<String> {
+        if self.faults.is_some() || cfg!(not(target_os = "linux")) {
+            return None;
+        }
+        // A time namespace shifts this clock against the machine's.
+        let namespace = std::fs::read_link("/proc/self/ns/time").ok()?;
+        let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let name = format!("{}/{}", boot.trim(), namespace.to_str()?);
+        (!name.contains(char::is_whitespace)).then_some(name)
+    }
+
     /// Jumps by `jump_us` and goes on at a new rate. Returns false, and changes nothing, unless
     /// the clock was made for faults.
     pub fn disturb(&self, jump_us: i64, rate_ppm: i64) -> bool {

@@ -39,6 +39,7 @@ impl Runner for Script {
             ),
             "get" => cluster.lease_get(node(word())?, &word().ok_or("key?")?),
             "quorum-get" => cluster.quorum_get(node(word())?, &word().ok_or("key?")?),
+            "stop" => cluster.stop(node(word())?),
             "crash" => cluster.crash(node(word())?),
             "start" => cluster.start(node(word())?)?,
             "cut" => cluster.cut(node(word())?, node(word())?),
@@ -115,4 +116,5 @@ stories! {
     quorum_read
     stalled_disk
     one_node
+    rolling_restart
 }

@@ -1,6 +1,6 @@
 //! Opening a node's directory: create, lock, probe, recover.
 
-use super::{DAMAGED, LOCK, LOGS, LOGS_DAMAGED, METADATA, PROBE};
+use super::{DAMAGED, LOCK, LOGS, LOGS_DAMAGED, METADATA, PROBE, PROMISES};
 use crate::wal::{DamageMark, Files, Metadata, RecoverError, Recovery, recover};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -140,6 +140,21 @@ impl Directory {
         }
         self.cut_log(recovery.log_bytes)?;
         Ok(recovery)
+    }
+
+    /// Writes down what a node that stops in good order has promised.
+    pub fn keep_promises(&self, text: &[u8]) -> Result<(), DiskError> {
+        self.replace(PROMISES, text)
+    }
+
+    /// Takes what the former run wrote down. The file is gone for good before the node promises
+    /// anything new: after a crash nobody may take it for the truth.
+    pub fn take_promises(&self) -> Result<Option<Vec<u8>>, DiskError> {
+        let text = self.read(PROMISES)?;
+        if text.is_some() {
+            self.remove(PROMISES)?;
+        }
+        Ok(text)
     }
 
     /// `logs.txt`, created where it is missing, to write behind its end.

@@ -5,6 +5,7 @@
 //!   lock              names the process that has the directory
 //!   logs.txt          the log (see `wal`)
 //!   metadata.txt      term, vote, how far the log is committed; replaced atomically
+//!   promises.txt      only while the node is stopped in good order: the promises it has to keep
 //!   damaged.txt       only while a log that was found damaged has not been refilled
 //!   logs.damaged.txt  the log as it was when it was last found damaged
 //!   dump.txt          what happened; rotated to dump.1.txt, dump.2.txt
@@ -25,6 +26,7 @@ pub use thread::{DISK_QUEUE_MAX, DiskReport, DiskThread};
 const LOCK: &str = "lock";
 const LOGS: &str = "logs.txt";
 const LOGS_DAMAGED: &str = "logs.damaged.txt";
+const PROMISES: &str = "promises.txt";
 const METADATA: &str = "metadata.txt";
 const DAMAGED: &str = "damaged.txt";
 const PROBE: &str = "probe.tmp";

@@ -29,7 +29,7 @@ pub enum DiskReport {
 #[derive(Debug)]
 pub struct DiskThread {
     works: Option<SyncSender<DiskWork>>,
-    thread: Option<JoinHandle<()>>,
+    thread: Option<JoinHandle<Option<Directory>>>,
     fsyncs: Arc<AtomicU64>,
 }
 
@@ -68,6 +68,14 @@ impl DiskThread {
         }
     }
 
+    /// Waits until all that was handed over is on disk, and gives the directory back; `None` when
+    /// the disk failed.
+    pub fn finish(mut self) -> Option<Directory> {
+        self.works = None;
+        // A panic there has ended the process already.
+        self.thread.take()?.join().ok()?
+    }
+
     /// Flushes of log and metadata since the start.
     pub fn fsyncs(&self) -> u64 {
         self.fsyncs.load(Ordering::Relaxed)
@@ -92,15 +100,24 @@ struct Writer {
 }
 
 impl Writer {
-    fn run(mut self, queue: &Receiver<DiskWork>, mut report: impl FnMut(DiskReport)) {
+    /// Until nobody can hand over works any more. Returns the directory, unless the disk failed.
+    fn run(
+        mut self,
+        queue: &Receiver<DiskWork>,
+        mut report: impl FnMut(DiskReport),
+    ) -> Option<Directory> {
         while let Ok(first) = queue.recv() {
             let waiting = queue.try_iter().take(BATCH_MAX - 1);
             let batch: Vec<DiskWork> = std::iter::once(first).chain(waiting).collect();
             match self.carry_out(&batch) {
                 Ok(ticket) => report(DiskReport::Durable(ticket)),
-                Err(error) => return report(DiskReport::Failed(error)),
+                Err(error) => {
+                    report(DiskReport::Failed(error));
+                    return None;
+                }
             }
         }
+        Some(self.directory)
     }
 
     /// Carries out a batch; returns the highest ticket, which is then durable.

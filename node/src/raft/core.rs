@@ -378,6 +378,9 @@ impl Raft {
         if let State::Leader(leadership) = state {
             self.end_leadership(*leadership);
         }
+        // The short timer of a node that never ran ends with the first term it hears of: there is
+        // a cluster, and it may be electing its leader just now.
+        let was_new = self.term() == 0;
         if term > self.term() {
             self.set_hard_state(HardState {
                 term,
@@ -386,7 +389,7 @@ impl Raft {
             self.heard_us = None;
         }
         self.leader = leader;
-        if was_active {
+        if was_active || was_new {
             self.reset_election_timer();
         }
         if was_active && !only_asked {

@@ -17,6 +17,7 @@ use crate::dump::{Asked, Dump, Happening};
 use crate::engine::{DiskWork, Effects, Engine, Input, Request};
 use crate::peers::Peers;
 use crate::raft::{Micros, Role};
+use crate::wal::encode_promises;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -117,6 +118,24 @@ impl Server {
             _ => None,
         });
         self.dump.tell_all(writes);
+    }
+
+    /// The end of the loop: everything is flushed, and what the node promised is written down, so
+    /// that its next run need not assume the worst.
+    fn keep_promises(self) -> Result<(), Failure> {
+        let promises = self.engine.raft().promises(self.clock.now_us());
+        let Some(directory) = self.disk.finish() else {
+            return Err(Failure::DiskFailed(
+                "it failed while the node stopped".into(),
+            ));
+        };
+        // Without the file they count as forgotten, which is safe and only costs a wait.
+        if let Some(origin) = self.clock.origin()
+            && let Err(error) = directory.keep_promises(&encode_promises(&origin, &promises))
+        {
+            tracing::warn!("could not write down the promises to leaders: {error}");
+        }
+        Ok(())
     }
 
     async fn wait(&mut self, wake_at_us: Option<Micros>) {

@@ -12,7 +12,7 @@ use crate::identity::Identity;
 use crate::peers::{Links, Peers, RaftService};
 use crate::raft::{Index, Recovered};
 use crate::rpc::{Front, Listen, ReflectionError, serve_clients, serve_peers};
-use crate::wal::Recovery;
+use crate::wal::{Recovery, decode_promises};
 use std::io;
 use std::sync::Arc;
 use tokio::signal::unix::{SignalKind, signal};
@@ -67,17 +67,29 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let peers_socket = bind("peers", &settings.listen_peers).await?;
     let clients_socket = bind("clients", &settings.listen_clients).await?;
     directory.probe()?;
-    let recovery = directory.recover()?;
+    let mut recovery = directory.recover()?;
+    let kept = directory.take_promises()?;
     // The thread outlives the node, to write down its last lines.
     let (dump, _dump_thread) = Dump::start(settings.identity.id, &directory, settings.quiet)?;
     tell_start(&dump, &recovery);
-    let node = Node::start(&settings, directory, recovery, &dump, peers_socket)?;
+    let clock = clock(&settings);
+    if let (Some(text), Some(origin)) = (kept, clock.origin()) {
+        recovery.recovered.kept_promises = decode_promises(&origin, &text);
+    }
+    let node = Node::start(&settings, clock, directory, recovery, &dump, peers_socket)?;
     let outcome = node.serve(&settings, clients_socket).await;
     match &outcome {
         Ok(()) => dump.tell(Happening::Stopped),
         Err(failure) => dump.tell(Happening::Failed(failure.to_string().into())),
     }
     outcome
+}
+
+fn clock(settings: &Settings) -> Arc<Clock> {
+    Arc::new(match settings.clock_rate_ppm {
+        Some(rate_ppm) => Clock::with_faults(rate_ppm),
+        None => Clock::default(),
+    })
 }
 
 async fn bind(whom: &'static str, address: &str) -> Result<Listen, Failure> {
@@ -134,15 +146,12 @@ struct Node {
 impl Node {
     fn start(
         settings: &Settings,
+        clock: Arc<Clock>,
         directory: Directory,
         recovery: Recovery,
         dump: &Dump,
         peers_socket: Listen,
     ) -> Result<Self, Failure> {
-        let clock = Arc::new(match settings.clock_rate_ppm {
-            Some(rate_ppm) => Clock::with_faults(rate_ppm),
-            None => Clock::default(),
-        });
         let (identity, desk, links) = shared(settings);
         let config = settings.raft_config(rand::random());
         let started_us = clock.now_us();
@@ -200,20 +209,24 @@ impl Node {
             clients_serving,
             peers_serving: self.peers_serving,
         };
-        let mut driven = std::pin::pin!(self.server.drive());
-        tokio::select! {
-            failure = &mut driven => return Err(failure),
-            failure = servers.failed() => return Err(failure),
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        {
+            let mut driven = std::pin::pin!(self.server.drive());
+            tokio::select! {
+                failure = &mut driven => return Err(failure),
+                failure = servers.failed() => return Err(failure),
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            // A second signal cuts the farewell short.
+            tokio::select! {
+                failure = &mut driven => return Err(failure),
+                () = stop(&self.front, &mut servers, settings) => {}
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
         }
-        // A second signal cuts the farewell short.
-        tokio::select! {
-            failure = &mut driven => Err(failure),
-            () = stop(&self.front, &mut servers, settings) => Ok(()),
-            _ = terminate.recv() => Ok(()),
-            _ = interrupt.recv() => Ok(()),
-        }
+        // The loop has ended: nothing is acknowledged, so nothing is promised, any more.
+        self.server.keep_promises()
     }
 }
 

@@ -1,6 +1,6 @@
 //! `metadata.txt`, and the mark that a damaged log leaves behind.
 
-use crate::raft::{HardState, Index};
+use crate::raft::{HardState, Index, Promise};
 use std::fmt::Write as _;
 
 /// What `metadata.txt` holds.
@@ -65,6 +65,41 @@ pub(super) fn encode_damage(until: Index) -> Vec<u8> {
 
 pub(super) fn decode_damage(bytes: &[u8]) -> Result<Index, MetadataError> {
     number(&mut open(bytes)?.lines(), "damagedUntil")
+}
+
+/// The text of the file that keeps promises through a stop in good order. `clock` names what the
+/// times count from, without spaces.
+pub fn encode_promises(clock: &str, promises: &[Promise]) -> Vec<u8> {
+    let mut text = format!("clock {clock}\n");
+    for promise in promises {
+        let Promise {
+            leader,
+            term,
+            until_us,
+        } = promise;
+        writeln!(text, "promise {leader} {term} {until_us}").expect("a String takes every text");
+    }
+    seal(text)
+}
+
+/// Reads the file's text. `None`: it is damaged, or was written on another clock; then the
+/// promises count as forgotten, which is always safe.
+pub fn decode_promises(clock: &str, bytes: &[u8]) -> Option<Vec<Promise>> {
+    let mut lines = open(bytes).ok()?.lines();
+    if value(&mut lines, "clock").ok()? != clock {
+        return None;
+    }
+    let promise = |line: &str| {
+        let mut words = line.strip_prefix("promise ")?.split(' ');
+        let mut number = || words.next()?.parse().ok();
+        let promise = Promise {
+            leader: number()?,
+            term: number()?,
+            until_us: number()?,
+        };
+        words.next().is_none().then_some(promise)
+    };
+    lines.map(promise).collect()
 }
 
 fn seal(mut text: String) -> Vec<u8> {

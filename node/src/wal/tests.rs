@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::{Command, Operation, RequestId, Write};
-use crate::raft::HardState;
+use crate::raft::{HardState, Promise};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -413,5 +413,30 @@ proptest! {
         let hard_state = HardState { term: numbers.0, voted_for: numbers.1 };
         let metadata = Metadata { hard_state, commit_index: numbers.2, applied_index: numbers.3 };
         prop_assert_eq!(Metadata::decode(&metadata.encode()), Ok(metadata));
+    }
+}
+
+/// Goal: kept promises are read back on the same clock only, and only undamaged.
+#[test]
+fn kept_promises_are_believed_only_where_they_can_be() {
+    let promises = [(1, 4, 2_000_000), (0, 0, 7)].map(|(leader, term, until_us)| Promise {
+        leader,
+        term,
+        until_us,
+    });
+    let text = encode_promises("boot/time", &promises);
+    assert_eq!(decode_promises("boot/time", &text), Some(promises.to_vec()));
+    assert_eq!(decode_promises("other/time", &text), None);
+    let nothing = encode_promises("boot/time", &[]);
+    assert_eq!(decode_promises("boot/time", &nothing), Some(vec![]));
+    for at in 0..text.len() {
+        let mut damaged = text.clone();
+        damaged[at] ^= 1;
+        assert_eq!(decode_promises("boot/time", &damaged), None, "byte {at}");
+        assert_eq!(
+            decode_promises("boot/time", &text[..at]),
+            None,
+            "cut at {at}"
+        );
     }
 }

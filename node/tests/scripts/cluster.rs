@@ -5,11 +5,12 @@ use raft_node::engine::{
     Consistency, DiskWork, Effects, Engine, Input, LeaseRead, Query, Request, Token,
 };
 use raft_node::raft::{AppendOutcome, Config, Entry, Event, Message, Micros, NodeId, Role};
-use raft_node::wal::{Files, recover};
+use raft_node::wal::{Files, decode_promises, encode_promises, recover};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
 const MS: Micros = 1_000;
+const CLOCK: &str = "the-one-clock";
 
 /// See the module.
 pub struct Cluster {
@@ -31,6 +32,7 @@ struct Node {
     disk_stalled: bool,
     logs: Vec<u8>,
     metadata: Option<Vec<u8>>,
+    promises: Option<Vec<u8>>,
 }
 
 impl Cluster {
@@ -42,6 +44,7 @@ impl Cluster {
             disk_stalled: false,
             logs: Vec::new(),
             metadata: None,
+            promises: None,
         };
         let mut cluster = Cluster {
             now: MS,
@@ -76,12 +79,14 @@ impl Cluster {
     pub fn start(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
         let (config, now) = (self.config(id), self.now);
         let node = self.nodes.get_mut(&id).ok_or("no such node")?;
-        let recovery = recover(Files {
+        let mut recovery = recover(Files {
             logs: (!node.logs.is_empty()).then_some(&node.logs),
             metadata: node.metadata.as_deref(),
             damaged: None,
         })?;
         node.logs.truncate(recovery.log_bytes as usize);
+        let kept = node.promises.take();
+        recovery.recovered.kept_promises = kept.and_then(|text| decode_promises(CLOCK, &text));
         node.inbox.clear();
         node.engine = Some(Engine::new(config, recovery.recovered, recovery.log, now));
         self.connect(id);
@@ -94,6 +99,18 @@ impl Cluster {
             self.push(other, Input::Connected { peer: id });
             self.push(id, Input::Connected { peer: other });
         }
+    }
+
+    /// In good order: what was promised is written down.
+    pub fn stop(&mut self, id: NodeId) {
+        let now = self.now;
+        let node = self.node(id);
+        let promises = node
+            .engine
+            .as_ref()
+            .map(|engine| engine.raft().promises(now));
+        self.crash(id);
+        self.node(id).promises = promises.map(|promises| encode_promises(CLOCK, &promises));
     }
 
     pub fn crash(&mut self, id: NodeId) {
