@@ -1,0 +1,136 @@
+//! A machine: a clock, a disk, and at times a running node.
+
+use crate::clock::Clock;
+use crate::disk::Disk;
+use raft_node::engine::{Effects, Engine, Input, ReadGate, ReadView};
+use raft_node::raft::{Config, Micros, NodeId, Role, Term};
+use raft_node::wal::{DamageMark, Files, recover};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    /// The node that runs here.
+    pub id: NodeId,
+    /// Survives a crash, but shows something else after it.
+    pub clock: Clock,
+    /// Survives a crash, as far as it was flushed.
+    pub disk: Disk,
+    /// How many times the node was started.
+    pub life: u64,
+    /// The node, while it is up.
+    pub running: Option<Running>,
+}
+
+/// A running node.
+#[derive(Debug)]
+pub struct Running {
+    /// The node itself.
+    pub engine: Engine,
+    /// What its lease reads look at.
+    pub view: Arc<ReadView>,
+    /// What it has not looked at yet.
+    pub inbox: Vec<Input>,
+    /// When its loop runs next, in true time.
+    pub step_at_us: Option<Micros>,
+    /// It stands still.
+    pub pause: Option<Pause>,
+    /// Disk works with entries that are not durable yet: ticket, own time of the request, and the
+    /// term in which this node led then.
+    pub works: VecDeque<(u64, Micros, Option<Term>)>,
+    /// Loop runs in a row that had nothing to do and asked for the next at once.
+    pub idle_steps: u32,
+}
+
+/// A node that stands still: its process is stopped, its clock goes on.
+#[derive(Debug)]
+pub struct Pause {
+    /// True time at which it goes on.
+    pub until_us: Micros,
+    /// What it was doing.
+    pub held: Held,
+}
+
+/// What a paused node had in hand.
+#[derive(Debug)]
+pub enum Held {
+    /// Nothing.
+    Nothing,
+    /// It had read its clock and taken its inbox.
+    Inputs(Micros, Vec<Input>),
+    /// It had made the step, but nothing of it has left.
+    Effects(Box<Effects>),
+}
+
+impl Machine {
+    /// A machine that has not run yet.
+    pub fn new(id: NodeId, clock: Clock, disk: Disk) -> Self {
+        Machine {
+            id,
+            clock,
+            disk,
+            life: 0,
+            running: None,
+        }
+    }
+
+    /// Starts the node on what the disk holds. Returns whether it had to cut a torn tail off.
+    pub fn start(&mut self, config: Config, true_us: Micros) -> Result<bool, String> {
+        assert!(self.running.is_none(), "node {} runs already", self.id);
+        let recovery = recover(Files {
+            logs: self.disk.metadata.is_some().then_some(&self.disk.logs),
+            metadata: self.disk.metadata.as_deref(),
+            damaged: None,
+        });
+        let recovery = recovery.map_err(|error| format!("node {}: {error}", self.id))?;
+        if recovery.damage.is_some() || recovery.damage_mark != DamageMark::Keep {
+            let damage = recovery.damage;
+            return Err(format!(
+                "node {}: a crash taken for damage: {damage:?}",
+                self.id
+            ));
+        }
+        self.disk.cut_tail(recovery.log_bytes);
+        let found = recovery.recovered.entries.len() as u64;
+        if found != self.disk.last_index() {
+            let durable = self.disk.last_index();
+            return Err(format!(
+                "node {}: {durable} entries durable, {found} recovered",
+                self.id
+            ));
+        }
+        if self.disk.metadata.is_none() {
+            // The real node makes its files before it takes part in anything.
+            self.disk.metadata = Some(raft_node::wal::Metadata::default().encode());
+        }
+        self.life += 1;
+        let now = self.clock.at(true_us);
+        let engine = Engine::new(config, recovery.recovered, recovery.log, now);
+        self.running = Some(Running {
+            view: engine.view(),
+            engine,
+            inbox: Vec::new(),
+            step_at_us: None,
+            pause: None,
+            works: VecDeque::new(),
+            idle_steps: 0,
+        });
+        Ok(recovery.torn.is_some())
+    }
+
+    /// The gate that lease reads see here, if they would be answered at this true time.
+    pub fn open_gate(&self, true_us: Micros) -> Option<ReadGate> {
+        let gate = self.running.as_ref()?.view.gate();
+        let leads = gate.role == Role::Leader && self.clock.at(true_us) < gate.lease_until_us;
+        (leads && (gate.own_term_applied || gate.limbo.is_some())).then_some(gate)
+    }
+}
+
+impl Running {
+    /// The term it leads in, by its own belief.
+    pub fn leads_in(&self) -> Option<Term> {
+        let raft = self.engine.raft();
+        (raft.role() == Role::Leader).then(|| raft.term())
+    }
+}

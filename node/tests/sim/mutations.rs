@@ -1,0 +1,121 @@
+//! Breaks one rule of the core at a time and shows that somebody notices: the story that is about
+//! the rule, and mostly also luck.
+
+use crate::oracle::Failure;
+use crate::plan::{Plan, Suite};
+use crate::runner::{replayed_seed, run, run_seeds, tell};
+use crate::stories::{self, ASTRAY, Story};
+use crate::trace::Trace;
+use raft_node::raft::Mutation;
+
+/// The story that is about each rule. A new mutation does not compile before it has one.
+macro_rules! stories_about {
+    ($($mutation:ident => $story:path;)*) => {
+        fn story_about(mutation: Mutation) -> Story {
+            match mutation {
+                $(Mutation::$mutation => $story,)*
+            }
+        }
+
+        const ALL: &[Mutation] = &[$(Mutation::$mutation),*];
+    };
+}
+
+stories_about! {
+    NoWait => stories::leases::isolated_leader;
+    NoDeferral => stories::leases::isolated_leader;
+    NoLimboGuard => stories::reads::key_in_limbo;
+    NoDriftFactor => stories::leases::slow_leader_clock;
+    LeaseFromAck => stories::leases::late_acknowledgements;
+    PromiseForgottenOnRestart => stories::leases::restarted_followers;
+    OneSlotPromise => stories::leases::two_old_leaders;
+    LateAckCredited => stories::leases::late_acknowledgements;
+    ReadBeforeOwnCommit => stories::reads::read_before_own_commit;
+    VoteKeepsLease => stories::leases::vote_of_the_leader;
+    ResendAppliedTwice => stories::logs::resend_across_a_change_of_leader;
+    AckBeforeFsync => stories::logs::all_die_after_the_acknowledgement;
+    CommitOfOlderTerm => stories::logs::figure_8;
+    TransferKeepsLease => stories::transfers::stale_read_after_transfer;
+    StalledDiskKeepsLease => stories::leases::stalled_disk;
+}
+
+/// # Each broken rule is caught by its story, by a rule of the oracle and not because the story
+/// went astray.
+#[test]
+fn stories_catch_each_broken_rule() {
+    if replayed_seed().is_some() {
+        return;
+    }
+    let mut missed = Vec::new();
+    for mutation in ALL {
+        match stories::tell(story_about(*mutation), Some(*mutation)) {
+            Err(Failure { rule, detail }) if rule != ASTRAY => {
+                tell(&format!("{mutation:?}: {rule}: {detail}"));
+            }
+            other => missed.push((mutation, other)),
+        }
+    }
+    assert!(missed.is_empty(), "not caught: {missed:#?}");
+}
+
+/// How many seeds luck has for each broken rule.
+const SEEDS: u64 = 1_000;
+/// What luck alone can't be asked for: several unlikely things in a row. The stories are.
+const LEFT_TO_STORIES: &[Mutation] = &[Mutation::CommitOfOlderTerm, Mutation::OneSlotPromise];
+
+/// # Most broken rules are also caught by random seeds, so the seeds look where it matters.
+#[test]
+fn seeds_catch_most_broken_rules() {
+    if replayed_seed().is_some() {
+        return;
+    }
+    let mut missed = Vec::new();
+    for mutation in ALL
+        .iter()
+        .filter(|mutation| !LEFT_TO_STORIES.contains(mutation))
+    {
+        let run_one = |seed| {
+            let plan = Plan {
+                mutation: Some(*mutation),
+                ..Plan::from_seed(seed)
+            };
+            run(&plan, Trace::Off)
+        };
+        let suites = [Suite::Streams, Suite::Datagrams];
+        let mut suites = suites.iter().map(|suite| suite.first_seed());
+        let found = suites.find_map(|first| run_seeds(first, first + SEEDS, run_one).failed);
+        match found {
+            Some((seed, failure)) => tell(&format!("{mutation:?}: seed {seed}: {}", failure.rule)),
+            None => missed.push(mutation),
+        }
+    }
+    assert!(missed.is_empty(), "not caught: {missed:?}");
+}
+
+/// # No flag of the node reaches a mutation: outside the code that obeys them nobody names one.
+#[test]
+fn no_flag_reaches_a_mutation() {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src");
+    let obey = ["raft", "engine", "kv"];
+    let mut folders = vec![std::path::PathBuf::from(source)];
+    let mut read = 0;
+    while let Some(folder) = folders.pop() {
+        for file in std::fs::read_dir(folder).unwrap() {
+            let path = file.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap().to_string();
+            if path.is_dir() && !obey.contains(&name.as_str()) {
+                folders.push(path);
+            } else if path.is_file() && name.ends_with(".rs") {
+                read += 1;
+                let text = std::fs::read_to_string(&path).unwrap();
+                let text = text.replace("mutation: None", "");
+                assert!(
+                    !text.to_lowercase().contains("mutation"),
+                    "{}",
+                    path.display()
+                );
+            }
+        }
+    }
+    assert!(read > 5, "only {read} files found");
+}

@@ -1,0 +1,311 @@
+//! How nodes run in the world: start, loop, disk, crash, pause.
+
+use crate::client::{Client, told};
+use crate::machine::{Held, Pause, Running};
+use crate::oracle::{Checked, Failure, broken};
+use crate::world::{Event, World};
+use raft_node::engine::{Effects, Input, Reply, RequestError, Token};
+use raft_node::raft::{self, Micros, NodeId};
+
+/// Between something that comes in and the loop that takes it, with all that came meanwhile.
+const LOOP_US: Micros = 20;
+/// A node may ask to be woken at once this many times in a row.
+const IDLE_STEPS_MAX: u32 = 100;
+
+impl World {
+    /// Starts the node on what its disk holds.
+    pub fn start(&mut self, id: NodeId) -> Checked {
+        let now = self.now;
+        if self.machine(id).life > 0 {
+            // Another boot: the clock begins somewhere else.
+            let shown_us = self.random.within(0..=1_000_000_000);
+            self.machine(id).clock.restart(now, shown_us);
+            self.coverage.count("restarts", 1);
+        }
+        let life = self.machine(id).life + 1;
+        let config = self.plan.config(id, life);
+        let torn = self.machine(id).start(config, now);
+        let torn = torn.map_err(|detail| Failure {
+            rule: "a node starts after a crash",
+            detail,
+        })?;
+        self.coverage.count("torn tails", u64::from(torn));
+        self.trace.say(now, || format!("n{id} starts, life {life}"));
+        self.wake(id, 0);
+        for other in self.ids().filter(|other| *other != id) {
+            self.connect(id, other);
+        }
+        self.oracle.after_step(&self.machines, id, now)
+    }
+
+    /// The node dies with all that was not flushed.
+    pub fn crash(&mut self, id: NodeId) {
+        let Some(running) = self.machine(id).running.take() else {
+            return;
+        };
+        let mut counters = Some(running.engine.status().counters);
+        self.collect(counters.take());
+        self.trace.say(self.now, || format!("n{id} dies"));
+        let (machines, random) = (&mut self.machines, &mut self.random);
+        machines[id as usize - 1].disk.crash(random);
+        for other in self.ids().filter(|other| *other != id) {
+            self.lose_connection_of_dead(id, other);
+        }
+        self.forget_calls(id);
+    }
+
+    /// Runs the loop of a node at the latest in `after_us`.
+    pub(crate) fn wake(&mut self, id: NodeId, after_us: Micros) {
+        let at_us = self.now + after_us;
+        let machine = self.machine(id);
+        let life = machine.life;
+        let Some(running) = &mut machine.running else {
+            return;
+        };
+        if running.step_at_us.is_some_and(|earlier| earlier <= at_us) {
+            return;
+        }
+        running.step_at_us = Some(at_us);
+        self.schedule(after_us, Event::Step { id, life });
+    }
+
+    /// Hands something to the node's loop. False: the node is down.
+    pub(crate) fn hand(&mut self, id: NodeId, input: Input) -> bool {
+        let Some(running) = &mut self.machine(id).running else {
+            return false;
+        };
+        running.inbox.push(input);
+        self.wake(id, LOOP_US);
+        true
+    }
+
+    pub(crate) fn on_step(&mut self, id: NodeId, life: u64) -> Checked {
+        let now = self.now;
+        let Some(running) = self.running(id, life) else {
+            return Ok(());
+        };
+        if running.step_at_us != Some(now) {
+            return Ok(()); // Another run was due earlier, and has been.
+        }
+        running.step_at_us = None;
+        if running.pause.is_some() {
+            return Ok(()); // The end of the pause wakes it.
+        }
+        let inputs = std::mem::take(&mut running.inbox);
+        let own = self.machine(id).clock.at(now);
+        let effects = self.step(id, own, inputs)?;
+        self.carry_out(id, effects);
+        Ok(())
+    }
+
+    /// One step of the engine with the given reading of its clock.
+    fn step(&mut self, id: NodeId, own: Micros, inputs: Vec<Input>) -> Result<Effects, Failure> {
+        let now = self.now;
+        let machine = &mut self.machines[id as usize - 1];
+        let running = machine.running.as_mut().expect("only a running node steps");
+        let idle = inputs.is_empty();
+        let effects = running.engine.step(own, inputs);
+        let wake_at_us = effects.wake_at_us.unwrap_or(Micros::MAX);
+        running.idle_steps = match idle && wake_at_us <= own {
+            true => running.idle_steps + 1,
+            false => 0,
+        };
+        if running.idle_steps > IDLE_STEPS_MAX {
+            let status = running.engine.status();
+            let detail =
+                format!("node {id} asks to be woken at {wake_at_us}, it is {own}: {status:?}");
+            return broken("a node rests when it has nothing to do", detail);
+        }
+        if let Some(work) = effects.disk.as_ref().filter(|work| !work.append.is_empty()) {
+            let leads_in = running.leads_in();
+            running.works.push_back((work.ticket, own, leads_in));
+        }
+        self.trace.step(now, id, &effects);
+        self.oracle.after_step(&self.machines, id, now)?;
+        Ok(effects)
+    }
+
+    fn carry_out(&mut self, id: NodeId, effects: Effects) {
+        let life = self.machine(id).life;
+        if let Some(work) = effects.disk
+            && self.machine(id).disk.submit(work)
+        {
+            self.begin_flush(id);
+        }
+        for (to, message) in effects.messages {
+            self.send(id, to, message);
+        }
+        for (token, reply) in effects.replies {
+            self.on_reply(id, token, reply);
+        }
+        self.count_events(&effects.events);
+        let now = self.now;
+        let machine = self.machine(id);
+        let wake_at_us = effects.wake_at_us.unwrap_or(Micros::MAX / 4);
+        let due_us = machine.clock.true_time_of(wake_at_us, now);
+        let waits = machine
+            .running
+            .as_ref()
+            .is_some_and(|r| !r.inbox.is_empty());
+        let after_us = if waits {
+            LOOP_US
+        } else {
+            (due_us - now).max(LOOP_US)
+        };
+        debug_assert_eq!(life, self.machine(id).life);
+        self.wake(id, after_us);
+    }
+
+    fn on_reply(&mut self, id: NodeId, token: Token, reply: Result<Reply, RequestError>) {
+        if token == self.operator_token {
+            return self
+                .trace
+                .say(self.now, || format!("n{id} -> operator {reply:?}"));
+        }
+        let (client, attempt) = Client::of_token(token);
+        if reply == Ok(Reply::LookAgain) {
+            return self.read_under_lease(client, attempt, None);
+        }
+        if matches!(reply, Ok(Reply::Read { .. })) {
+            self.coverage.count("quorum reads", 1);
+        }
+        self.answer(client, attempt, told(reply));
+    }
+
+    fn begin_flush(&mut self, id: NodeId) {
+        let life = self.machine(id).life;
+        let flush_us = self.random.within(self.plan.flush_us.clone());
+        self.schedule(flush_us, Event::Flushed { id, life });
+    }
+
+    pub(crate) fn on_flushed(&mut self, id: NodeId, life: u64) {
+        let machine = self.machine(id);
+        if machine.life != life || machine.running.is_none() {
+            return;
+        }
+        if machine.disk.stalls > 0 {
+            machine.disk.overdue = true;
+            return;
+        }
+        let Some((ticket, more)) = machine.disk.finish() else {
+            return;
+        };
+        if let Some(running) = &mut machine.running {
+            running.works.retain(|work| work.0 > ticket);
+        }
+        if more {
+            self.begin_flush(id);
+        }
+        self.hand(id, Input::Durable { ticket });
+    }
+
+    /// The disk of a node goes on.
+    pub fn unstall(&mut self, id: NodeId) {
+        let machine = self.machine(id);
+        machine.disk.stalls = machine.disk.stalls.saturating_sub(1);
+        let overdue = machine.disk.stalls == 0 && std::mem::take(&mut machine.disk.overdue);
+        let life = machine.life;
+        if overdue {
+            self.on_flushed(id, life);
+        }
+    }
+
+    /// Stops the process of a node for a while; what it reads for clients at this moment it will
+    /// have taken before the pause and look at its clock after it.
+    pub fn pause(
+        &mut self,
+        id: NodeId,
+        lasts_us: Micros,
+        point: crate::fault::PausePoint,
+    ) -> Checked {
+        let (now, until_us) = (self.now, self.now + lasts_us);
+        let machine = self.machine(id);
+        let life = machine.life;
+        let own = machine.clock.at(now);
+        let Some(running) = machine.running.as_mut().filter(|r| r.pause.is_none()) else {
+            return Ok(());
+        };
+        let inputs = match point {
+            crate::fault::PausePoint::BeforeClock => None,
+            _ => Some(std::mem::take(&mut running.inbox)),
+        };
+        self.trace
+            .say(now, || format!("n{id} stands still {point:?}"));
+        self.read_in_flight(id, until_us);
+        let held = match (inputs, point) {
+            (None, _) => Held::Nothing,
+            (Some(inputs), crate::fault::PausePoint::BeforeEffects) => {
+                Held::Effects(Box::new(self.step(id, own, inputs)?))
+            }
+            (Some(inputs), _) => Held::Inputs(own, inputs),
+        };
+        if let Some(running) = &mut self.machine(id).running {
+            running.pause = Some(Pause { until_us, held });
+        }
+        self.coverage.count("pauses", 1);
+        self.schedule(lasts_us, Event::Resume { id, life });
+        Ok(())
+    }
+
+    pub(crate) fn on_resume(&mut self, id: NodeId, life: u64) -> Checked {
+        let now = self.now;
+        let Some(running) = self.running(id, life) else {
+            return Ok(());
+        };
+        let Some(pause) = running.pause.take_if(|pause| pause.until_us <= now) else {
+            return Ok(());
+        };
+        self.trace.say(now, || format!("n{id} goes on"));
+        let effects = match pause.held {
+            Held::Nothing => None,
+            Held::Inputs(own, inputs) => Some(self.step(id, own, inputs)?),
+            Held::Effects(effects) => Some(*effects),
+        };
+        if let Some(effects) = effects {
+            self.carry_out(id, effects);
+        }
+        self.resume_requests(id);
+        self.wake(id, 0);
+        Ok(())
+    }
+
+    pub(crate) fn running(&mut self, id: NodeId, life: u64) -> Option<&mut Running> {
+        let machine = self.machine(id);
+        let current = machine.life == life;
+        machine.running.as_mut().filter(|_| current)
+    }
+
+    fn count_events(&mut self, events: &[raft::Event]) {
+        for event in events {
+            match event {
+                raft::Event::DiskStalled { .. } => self.coverage.count("stalled disks noticed", 1),
+                raft::Event::LeaseRenewalFailed { .. } => {
+                    self.coverage.count("leases not renewed", 1);
+                }
+                raft::Event::BecameLeader { .. } => self.coverage.count("leaders", 1),
+                _ => {}
+            }
+        }
+    }
+
+    /// Adds up what the nodes counted themselves.
+    pub(crate) fn collect_counters(&mut self) {
+        for at in 0..self.machines.len() {
+            let running = self.machines[at].running.as_ref();
+            let counters = running.map(|running| running.engine.status().counters);
+            self.collect(counters);
+        }
+    }
+
+    fn collect(&mut self, counters: Option<raft::Counters>) {
+        let Some(counters) = counters else {
+            return;
+        };
+        self.coverage
+            .count("deferred commits", counters.deferred_commits);
+        self.coverage
+            .count("old lease waits", counters.old_lease_waits);
+        self.coverage.count("transfers", counters.transfers);
+        self.coverage.count("log conflicts", counters.conflicts);
+    }
+}
