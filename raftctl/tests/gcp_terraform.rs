@@ -273,6 +273,35 @@ fn down_asks_and_leaves_nothing() {
     assert!(!cloud.folder.path().join(".raftctl/demo").exists());
 }
 
+// An address that Google changed by itself is no change of a resource, and yet the next `up` goes by
+// the new one.
+#[test]
+fn a_new_address_is_heeded() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    // Nobody is there: these addresses are set aside for examples.
+    cloud
+        .raftctl(&["up", "--timeout", "1s"])
+        .code(10)
+        .says("not ready after 1 s");
+    let id = "projects/my-project/zones/us-central1-a/instances/raft-demo-n1";
+    let moved = json!("192.0.2.77");
+    let google = &cloud.provider.google;
+    let address = moved.clone();
+    google
+        .touch(id, |state| {
+            state["network_interface"][0]["access_config"][0]["nat_ip"] = address
+        })
+        .unwrap();
+    cloud.raftctl(&["up", "--timeout", "1s"]).code(10);
+    let kept =
+        std::fs::read_to_string(cloud.folder.path().join(".raftctl/demo/machines.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+    assert_eq!(kept["nodes"]["n1"]["external_ip"], moved);
+}
+
 // Another zone would replace the node's data disk: refused before anything is done.
 #[test]
 fn another_zone_is_refused() {

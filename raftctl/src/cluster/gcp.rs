@@ -171,8 +171,9 @@ impl GcpSettings {
 
     /// Every region that a node can come to be in, without repetition.
     fn regions<'a>(&'a self, nodes: &'a [Node]) -> Vec<&'a str> {
-        let dealt = nodes.iter().any(|node| node.zone.is_none());
-        let dealt = self.zones.iter().filter(|_| dealt);
+        // The first zones are dealt first.
+        let homeless = nodes.iter().filter(|node| node.zone.is_none()).count();
+        let dealt = self.zones.iter().take(homeless);
         let named = nodes.iter().filter_map(|node| node.zone.as_ref());
         let mut regions: Vec<_> = dealt
             .chain(named)

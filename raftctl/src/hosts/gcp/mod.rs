@@ -91,7 +91,10 @@ pub struct Infrastructure {
     terraform: Terraform,
     allocation: Allocation,
     purpose: Purpose,
-    /// What the plan does; nothing where all is as it should be.
+    /// Whether there is anything to apply: addresses that changed by themselves are no change of a
+    /// resource, but one of the output.
+    has_news: bool,
+    /// What the plan does to resources; nothing where all is as it should be.
     pub changes: Vec<Change>,
 }
 
@@ -110,7 +113,8 @@ impl Infrastructure {
         let project = cluster.gcp.project.as_deref().unwrap_or_default();
         let terraform = Terraform::new(tool, &places.terraform(), project);
         terraform.init().await?;
-        let changes = match terraform.plan(purpose == Purpose::Down, watch).await? {
+        let has_news = terraform.plan(purpose == Purpose::Down, watch).await?;
+        let changes = match has_news {
             true => changes::read(&terraform.show().await?)?,
             false => Vec::new(),
         };
@@ -127,6 +131,7 @@ impl Infrastructure {
             terraform,
             allocation,
             purpose,
+            has_news,
             changes,
         })
     }
@@ -142,7 +147,7 @@ impl Infrastructure {
         forget(&self.places.machines())?;
         // A machine that is made anew has another host key, and that is no attack.
         login::forget_host_keys(cluster, &self.renewed(cluster))?;
-        if !self.changes.is_empty() {
+        if self.has_news {
             self.terraform.apply(watch).await?;
         }
         if self.purpose == Purpose::Down {

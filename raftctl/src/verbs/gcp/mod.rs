@@ -36,13 +36,18 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     let purpose = Purpose::Up { allow_data_loss };
     let lock = Lock::take(&cluster, "up", WAIT).await?;
     let infrastructure = planned(&cluster, purpose, &progress).await?;
+    plan::refuse_obstacles(&cluster, &infrastructure.changes).await?;
     if is_destructive(&infrastructure.changes) {
         confirm(&cluster, options, &infrastructure.changes)?;
     }
     applied(&cluster, &infrastructure, &progress).await?;
     let context = Context::open(cluster.clone())?;
     let step = progress.begin("wait until the machines answer");
-    gcp::reach::wait(&context.inventory, gcp::reach::TIME_MAX).await?;
+    gcp::reach::wait(
+        &context.inventory,
+        options.timeout.unwrap_or(gcp::reach::TIME_MAX),
+    )
+    .await?;
     step.done();
     // The rest takes the lock itself.
     drop(lock);

@@ -17,7 +17,7 @@ use crate::hosts::gcp::{self, Purpose};
 use crate::hosts::inventory::{Host, Inventory};
 use crate::ops::Context;
 use crate::out;
-use crate::plan::{self as steps, Facts, Step};
+use crate::plan::{self as steps, Facts, Obstacles, Step};
 use crate::verbs::up;
 
 /// Prints what `up` would do. Nothing is made.
@@ -28,39 +28,73 @@ pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) ->
     let progress = Progress::new();
     let purpose = Purpose::Up { allow_data_loss };
     let infrastructure = planned(&cluster, purpose, &progress).await?;
-    let steps = node_steps(cluster.clone(), &infrastructure.changes).await?;
+    let (steps, obstacles) = match node_steps(&cluster, &infrastructure.changes).await? {
+        Ok(steps) => (steps, Vec::new()),
+        Err(Obstacles(obstacles)) => (Vec::new(), obstacles),
+    };
     match options.output {
-        Output::Text => out::print(&text(&cluster, &infrastructure.changes, &steps)),
-        Output::Json => out::json(&as_json(&cluster, &infrastructure.changes, &steps)),
+        Output::Text => out::print(&text(&cluster, &infrastructure.changes, &steps))?,
+        Output::Json => out::json(&as_json(
+            &cluster,
+            &infrastructure.changes,
+            &steps,
+            &obstacles,
+        ))?,
     }
+    if obstacles.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Usage(obstacles.join("\n")))
+}
+
+/// Refuses before any machine is made what would be refused once it is there.
+///
+/// # Errors
+/// What stands in the way.
+pub async fn refuse_obstacles(cluster: &Cluster, changes: &[Change]) -> Result<()> {
+    if changes.is_empty() || gcp::machines(cluster).is_err() {
+        return Ok(()); // Nothing is made; or there are no nodes yet that could mind.
+    }
+    let steps = node_steps(cluster, changes).await?;
+    steps
+        .map(drop)
+        .map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
 /// What is to be done on the machines once they are there. A machine that is yet to be made has
 /// nothing on it.
-async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
-    let allocation = gcp::allocation(&cluster)?;
+async fn node_steps(
+    cluster: &Cluster,
+    changes: &[Change],
+) -> Result<std::result::Result<Vec<Step>, Obstacles>> {
+    let allocation = gcp::allocation(cluster)?;
+    let made = gcp::machines(cluster).ok();
     let is_new = |name: &String| {
-        changes.iter().any(|change| {
+        let is_made = made
+            .as_ref()
+            .is_some_and(|machines| machines.nodes.contains_key(name));
+        let is_renewed = changes.iter().any(|change| {
             change.resource_type == "google_compute_instance"
                 && change.key.as_ref() == Some(name)
                 && matches!(change.action, Action::Create | Action::Replace)
-        })
+        });
+        !is_made || is_renewed
     };
     let nodes = allocation.nodes.iter();
     let new: BTreeSet<NodeId> = nodes
         .filter(|(_, at)| is_new(&at.name))
         .map(|(id, _)| *id)
         .collect();
-    let inventory = gcp::inventory::with_placeholders(&cluster, &allocation, &new).await?;
-    let origin = binary::locate(&cluster)?;
+    let inventory = gcp::inventory::with_placeholders(cluster, &allocation, &new).await?;
+    let origin = binary::locate(cluster)?;
     let whole = Context {
-        cluster: Arc::new(cluster),
+        cluster: Arc::new(cluster.clone()),
         inventory: Arc::new(inventory),
     };
     let mut facts = existing_facts(&whole, &new).await?;
     facts.hosts.extend(new.iter().map(|id| (*id, blank(*id))));
     let target = up::target(&whole, &origin)?;
-    steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
+    Ok(steps::plan(&target, &facts))
 }
 
 /// What the machines say that are there.
@@ -124,12 +158,13 @@ fn text(cluster: &Cluster, changes: &[Change], steps: &[Step]) -> String {
     text
 }
 
-fn as_json(cluster: &Cluster, changes: &[Change], steps: &[Step]) -> Value {
+fn as_json(cluster: &Cluster, changes: &[Change], steps: &[Step], obstacles: &[String]) -> Value {
     let change = |change: &Change| json!({"text": change.describe(), "resource": change.address});
     json!({
         "cluster": cluster.name,
         "provider": cluster.provider.name(),
         "infrastructure": changes.iter().map(change).collect::<Vec<_>>(),
         "steps": steps.iter().map(up::step_to_json).collect::<Vec<_>>(),
+        "obstacles": obstacles,
     })
 }

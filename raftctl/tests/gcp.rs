@@ -1,0 +1,296 @@
+//! A cluster on Google Cloud from nothing to nothing, with real Terraform, real gcloud, real SSH and
+//! real nodes; only Google itself is a stand-in, whose instances are test hosts.
+
+#[path = "support/cloud.rs"]
+mod cloud;
+// Each test file uses its own part of it.
+#[allow(dead_code)]
+#[path = "support/testhosts.rs"]
+mod testhosts;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cloud::{Cloud, Ended, gcloud_is_missing, terraform_is_missing};
+use serde_json::json;
+use testhosts::{TestHosts, WITH_SUDO};
+use testprovider::hook::{Hook, Machine};
+
+/// Longer than anything takes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What Google's machines are here.
+struct Farm {
+    set: TestHosts,
+    /// The host of each instance that exists.
+    taken: BTreeMap<String, usize>,
+}
+
+impl Farm {
+    fn act(&mut self, action: &str, machine: &Machine) -> Option<String> {
+        match action {
+            "create" => {
+                let free = (0..self.set.hosts.len())
+                    .find(|at| !self.taken.values().any(|taken| taken == at));
+                let at = free.expect("the farm has a host for every instance");
+                self.taken.insert(machine.name.clone(), at);
+                self.furnish(at, machine);
+                Some(self.set.hosts[at].address.to_string())
+            }
+            "start" => {
+                let at = self.taken[&machine.name];
+                self.set.revive(at);
+                self.furnish(at, machine);
+                Some(self.set.hosts[at].address.to_string())
+            }
+            "stop" => {
+                let at = self.taken[&machine.name];
+                self.set.hosts[at].die();
+                None
+            }
+            "remove" => {
+                let at = self.taken.remove(&machine.name)?;
+                self.set.hosts[at].die();
+                None
+            }
+            other => panic!("no such action: {other}"),
+        }
+    }
+
+    /// What Google's guest agent and the startup script do.
+    fn furnish(&self, at: usize, machine: &Machine) {
+        let (user, key) = machine.ssh_keys.split_once(':').unwrap();
+        self.set.hosts[at].must_run(&format!(
+            "ip address replace {}/16 dev eth0; echo '{key}' >/home/{user}/.ssh/authorized_keys; \
+             mkdir -p /opt/raftkv; touch /run/raft-host-ready",
+            machine.internal_ip
+        ));
+    }
+}
+
+/// Google with hosts behind its instances.
+struct World {
+    cloud: Cloud,
+    farm: Arc<Mutex<Farm>>,
+}
+
+impl World {
+    /// `None` where something is missing that a test of this kind needs.
+    fn new(yaml: &str, hosts: u8) -> Option<World> {
+        if terraform_is_missing() || gcloud_is_missing() {
+            return None;
+        }
+        let farm = Arc::new(Mutex::new(Farm {
+            set: TestHosts::start(hosts)?,
+            taken: BTreeMap::new(),
+        }));
+        let hook = Arc::clone(&farm);
+        let hook = Hook::Function(Arc::new(move |action: &str, machine: &Machine| {
+            Ok(hook.lock().unwrap().act(action, machine))
+        }));
+        Some(World {
+            cloud: Cloud::with_hosts(yaml, hook),
+            farm,
+        })
+    }
+
+    fn raftctl(&self, arguments: &[&str]) -> Ended {
+        self.cloud.raftctl(arguments)
+    }
+
+    /// The node that leads, once it is one that `fits`.
+    fn leader(&self, fits: impl Fn(u64) -> bool) -> u64 {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let status = self.raftctl(&["status", "--output", "json"]).code(0);
+            if let Some(leader) = status.json()["leader"].as_u64().filter(|id| fits(*id)) {
+                return leader;
+            }
+            assert!(Instant::now() < give_up, "no such leader: {status:?}");
+        }
+    }
+
+    /// How many instances there are.
+    fn instances(&self) -> usize {
+        self.cloud
+            .provider
+            .google
+            .of_type("google_compute_instance")
+            .len()
+    }
+}
+
+fn yaml(nodes: &str) -> String {
+    format!(
+        "\
+name: demo
+provider: gcp
+nodes: {nodes}
+ssh: {{user: {WITH_SUDO}}}
+gcp:
+  project: my-project
+  zones: [us-central1-a, us-central1-b, us-east1-b]
+  ssh_via: external
+  operator_cidrs: [127.0.0.1/32]
+  lifetime: 12h
+"
+    )
+}
+
+// One command makes five machines in two regions and a cluster on them; it is used, hurt, looked
+// at, left alone by a second `up`, and goes without a trace.
+#[test]
+fn a_cluster_lives_on_google_cloud() {
+    let Some(world) = World::new(&yaml("5"), 5) else {
+        return;
+    };
+    let up = world.raftctl(&["up"]).code(0);
+    assert!(up.stdout.contains("leader: node"), "{up:?}");
+    assert_eq!(world.instances(), 5);
+    let regions = world
+        .cloud
+        .provider
+        .google
+        .of_type("google_compute_subnetwork");
+    assert_eq!(regions.len(), 2);
+
+    world.raftctl(&["set", "name1", "Jaggu"]).code(0);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    let leader = world.leader(|_| true);
+    world.raftctl(&["kill", "leader"]).code(0);
+    world.leader(|id| id != leader);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    let logs = world.raftctl(&["logs"]).code(0);
+    assert!(
+        logs.stdout
+            .contains(&format!("logs_node_{leader}/dump.txt")),
+        "{logs:?}"
+    );
+    world.raftctl(&["restart", &leader.to_string()]).code(0);
+
+    world.raftctl(&["up"]).code(0).says("nothing to do");
+    let plan = world.raftctl(&["plan", "--output", "json"]).code(0);
+    assert_eq!(world.cloud.changes(&plan), Vec::<String>::new());
+    assert_eq!(plan.json()["steps"], json!([]));
+
+    // Another node: its own resources, and nothing else. Who is a member is not decided by a file,
+    // so it is refused before a machine is made for it.
+    world.cloud.write(&yaml("6"));
+    let plan = world
+        .raftctl(&["plan", "--output", "json"])
+        .code(2)
+        .says("the cluster was made of");
+    let changes = world.cloud.changes(&plan);
+    assert_eq!(
+        changes,
+        [
+            "create internal address n6",
+            "create data disk n6",
+            "create machine n6"
+        ]
+    );
+    world
+        .raftctl(&["up"])
+        .code(2)
+        .says("the cluster was made of");
+    assert_eq!(world.instances(), 5);
+    // Another zone: refused, and nothing has happened.
+    world.cloud.write(&yaml(
+        "[{id: 1, zone: us-central1-f}, {id: 2}, {id: 3}, {id: 4}, {id: 5}]",
+    ));
+    world
+        .raftctl(&["up"])
+        .code(2)
+        .says("REPLACE data disk n1")
+        .says("--allow-data-loss");
+    assert_eq!(world.instances(), 5);
+
+    world.cloud.write(&yaml("5"));
+    world.raftctl(&["down"]).code(2).says("--yes");
+    world.raftctl(&["down", "--yes"]).code(0);
+    assert_eq!(world.cloud.count(), 0);
+    assert!(world.farm.lock().unwrap().taken.is_empty());
+    assert!(!world.cloud.folder.path().join(".raftctl/demo").exists());
+}
+
+// A quota stops one machine of three: the next `up` makes that one alone, and the cluster.
+#[test]
+fn the_next_up_makes_what_is_missing() {
+    let Some(world) = World::new(&yaml("3"), 3) else {
+        return;
+    };
+    world.cloud.order(&json!({"faults": [
+        {"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n2"}
+    ]}));
+    world
+        .raftctl(&["up"])
+        .code(10)
+        .says("the quota CPUS (limit 8.0) is used up in us-central1");
+    assert_eq!(world.instances(), 2);
+    world.cloud.order(&json!({}));
+    let up = world
+        .raftctl(&["up"])
+        .code(0)
+        .says("infrastructure: create 1\n");
+    assert!(up.stdout.contains("leader: node"), "{up:?}");
+    world.raftctl(&["down", "--yes"]).code(0);
+}
+
+// Data survives the machines: they go, the disks stay, and the next `up` attaches them again. (The
+// stand-in keeps disks as entries alone; what is shown here is that none is deleted or made anew.)
+#[test]
+fn data_disks_outlive_the_machines() {
+    let Some(world) = World::new(&yaml("1"), 1) else {
+        return;
+    };
+    world.raftctl(&["up"]).code(0);
+    world.raftctl(&["down", "--keep-data", "--yes"]).code(0);
+    assert_eq!(world.cloud.count(), 1);
+    world.farm.lock().unwrap().set.revive(0);
+    let up = world.raftctl(&["up"]).code(0);
+    assert!(!up.stderr.contains("create data disk"), "{}", up.stderr);
+    world.raftctl(&["down", "--yes"]).code(0);
+}
+
+// The machine itself is switched off and on; its lifetime is shown and made longer, one machine
+// after the other, and the data is there all the while.
+#[test]
+fn machines_are_stopped_started_and_extended() {
+    let Some(world) = World::new(&yaml("3"), 3) else {
+        return;
+    };
+    world.raftctl(&["up"]).code(0);
+    world.raftctl(&["set", "name1", "Jaggu"]).code(0);
+    let status = world.raftctl(&["status"]).code(0);
+    assert!(
+        status
+            .stdout
+            .contains("its machine deletes itself in 11h 5"),
+        "{status:?}"
+    );
+
+    world.raftctl(&["kill", "3", "--vm"]).code(0);
+    let status = world.raftctl(&["status", "--output", "json"]).code(0);
+    assert_eq!(status.json()["machines"]["3"]["machine"], "TERMINATED");
+    world.leader(|id| id != 3);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    world.raftctl(&["restart", "3", "--vm"]).code(0);
+
+    world.raftctl(&["extend", "48h"]).code(0);
+    let status = world
+        .raftctl(&["status", "--output", "json"])
+        .code(0)
+        .json();
+    for id in ["1", "2", "3"] {
+        let left = status["machines"][id]["lifetime_remaining_s"]
+            .as_u64()
+            .unwrap();
+        assert!((40 * 3600..=48 * 3600).contains(&left), "{status}");
+    }
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    // Terraform finds nothing to change in that.
+    let plan = world.raftctl(&["plan", "--output", "json"]).code(0);
+    assert_eq!(world.cloud.changes(&plan), Vec::<String>::new());
+    world.raftctl(&["down", "--yes"]).code(0);
+}
