@@ -110,6 +110,8 @@ pub struct LeaseStatus {
     pub old_lease_until_us: Micros,
     /// Leader: an entry of the own term is committed.
     pub own_term_committed: bool,
+    /// Until then a former run of this node may have promised a lease to anyone.
+    pub unknown_promises_until_us: Micros,
 }
 
 /// A look at a node from outside.
@@ -212,6 +214,7 @@ impl Raft {
                 .filter(|until| *until > self.now)
                 .unwrap_or(0),
             own_term_committed: leadership.is_some_and(|leading| self.own_term_committed(leading)),
+            unknown_promises_until_us: self.promises.unknown_until(),
         }
     }
 

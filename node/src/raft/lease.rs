@@ -67,6 +67,12 @@ impl Promises {
         }
     }
 
+    /// Until when this node may have made promises that it does not know any more.
+    pub(super) fn unknown_until(&self) -> Micros {
+        let kept_unknown = self.open.get(&(0, 0)).copied().unwrap_or_default();
+        kept_unknown.max(self.forgotten_until)
+    }
+
     /// All that is open at `now`.
     pub(super) fn open(&self, now: Micros) -> Vec<Promise> {
         let forgotten = Promise {

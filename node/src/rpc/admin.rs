@@ -60,6 +60,7 @@ impl AdminService {
             peers: status.peers.iter().map(peer_progress).collect(),
             lease_duration_ms: front.lease_ms,
             fault_injection_allowed: front.fault_injection_allowed,
+            forgotten_promises_remaining_ms: remaining_ms(lease.unknown_promises_until_us),
         }
     }
 

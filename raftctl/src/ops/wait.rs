@@ -65,10 +65,10 @@ impl Context {
         self.wait_until(&[id], timeout, has_all).await
     }
 
-    /// Waits until every node that answers, but for one, has been running for a whole lease.
+    /// Waits until every node that answers, but for one, knows all promises that it has made.
     ///
-    /// A node that has just started can't know whom it had promised a lease, so a leader that is
-    /// elected by such nodes has to wait that long. Whoever restarts node after node waits here
+    /// A node that came back from a crash can't know whom it had promised a lease, so a leader that
+    /// is elected by such nodes has to wait a lease. Whoever restarts node after node waits here
     /// before the leader's turn, while the leader still serves. Takes a lease at most: after that
     /// there is nothing more to gain.
     pub async fn wait_for_seasoned(&self, without: NodeId) {
@@ -79,7 +79,7 @@ impl Context {
             .filter(|id| *id != without)
             .collect();
         let is_seasoned = |heard: &Heard, id: &NodeId| match heard.replies.get(id) {
-            Some(Ok(reply)) => reply.uptime_ms >= reply.lease_duration_ms,
+            Some(Ok(reply)) => reply.forgotten_promises_remaining_ms.is_none(),
             Some(Err(_)) => true,
             None => false,
         };
