@@ -13,7 +13,7 @@ use crate::ops::Context;
 use crate::verbs::{
     check, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
 };
-use crate::{bench, keys, scenario, shell};
+use crate::{bench, keys, lock, scenario, shell};
 use verb::{CommandLine, Verb};
 
 /// What holds for every verb.
@@ -124,7 +124,28 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
         }
         _ => Context::reach(cluster, false).await?,
     };
-    on_cluster(&context, options, verb).await
+    match changes(&verb) {
+        Some(name) => {
+            context
+                .locked(name, lock::WAIT, on_cluster(&context, options, verb))
+                .await
+        }
+        None => on_cluster(&context, options, verb).await,
+    }
+}
+
+/// The verbs that change what a cluster is, for which it is locked on its hosts. Faults are not
+/// among them: what they do ends by itself, and must not wait.
+fn changes(verb: &Verb) -> Option<&'static str> {
+    match verb {
+        Verb::Up { dry_run: false, .. } => Some("up"),
+        Verb::Down { .. } => Some("down"),
+        Verb::Start(_) => Some("start"),
+        Verb::Stop(_) => Some("stop"),
+        Verb::Restart { vm: false, .. } => Some("restart"),
+        Verb::Upgrade { .. } => Some("upgrade"),
+        _ => None,
+    }
 }
 
 /// Refuses what only makes sense where raftctl makes the machines.
@@ -173,8 +194,15 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Partition {
             groups,
             length,
+            packet_filter,
             wait,
-        } => links::partition(context, options, &groups, length, wait).await,
+        } => {
+            let means = match packet_filter {
+                true => links::Means::PacketFilter,
+                false => links::Means::Nodes,
+            };
+            links::partition(context, options, &groups, length, means, wait).await
+        }
         Verb::Heal => links::heal(context, options).await,
         Verb::Logs(arguments) => logs::run(context, options, &arguments).await,
         Verb::Keys(command) => keys::run(context, options, command).await,

@@ -185,6 +185,9 @@ pub enum Verb {
         #[arg(long = "for", default_value = "10m", value_name = "TIME")]
         #[arg(value_parser = humantime::parse_duration)]
         length: Duration,
+        /// Drop packets on the hosts, instead of messages in the nodes; needs root there
+        #[arg(long)]
+        packet_filter: bool,
         /// Stay until it is over; Ctrl-C heals it
         #[arg(long)]
         wait: bool,

@@ -377,7 +377,7 @@ impl Answer {
         }
     }
 
-    fn number(&self, subject: &str, key: &str) -> Result<u64> {
+    pub(super) fn number(&self, subject: &str, key: &str) -> Result<u64> {
         let value = self.one(subject, key)?;
         value.parse().map_err(|_| self.missing(subject, key))
     }

@@ -29,7 +29,9 @@
 //! input to `cat`, or as standard output of it.
 
 pub mod control;
+pub mod filter;
 pub mod gcp;
+pub mod guard;
 pub mod inventory;
 pub mod layout;
 pub mod local;

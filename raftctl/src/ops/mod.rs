@@ -5,6 +5,8 @@
 
 pub mod exec;
 pub mod files;
+pub mod filter;
+pub mod guard;
 pub mod links;
 pub mod nodes;
 pub mod ship;

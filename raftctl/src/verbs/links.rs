@@ -17,6 +17,15 @@ use crate::out;
 use crate::progress::Progress;
 use crate::verbs::select;
 
+/// What cuts links.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Means {
+    /// The nodes themselves.
+    Nodes,
+    /// A packet filter on their hosts.
+    PacketFilter,
+}
+
 /// Cuts groups of nodes off from each other. `groups` is `A|B|...`, each a selector; a single
 /// selector is cut off from all the others. With `wait`, stays until the time is over, and heals
 /// when interrupted.
@@ -28,8 +37,16 @@ pub async fn partition(
     options: &Options,
     groups: &str,
     length: Duration,
+    means: Means,
     wait: bool,
 ) -> Result<()> {
+    if means == Means::PacketFilter && !context.inventory.hosts.iter().all(|h| h.layout.is_remote) {
+        return Err(Error::Usage(
+            "a packet filter needs hosts of their own; leave --packet-filter out: then the nodes \
+             drop each other's messages themselves"
+                .into(),
+        ));
+    }
     if length.is_zero() || length > CUT_MAX {
         return Err(Error::Usage(format!(
             "a partition lasts up to {}, and not {}",
@@ -39,7 +56,12 @@ pub async fn partition(
     }
     let lock = Lock::take(&context.cluster, "partition", WAIT).await?;
     let groups = read_groups(context, groups).await?;
-    let cutting = context.partition(&groups, length);
+    let cutting = async {
+        match means {
+            Means::Nodes => context.partition(&groups, length).await,
+            Means::PacketFilter => context.filter(&groups, length).await,
+        }
+    };
     let outcomes = tokio::select! {
         outcomes = cutting => outcomes,
         () = interrupted() => return heal_after_interrupt(context).await,
@@ -79,7 +101,10 @@ async fn interrupted() {
 
 async fn heal_after_interrupt(context: &Context) -> Result<()> {
     Progress::new().note("interrupted: healing the partition");
-    let outcomes = context.heal(&context.cluster.ids()).await;
+    let ids = context.cluster.ids();
+    let filters = context.unfilter(&ids).await;
+    let outcomes = context.heal(&ids).await;
+    all_or_partial(filters, "healed")?;
     all_or_partial(outcomes, "healed")?;
     Err(Error::Other("interrupted; the partition is healed".into()))
 }
@@ -125,7 +150,9 @@ pub async fn heal(context: &Context, options: &Options) -> Result<()> {
     let may_run = |node: &&NodeStatus| node.process != Some(ProcessState::Stopped);
     let running = snapshot.nodes.iter().filter(may_run);
     let running: Vec<NodeId> = running.map(|node| node.id).collect();
+    let filters = context.unfilter(&context.cluster.ids()).await;
     let healed = all_or_partial(context.heal(&running).await, "healed")?;
+    all_or_partial(filters, "healed")?;
     let healed: Vec<NodeId> = healed.into_keys().collect();
     match options.output {
         Output::Text => out::line(&format!("all links of {} are whole", list(&healed))),

@@ -1,0 +1,106 @@
+//! A real packet filter that cuts a node off: a table of nftables, on hosts where raftctl is root.
+//!
+//! It drops, in both directions, what is exchanged with some peers at the ports for nodes, and
+//! nothing else. It takes itself away when its time is over, by a timer on the host.
+
+use std::time::Duration;
+
+use super::Request;
+use super::control::run;
+use super::inventory::Host;
+use super::scripts::{END, call};
+use crate::cluster::NodeId;
+use crate::error::Result;
+
+const FILTER: &str = include_str!("filter.sh");
+
+/// The table of a node's filter. nftables knows letters, digits and underscores.
+#[must_use]
+pub fn table(cluster: &str, id: NodeId) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
+    format!(
+        "raftkv_{}_{id}",
+        cluster.chars().map(plain).collect::<String>()
+    )
+}
+
+fn script(call: &str) -> String {
+    format!("set -u\nexport LC_ALL=C\n{FILTER}{call}\necho {END}\n")
+}
+
+/// Cuts a node that listens at `own_port` off from `peers`, a host and port each, for `length`. An
+/// earlier filter of the same table is replaced.
+///
+/// # Errors
+/// The host can't be reached, raftctl is not root there, or there is no nftables.
+pub async fn cut(
+    host: &Host,
+    table: &str,
+    own_port: u16,
+    peers: &[(String, u16)],
+    length: Duration,
+    deadline: Duration,
+) -> Result<()> {
+    let mark = format!("until_{:016x}", rand::random::<u64>());
+    let (seconds, port) = (length.as_secs_f64().to_string(), own_port.to_string());
+    let peers: Vec<String> = peers
+        .iter()
+        .map(|(name, port)| format!("{name},{port}"))
+        .collect();
+    let fixed = [table, &mark, &seconds, &port];
+    let script = script(&call(
+        "filter",
+        fixed.into_iter().chain(peers.iter().map(String::as_str)),
+    ));
+    let answer = run(host, Request::new("set a packet filter", &script, deadline)).await?;
+    answer.one("host", "filtered").map(drop)
+}
+
+/// Takes a filter away; whether there was one.
+///
+/// # Errors
+/// The host can't be reached, or the filter can't be taken away.
+pub async fn heal(host: &Host, table: &str, deadline: Duration) -> Result<bool> {
+    let script = script(&call("unfilter", [table]));
+    let answer = run(
+        host,
+        Request::new("take the packet filter away", &script, deadline),
+    )
+    .await?;
+    Ok(answer.one("host", "healed")? == "yes")
+}
+
+/// Whether there is a filter.
+///
+/// # Errors
+/// The host can't be reached.
+pub async fn is_there(host: &Host, table: &str, deadline: Duration) -> Result<bool> {
+    let script = script(&call("show_filter", [table]));
+    let answer = run(
+        host,
+        Request::new("look for a packet filter", &script, deadline),
+    )
+    .await?;
+    Ok(answer.all("host", "filtered").next().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A cluster's name may hold what a table's can't.
+    #[test]
+    fn tables_have_plain_names() {
+        assert_eq!(table("my-demo.2", 3), "raftkv_my_demo_2_3");
+    }
+
+    // The script is one that a POSIX shell can read.
+    #[test]
+    fn shells_read_the_script() {
+        let script = script(&call("filter", ["t", "m", "1.5", "7400", "n 2,7400"]));
+        let parsed = std::process::Command::new("sh")
+            .args(["-n", "-c", &script])
+            .status();
+        assert!(parsed.unwrap().success());
+    }
+}

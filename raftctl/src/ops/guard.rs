@@ -1,0 +1,172 @@
+//! Holding the lock of a cluster on its hosts while something is done.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::Context;
+use crate::error::{Error, Result};
+use crate::hosts::guard::{self, Claim, Held, LASTS};
+use crate::hosts::inventory::Host;
+
+/// How often a lock that someone else holds is tried again.
+const TRY_EVERY: Duration = Duration::from_millis(250);
+
+/// How long a host may take to answer about its lock.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+impl Context {
+    /// Does `work` while this cluster is locked on every host that answers, waiting for the lock at
+    /// most `wait`. It is given back afterwards, also when `work` fails or the operator interrupts
+    /// it. Hosts of this machine need no such lock.
+    ///
+    /// # Errors
+    /// Someone else holds it; the message names them. Else what `work` fails with.
+    pub async fn locked<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let hosts = self
+            .inventory
+            .hosts
+            .iter()
+            .filter(|host| host.layout.is_remote);
+        let hosts: Vec<Host> = hosts.cloned().collect();
+        if hosts.is_empty() {
+            return work.await;
+        }
+        let mut claim = claim(&self.cluster.state_dir(), verb)?;
+        let taken = self.take_all(&hosts, &mut claim, wait).await;
+        let done = match taken {
+            Ok(()) => tokio::select! {
+                done = work => done,
+                error = keep(&hosts, &claim) => Err(error),
+                () = interrupted() => Err(Error::Other(format!(
+                    "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
+                ))),
+            },
+            Err(error) => Err(error),
+        };
+        // A host that does not answer any more loses it by itself.
+        let leaving = hosts
+            .iter()
+            .map(|host| guard::leave(host, &claim.token, DEADLINE));
+        drop(join_all(leaving).await);
+        done
+    }
+
+    /// Hosts are locked in the same order by everyone: whoever has the first gets the others.
+    async fn take_all(&self, hosts: &[Host], claim: &mut Claim, wait: Duration) -> Result<()> {
+        let give_up = Instant::now() + wait;
+        for host in hosts {
+            loop {
+                // A host that does not answer is no obstacle here; the verb tells about it.
+                let Ok(Some(held)) = guard::take(host, claim, DEADLINE).await else {
+                    break;
+                };
+                if is_dead(&held, claim) {
+                    claim.dead_token = held.token;
+                    continue;
+                }
+                if Instant::now() > give_up {
+                    return Err(self.refused(host, &held));
+                }
+                tokio::time::sleep(TRY_EVERY).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn refused(&self, host: &Host, held: &Held) -> Error {
+        Error::Other(format!(
+            "cluster {} is being changed by {} (locked on {}); wait until it is done, and run this \
+             again; a lock that is left over ends by itself in {} s",
+            self.cluster.name,
+            held.holder,
+            host.name(),
+            held.left_seconds
+        ))
+    }
+}
+
+/// Makes the lock last; ends only when someone else has taken it.
+async fn keep(hosts: &[Host], claim: &Claim) -> Error {
+    loop {
+        tokio::time::sleep(LASTS / 3).await;
+        let taking = hosts.iter().map(|host| guard::take(host, claim, DEADLINE));
+        for held in join_all(taking).await.into_iter().flatten().flatten() {
+            return Error::Other(format!(
+                "the lock was lost to {}: this machine was asleep for too long; run this again",
+                held.holder
+            ));
+        }
+    }
+}
+
+async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> Vec<T> {
+    // Few, and each is bounded by its deadline.
+    let mut results = Vec::new();
+    let mut running: Vec<_> = futures.map(Box::pin).collect();
+    std::future::poll_fn(|context| {
+        running.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(result) => {
+                results.push(result);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if running.is_empty() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+    results
+}
+
+async fn interrupted() {
+    // Where the signal can't be listened to, it ends raftctl in its own way, and the lock ends by
+    // itself.
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+/// Who this process is: `<operator>/<process>`, where the operator is a number of this folder's own.
+fn claim(state_dir: &Path, verb: &str) -> Result<Claim> {
+    let path = state_dir.join("operator");
+    let operator = match std::fs::read_to_string(&path) {
+        Ok(text) if text.trim().len() == 16 => text.trim().to_owned(),
+        _ => {
+            let fresh = format!("{:016x}", rand::random::<u64>());
+            std::fs::create_dir_all(state_dir)
+                .and_then(|()| std::fs::write(&path, &fresh))
+                .map_err(|error| Error::file("write", &path, &error))?;
+            fresh
+        }
+    };
+    let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+    let machine = rustix::system::uname();
+    let machine = machine.nodename().to_string_lossy();
+    let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
+    let process = std::process::id();
+    Ok(Claim {
+        token: format!("{operator}/{process}"),
+        dead_token: String::new(),
+        holder: format!("{user}@{machine}, `raftctl {verb}`, process {process}, since {now}"),
+    })
+}
+
+/// Whether a lock was left by a raftctl of the same folder that has ended.
+fn is_dead(held: &Held, own: &Claim) -> bool {
+    let (Some((operator, process)), Some((own_operator, _))) =
+        (held.token.split_once('/'), own.token.split_once('/'))
+    else {
+        return false;
+    };
+    operator == own_operator
+        && !Path::new("/proc").join(process).exists()
+        && Path::new("/proc/self").exists()
+}

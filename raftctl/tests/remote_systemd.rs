@@ -1,0 +1,87 @@
+//! A cluster on hosts with systemd.
+
+mod support;
+// Each test file uses its own part of them.
+#[allow(dead_code)]
+#[path = "support/testcontainers.rs"]
+mod testcontainers;
+#[allow(dead_code)]
+#[path = "support/testhosts.rs"]
+mod testhosts;
+
+use std::time::Instant;
+
+use support::{PATIENCE, raftctl};
+use testcontainers::TestContainers;
+
+// systemd looks after the nodes: they run as a user of their own, are told ready, come back when
+// they fail, and stay dead when an operator kills them. `down --purge` leaves no unit behind.
+#[test]
+fn systemd_looks_after_nodes() {
+    let Some(set) = TestContainers::start(3) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = format!(
+        "name: test\nprovider: ssh\nssh: {{user: root, identity_file: {}}}\nnodes:\n",
+        set.key().display()
+    );
+    for (at, address) in set.addresses.iter().enumerate() {
+        text.push_str(&format!("  - {{id: {}, host: {address}}}\n", at + 1));
+    }
+    std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
+    let must = |at: usize, script: &str| {
+        let output = set.run(at, script);
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    let eventually = |what: &str, is_so: &dyn Fn() -> bool| {
+        let started = Instant::now();
+        while !is_so() {
+            assert!(started.elapsed() < PATIENCE, "never: {what}");
+        }
+    };
+
+    raftctl(folder.path(), &["up"]).ok();
+    let show = "systemctl show --property ActiveState --value raftkv-test-1";
+    eventually("told ready", &|| must(0, show) == "active");
+    let owner = "stat -c %U /proc/$(sed -n s/^pid=//p /opt/raftkv/test/run/node_1.pid)";
+    assert_eq!(must(0, owner), "raftkv");
+    raftctl(folder.path(), &["up"]).ok().says("nothing to do");
+
+    // A crash: systemd starts the node again, and raftctl knows the new process.
+    let pid = "sed -n s/^pid=//p /opt/raftkv/test/run/node_1.pid";
+    let first = must(0, pid);
+    must(0, &format!("kill -ABRT {first}"));
+    eventually("started again", &|| {
+        must(0, pid) != first && must(0, show) == "active"
+    });
+    raftctl(folder.path(), &["up"]).ok();
+
+    // A kill: dead until told otherwise, however often systemd would try.
+    raftctl(folder.path(), &["kill", "1"]).ok();
+    eventually("given up", &|| {
+        must(0, show) != "active" && must(0, show) != "activating"
+    });
+    assert!(!set.run(0, &format!("kill -0 $({pid})")).status.success());
+    let status = raftctl(folder.path(), &["status", "--output", "json"])
+        .ok()
+        .json();
+    assert_eq!(status["nodes"][0]["process"], "stopped", "{status:#}");
+    raftctl(folder.path(), &["restart", "1"]).ok();
+    raftctl(folder.path(), &["restart", "all"]).ok();
+
+    raftctl(folder.path(), &["down", "--purge", "--yes"]).ok();
+    for at in 0..3 {
+        assert!(
+            !set.run(at, "ls /etc/systemd/system/raftkv-*")
+                .status
+                .success()
+        );
+        assert!(
+            !set.run(at, "ls -d /opt/raftkv/test/logs_node_*")
+                .status
+                .success()
+        );
+    }
+}

@@ -1,0 +1,208 @@
+//! Hosts of a test's own as Docker containers, with systemd as init: what the unit files are tried
+//! on.
+//!
+//! Needed are a Docker engine and, where no registry is in reach, root and the Debian package
+//! `debootstrap`, with which the base image is made. Where something is missing,
+//! [`TestContainers::start`] says `LEFT OUT` and gives `None`; with `CI=true` it panics instead.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::testhosts::left_out;
+
+/// What the bundled Dockerfile and those of the tests begin with.
+pub const BASE: &str = "debian:bookworm-slim";
+
+/// systemd and an SSH server, and nothing that a container can't do.
+const DOCKERFILE: &str = "\
+FROM debian:bookworm-slim
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+      systemd systemd-sysv dbus openssh-server \
+ && rm -rf /var/lib/apt/lists/* \
+ && systemctl mask systemd-udevd systemd-journald-audit.socket getty.target console-getty
+STOPSIGNAL SIGRTMIN+3
+CMD [\"/sbin/init\"]
+";
+const IMAGE: &str = "raftctl-test-systemd:1";
+
+/// How long a container may take to let someone log in.
+const UP_WITHIN: Duration = Duration::from_secs(60);
+
+/// Some containers. They end with this value.
+pub struct TestContainers {
+    folder: tempfile::TempDir,
+    network: String,
+    /// The names of the containers.
+    pub names: Vec<String>,
+    /// Their addresses, in the same order.
+    pub addresses: Vec<String>,
+}
+
+impl TestContainers {
+    /// Starts `count` containers with systemd, or says what is missing for that.
+    pub fn start(count: usize) -> Option<Self> {
+        if let Some(why) = missing() {
+            left_out(&why);
+            return None;
+        }
+        build(IMAGE, DOCKERFILE);
+        let network = format!("raftctl-test-{}", std::process::id());
+        docker(&["network", "create", "--label", "raftctl-test", &network]);
+        let mut set = TestContainers {
+            folder: tempfile::tempdir().unwrap(),
+            network,
+            names: Vec::new(),
+            addresses: Vec::new(),
+        };
+        let key = set.key();
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-f"])
+            .arg(&key)
+            .status();
+        assert!(made.unwrap().success());
+        let public = std::fs::read(key.with_extension("pub")).unwrap();
+        for index in 1..=count {
+            set.add(index, &public);
+        }
+        for address in &set.addresses {
+            wait_until_up(address);
+        }
+        Some(set)
+    }
+
+    /// The private key that root of all containers lets in.
+    pub fn key(&self) -> PathBuf {
+        self.folder.path().join("key")
+    }
+
+    fn add(&mut self, index: usize, public_key: &[u8]) {
+        let name = format!("{}-{index}", self.network);
+        let flags = "--detach --label raftctl-test --tmpfs /run --tmpfs /run/lock \
+                     --volume /sys/fs/cgroup:/sys/fs/cgroup:ro";
+        let mut words = vec!["run", "--name", &name, "--network", &self.network];
+        words.extend(flags.split_whitespace());
+        words.push(IMAGE);
+        docker(&words);
+        self.names.push(name.clone());
+        let script = "mkdir -p -m 700 /root/.ssh && cat >/root/.ssh/authorized_keys";
+        let mut let_in = Command::new("docker")
+            .args(["exec", "-i", &name, "sh", "-c", script])
+            .stdin(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let_in.stdin.take().unwrap().write_all(public_key).unwrap();
+        assert!(let_in.wait().unwrap().success());
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        self.addresses
+            .push(docker(&["inspect", "--format", format, &name]));
+    }
+
+    /// Runs a script in a container.
+    pub fn run(&self, index: usize, script: &str) -> Output {
+        Command::new("docker")
+            .args(["exec", &self.names[index], "sh", "-c", script])
+            .output()
+            .unwrap()
+    }
+}
+
+impl Drop for TestContainers {
+    fn drop(&mut self) {
+        for name in &self.names {
+            docker(&["rm", "--force", "--volumes", name]);
+        }
+        docker(&["network", "rm", &self.network]);
+    }
+}
+
+/// What is missing for containers.
+pub fn missing() -> Option<String> {
+    let mut engine = Command::new("docker");
+    engine.args(["version", "--format", "{{.Server.Version}}"]);
+    match engine.output() {
+        Ok(output) if output.status.success() => base_image(),
+        Ok(output) => Some(String::from_utf8_lossy(&output.stderr).trim().to_owned()),
+        Err(error) => Some(format!(
+            "no docker ({error}); install the package docker.io"
+        )),
+    }
+}
+
+/// Gets the base image: from a registry, or made from Debian's packages.
+fn base_image() -> Option<String> {
+    let has = |words: &[&str]| {
+        let output = Command::new("docker").args(words).output().unwrap();
+        output.status.success()
+    };
+    if has(&["image", "inspect", BASE]) || has(&["pull", "--quiet", BASE]) {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let made = Command::new("debootstrap")
+        .args(["--variant=minbase", "bookworm"])
+        .arg(folder.path())
+        .stdout(Stdio::null())
+        .status();
+    match made {
+        Ok(status) if status.success() => {}
+        Ok(_) => return Some("debootstrap can't make a base image".into()),
+        Err(error) => {
+            return Some(format!(
+                "no image {BASE}, no registry, and no debootstrap ({error}); install the package \
+                 debootstrap"
+            ));
+        }
+    }
+    let pack = format!(
+        "tar -C {} -c . | docker import - {BASE}",
+        folder.path().display()
+    );
+    let packed = Command::new("sh")
+        .args(["-c", &pack])
+        .stdout(Stdio::null())
+        .status();
+    (!packed.unwrap().success()).then(|| "the base image can't be imported".into())
+}
+
+/// Builds an image from the text of a Dockerfile.
+fn build(image: &str, dockerfile: &str) {
+    let mut building = Command::new("docker")
+        .args(["build", "--quiet", "--tag", image, "-"])
+        .env("DOCKER_BUILDKIT", "0")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    building
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(dockerfile.as_bytes())
+        .unwrap();
+    assert!(building.wait().unwrap().success(), "{image} can't be built");
+}
+
+/// Runs docker, which has to succeed; what it printed.
+pub fn docker(words: &[&str]) -> String {
+    let output = Command::new("docker").args(words).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success(),
+        "docker {}: {errors}",
+        words.join(" ")
+    );
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+fn wait_until_up(address: &str) {
+    let give_up = Instant::now() + UP_WITHIN;
+    let address = SocketAddr::new(address.parse().unwrap(), 22);
+    while TcpStream::connect_timeout(&address, Duration::from_secs(1)).is_err() {
+        assert!(Instant::now() < give_up, "{address} does not come up");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
