@@ -35,6 +35,8 @@ impl Farm {
                     .find(|at| !self.taken.values().any(|taken| taken == at));
                 let at = free.expect("the farm has a host for every instance");
                 self.taken.insert(machine.name.clone(), at);
+                // Another machine at the address of an older one has a key of its own.
+                self.set.hosts[at].change_host_key();
                 self.furnish(at, machine);
                 Some(self.set.hosts[at].address.to_string())
             }
