@@ -93,17 +93,21 @@ impl<'a> Meter<'a> {
         }
     }
 
-    /// Takes steps off the budget.
+    /// Takes steps off the budget. Where they are too many, what was left is spent.
     pub(crate) fn spend(&mut self, steps: u64) -> Result<(), Exhausted> {
-        self.spent = self.spent.saturating_add(steps);
+        let is_enough = steps <= self.limit.saturating_sub(self.spent);
+        self.spent = match is_enough {
+            true => self.spent + steps,
+            false => self.spent.max(self.limit),
+        };
         if self.spent >= self.next_question && !self.stopped {
             self.next_question = self.spent.saturating_add(STEPS_PER_QUESTION);
             self.stopped = self.budget.stop.is_some_and(|stop| stop());
         }
-        if self.stopped || self.spent > self.limit {
-            return Err(Exhausted);
+        match is_enough && !self.stopped {
+            true => Ok(()),
+            false => Err(Exhausted),
         }
-        Ok(())
     }
 
     /// Does a piece of work that may spend at most `steps`.

@@ -1,17 +1,22 @@
-//! A few operations that no order explains, and their telling.
+//! A few operations that no order explains.
 
-use std::fmt;
+use serde::{Deserialize, Serialize};
 
+use crate::anomaly::{Anomaly, saw};
 use crate::history::{Kind, Operation, Outcome};
 
 /// The most writers that a counter-example names.
 const WRITERS_MAX: usize = 12;
 
 /// Operations on one key whose outcomes cannot all be right.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// It is shown as a table in the order of the calls, with how far an order of the operations gets.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CounterExample {
     /// The key they are about.
     pub key: String,
+    /// What it looks like.
+    pub anomaly: Anomaly,
     /// Operations whose outcomes cannot all be right, whatever the other operations on the key
     /// did; in the order of their calls.
     pub claims: Vec<Operation>,
@@ -33,28 +38,29 @@ impl CounterExample {
         is_minimal: bool,
     ) -> CounterExample {
         let by_call = |operation: &Operation| (operation.call_us, operation.return_us);
-        let mut claimed: Vec<Operation> = claims
-            .iter()
-            .map(|&index| operations[index].clone())
-            .collect();
-        claimed.sort_by_key(by_call);
-        let mut writers: Vec<Operation> = operations
-            .iter()
-            .enumerate()
-            .filter(|(index, operation)| {
-                !claims.contains(index) && claimed.iter().any(|claim| leads_to(operation, claim))
-            })
-            .map(|(_, &operation)| operation.clone())
-            .collect();
+        let mut is_claim = vec![false; operations.len()];
+        for &claim in claims {
+            is_claim[claim] = true;
+        }
+        let (mut claims, mut writers) = (Vec::new(), Vec::new());
+        for (&operation, _) in operations.iter().zip(&is_claim).filter(|(_, is)| **is) {
+            claims.push(operation.clone());
+        }
+        claims.sort_by_key(by_call);
+        for (&operation, _) in operations.iter().zip(&is_claim).filter(|(_, is)| !**is) {
+            if claims.iter().any(|claim| may_lead_to(operation, claim)) {
+                writers.push(operation.clone());
+            }
+        }
         writers.sort_by_key(by_call);
+        let anomaly = Anomaly::of(&claims, &writers);
         let writers_left_out = writers.len().saturating_sub(WRITERS_MAX);
         writers.drain(..writers_left_out);
+        let key = operations.first().map(|operation| operation.key.clone());
         CounterExample {
-            key: operations
-                .first()
-                .map(|operation| operation.key.clone())
-                .unwrap_or_default(),
-            claims: claimed,
+            key: key.unwrap_or_default(),
+            anomaly,
+            claims,
             writers,
             writers_left_out,
             is_minimal,
@@ -63,29 +69,16 @@ impl CounterExample {
 }
 
 /// Whether the write may have left the value that the claim saw.
-fn leads_to(write: &Operation, claim: &Operation) -> bool {
-    let seen = match (&claim.kind, &claim.outcome) {
-        (_, Outcome::Read(value)) => value.as_deref(),
-        (Kind::CompareAndSet { expected, .. }, Outcome::Swapped(true)) => expected.as_deref(),
-        (_, Outcome::Existed(false)) => None,
-        _ => return false,
+fn may_lead_to(write: &Operation, claim: &Operation) -> bool {
+    let Some(seen) = saw(claim) else {
+        return false;
     };
     match (&write.kind, &write.outcome) {
-        (_, Outcome::NotApplied | Outcome::Existed(false) | Outcome::Swapped(false)) => false,
-        (Kind::Get, _) => false,
+        (Kind::Get, _)
+        | (_, Outcome::NotApplied | Outcome::Existed(false) | Outcome::Swapped(false)) => false,
         (Kind::Delete, _) => seen.is_none(),
         (Kind::Set { value } | Kind::CompareAndSet { value, .. }, _) => {
             seen == Some(value.as_str())
         }
-    }
-}
-
-impl fmt::Display for CounterExample {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "key {:?}", self.key)?;
-        for operation in &self.claims {
-            write!(formatter, "\n  {operation:?}")?;
-        }
-        Ok(())
     }
 }

@@ -1,12 +1,14 @@
 //! What clients did and saw: [`Operation`]s, collected in a [`History`].
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// One request of one client, from its first send to the final answer.
 ///
 /// A request that the client sends again under the same request id is still one operation: its
 /// call is the first send.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Operation {
     /// Who asked. For the reader of a counter-example only: verdicts do not depend on it.
     pub client: u64,
@@ -25,7 +27,8 @@ pub struct Operation {
 }
 
 /// What a client asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Kind {
     /// Read the value.
     Get,
@@ -46,7 +49,8 @@ pub enum Kind {
 }
 
 /// What a client learnt.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// A set was acknowledged.
     Written,

@@ -26,6 +26,8 @@
 //! # Ok::<(), checker::OperationError>(())
 //! ```
 //!
+//! A history is kept in a file of JSON lines: [`HistoryWriter`], [`read_history`].
+//!
 //! Deliberately absent: listing by prefix. It reads many keys at once, so it is no operation of one
 //! key, and checking it would take the whole store for one object. Also absent: clocks, files and
 //! threads.
@@ -36,20 +38,26 @@
 //! help) and `memory` (what has failed before); `shrink` and `counter_example` tell why there is
 //! none.
 
+mod anomaly;
 mod budget;
 mod check;
 mod conflict;
 mod counter_example;
+mod explain;
+mod file;
 mod history;
 mod makers;
 mod memory;
 mod order;
 mod pending;
 mod problem;
+mod render;
 mod search;
 mod shrink;
 
+pub use anomaly::Anomaly;
 pub use budget::Budget;
 pub use check::{Verdict, check};
 pub use counter_example::CounterExample;
+pub use file::{HistoryWriter, ReadError, WriteError, read_history, write_history};
 pub use history::{History, Kind, Operation, OperationError, Outcome};

@@ -22,6 +22,7 @@ struct Group {
     becomes: State,
     /// Positions in the list of optional writes, sorted by deadline, then by call.
     members: Vec<usize>,
+    has_deadlines: bool,
 }
 
 /// What can lead to a state.
@@ -31,11 +32,14 @@ pub(crate) struct Chains {
     pub(crate) chains: Vec<Vec<usize>>,
     /// Whether longer chains may lead there as well.
     pub(crate) has_longer: bool,
+    /// Whether more chains of this length were not looked for.
+    pub(crate) is_cut: bool,
 }
 
 /// The optional writes of a problem, by their effect.
 pub(crate) struct Makers<'p> {
     optional: &'p [Optional],
+    /// Those whose result the fewest operations need come first.
     groups: Vec<Group>,
     /// Positions in `groups`.
     by_result: HashMap<State, Vec<usize>>,
@@ -50,34 +54,35 @@ pub(crate) struct Start<'a> {
     /// The latest call of a placed required write: writes that returned before it are too late.
     pub(crate) latest_write_call_us: u64,
     pub(crate) used: &'a Used,
+    /// Where any change of the state will do, how many of the possible ones are looked for.
+    pub(crate) breadth: usize,
 }
 
 impl<'p> Makers<'p> {
-    pub(crate) fn new(optional: &'p [Optional]) -> Makers<'p> {
-        let mut by_effect: HashMap<(Need, State), usize> = HashMap::new();
-        let mut groups: Vec<Group> = Vec::new();
-        let mut by_result: HashMap<State, Vec<usize>> = HashMap::new();
+    /// `observers` tells how many operations need a state.
+    pub(crate) fn new(optional: &'p [Optional], observers: &[u32]) -> Makers<'p> {
+        let mut by_effect: HashMap<(Need, State), Vec<usize>> = HashMap::new();
         for (index, write) in optional.iter().enumerate() {
-            let group = *by_effect
-                .entry((write.need, write.becomes))
-                .or_insert_with(|| {
-                    by_result
-                        .entry(write.becomes)
-                        .or_default()
-                        .push(groups.len());
-                    groups.push(Group {
-                        need: write.need,
-                        becomes: write.becomes,
-                        members: Vec::new(),
-                    });
-                    groups.len() - 1
-                });
-            groups[group].members.push(index);
+            let effect = (write.need, write.becomes);
+            by_effect.entry(effect).or_default().push(index);
         }
-        for group in &mut groups {
-            group
-                .members
-                .sort_by_key(|&index| (optional[index].return_us, optional[index].call_us));
+        let group = |((need, becomes), mut members): ((Need, State), Vec<usize>)| {
+            members.sort_by_key(|&index| (optional[index].return_us, optional[index].call_us));
+            Group {
+                need,
+                becomes,
+                has_deadlines: members
+                    .iter()
+                    .any(|&index| optional[index].return_us != u64::MAX),
+                members,
+            }
+        };
+        let mut groups: Vec<Group> = by_effect.into_iter().map(group).collect();
+        // The first member makes the order the same in every run.
+        groups.sort_by_key(|group| (observers[group.becomes as usize], group.members[0]));
+        let mut by_result: HashMap<State, Vec<usize>> = HashMap::new();
+        for (index, group) in groups.iter().enumerate() {
+            by_result.entry(group.becomes).or_default().push(index);
         }
         Makers {
             optional,
@@ -113,11 +118,18 @@ impl<'p> Makers<'p> {
             Need::IsNot(_) => {
                 for group in &self.groups {
                     meter.spend(1)?;
-                    if need.is_met_by(group.becomes) && group.need.is_met_by(start.state) {
-                        let usable = self.first_usable(start, group, meter)?;
-                        found.chains.extend(usable.map(|one| vec![one]));
+                    if !need.is_met_by(group.becomes) || !group.need.is_met_by(start.state) {
+                        continue;
                     }
+                    if found.chains.len() == start.breadth {
+                        found.is_cut = true;
+                        break;
+                    }
+                    let usable = self.first_usable(start, group, meter)?;
+                    found.chains.extend(usable.map(|one| vec![one]));
                 }
+                // The best is tried last.
+                found.chains.reverse();
             }
         }
         Ok(found)
@@ -176,14 +188,21 @@ impl<'p> Makers<'p> {
         group: &Group,
         meter: &mut Meter,
     ) -> Result<Option<usize>, Exhausted> {
-        let in_time = group
-            .members
-            .partition_point(|&index| self.optional[index].return_us < start.latest_write_call_us);
-        for &index in &group.members[in_time..] {
+        let is_gone = |&index: &usize| {
+            let is_late = self.optional[index].return_us < start.latest_write_call_us;
+            // Without deadlines they are used in their order.
+            is_late || !group.has_deadlines && start.used.contains(index)
+        };
+        let first = group.members.partition_point(is_gone);
+        for &index in &group.members[first..] {
             meter.spend(1)?;
             let is_called = self.optional[index].call_us <= start.first_return_us;
             if is_called && !start.used.contains(index) {
                 return Ok(Some(index));
+            }
+            // Without deadlines the others are called later still.
+            if !is_called && !group.has_deadlines {
+                break;
             }
         }
         Ok(None)

@@ -38,18 +38,28 @@ pub(crate) enum Answer {
     Undecided,
 }
 
+/// How many steps the first, narrow search may take, beside its share for the number of claims.
+const NARROW_STEPS: u64 = 100_000;
+
+/// What the narrow search may take in addition for each claim.
+const NARROW_STEPS_PER_CLAIM: u64 = 50;
+
 /// Finds an order that explains all claims, or shows that there is none.
+///
+/// A narrow search comes first: where an operation needs any change of the state, it tries only the
+/// one unknown write that is missed the least. A right history is nearly always explained by it,
+/// while the full search may lose itself among all the unknown writes.
 pub(crate) fn find_order(problem: &Problem, meter: &mut Meter) -> Finding {
-    let mut search = Search::new(problem, meter.configurations_max());
-    let answer = match search.run(meter) {
-        Ok(true) => Answer::Explained(search.order()),
-        Ok(false) => Answer::Unexplained,
-        Err(Exhausted) => Answer::Undecided,
-    };
-    Finding {
-        answer,
-        furthest: search.furthest,
+    let steps = NARROW_STEPS + NARROW_STEPS_PER_CLAIM * problem.required.len() as u64;
+    let mut narrow = Search::new(problem, 1, meter.configurations_max());
+    let result = meter.within(steps, |meter| narrow.run(meter));
+    if result == Ok(true) || result == Ok(false) && !narrow.is_cut {
+        return narrow.finding(result);
     }
+    drop(narrow);
+    let mut full = Search::new(problem, usize::MAX, meter.configurations_max());
+    let result = full.run(meter);
+    full.finding(result)
 }
 
 /// One step forward: optional writes that make it possible, then a required operation.
@@ -106,11 +116,15 @@ struct Search<'p> {
     producers: Vec<u32>,
     steps: Vec<Step>,
     furthest: usize,
+    /// How many alternatives are tried where any change of the state will do.
+    breadth: usize,
+    /// Whether some were not tried: then a failure proves nothing.
+    is_cut: bool,
     fingerprint: Vec<u64>,
 }
 
 impl<'p> Search<'p> {
-    fn new(problem: &'p Problem, configurations_max: usize) -> Search<'p> {
+    fn new(problem: &'p Problem, breadth: usize, configurations_max: usize) -> Search<'p> {
         let mut observers = vec![0; problem.state_count];
         let mut producers = vec![0; problem.state_count];
         for required in &problem.required {
@@ -127,7 +141,7 @@ impl<'p> Search<'p> {
         Search {
             problem,
             pending: Pending::new(&problem.required),
-            makers: Makers::new(&problem.optional),
+            makers: Makers::new(&problem.optional, &observers),
             memory: Memory::new(configurations_max),
             state: ABSENT,
             used: Used::none(problem.optional.len()),
@@ -136,7 +150,21 @@ impl<'p> Search<'p> {
             producers,
             steps: Vec::new(),
             furthest: 0,
+            breadth,
+            is_cut: false,
             fingerprint: Vec::new(),
+        }
+    }
+
+    fn finding(&self, result: Result<bool, Exhausted>) -> Finding {
+        let answer = match result {
+            Ok(true) => Answer::Explained(self.order()),
+            Ok(false) => Answer::Unexplained,
+            Err(Exhausted) => Answer::Undecided,
+        };
+        Finding {
+            answer,
+            furthest: self.furthest,
         }
     }
 
@@ -209,7 +237,7 @@ impl<'p> Search<'p> {
 
     /// Moves that begin with this many optional writes, best last.
     fn chains(
-        &self,
+        &mut self,
         required: usize,
         length: usize,
         meter: &mut Meter,
@@ -219,9 +247,11 @@ impl<'p> Search<'p> {
             first_return_us: self.pending.first_return_us(),
             latest_write_call_us: self.latest_write_call_us,
             used: &self.used,
+            breadth: self.breadth,
         };
         let need = self.required(required).action.need;
         let found = self.makers.chains(start, need, length, meter)?;
+        self.is_cut |= found.is_cut;
         let longer = found.has_longer.then_some(Try::Chains {
             length: length + 1,
             required,

@@ -2,16 +2,17 @@
 
 mod support;
 
+use checker::{Anomaly, Operation, Outcome};
 use support::{cas, delete, get, history, lost_cas, lost_delete, lost_set, set, verdict_of};
 
-fn must_pass(operations: Vec<checker::Operation>) {
+fn must_pass(operations: Vec<Operation>) {
     let verdict = verdict_of(&history(operations));
     assert!(verdict.is_linearizable(), "{verdict}");
 }
 
 /// Checks the verdict, and that the claims of the counter-example are exactly these operations,
 /// named by their clients.
-fn must_fail(operations: Vec<checker::Operation>, guilty: &[u64]) -> String {
+fn must_fail(operations: Vec<Operation>, guilty: &[u64], anomaly: Anomaly) {
     let verdict = verdict_of(&history(operations));
     let counter_example = verdict.counter_example().expect("must not be linearizable");
     let clients: Vec<u64> = counter_example
@@ -20,8 +21,8 @@ fn must_fail(operations: Vec<checker::Operation>, guilty: &[u64]) -> String {
         .map(|operation| operation.client)
         .collect();
     assert_eq!(clients, guilty, "{counter_example}");
+    assert_eq!(counter_example.anomaly, anomaly, "{counter_example}");
     assert!(counter_example.is_minimal);
-    counter_example.to_string()
 }
 
 // An empty history and one without answers have nothing to explain.
@@ -67,6 +68,7 @@ fn concurrent_readers_see_old_then_new() {
             get(4, 13, 14, Some("old")),
         ],
         &[1, 3, 4],
+        Anomaly::StaleRead,
     );
 }
 
@@ -81,6 +83,7 @@ fn stale_read() {
             get(4, 6, 7, Some("a")),
         ],
         &[2, 4],
+        Anomaly::StaleRead,
     );
 }
 
@@ -94,13 +97,18 @@ fn lost_update() {
             cas(3, 2, 10, Some("0"), "2", true),
         ],
         &[2, 3],
+        Anomaly::LostUpdate,
     );
 }
 
 // An acknowledged write is not there.
 #[test]
 fn lost_write() {
-    must_fail(vec![set(1, 0, 1, "a"), get(2, 2, 3, None)], &[1, 2]);
+    must_fail(
+        vec![set(1, 0, 1, "a"), get(2, 2, 3, None)],
+        &[1, 2],
+        Anomaly::LostWrite,
+    );
 }
 
 // A deleted value is back.
@@ -114,6 +122,7 @@ fn resurrected_value() {
             get(4, 6, 7, Some("a")),
         ],
         &[2, 4],
+        Anomaly::ResurrectedValue,
     );
 }
 
@@ -129,19 +138,28 @@ fn duplicated_write() {
             get(5, 7, 8, Some("a")),
         ],
         &[2, 3, 5],
+        Anomaly::StaleRead,
     );
 }
 
 // A value that nobody wrote.
 #[test]
 fn read_of_a_never_written_value() {
-    must_fail(vec![set(1, 0, 1, "a"), get(2, 2, 3, Some("ghost"))], &[2]);
+    must_fail(
+        vec![set(1, 0, 1, "a"), get(2, 2, 3, Some("ghost"))],
+        &[2],
+        Anomaly::NeverWritten,
+    );
 }
 
 // A value is read before anybody asked for it to be written.
 #[test]
 fn read_from_the_future() {
-    must_fail(vec![get(1, 0, 1, Some("a")), set(2, 2, 3, "a")], &[1]);
+    must_fail(
+        vec![get(1, 0, 1, Some("a")), set(2, 2, 3, "a")],
+        &[1],
+        Anomaly::ReadBeforeWrite,
+    );
 }
 
 // A compare-and-set says no though the expected value was there, or yes though it was not.
@@ -150,10 +168,12 @@ fn compare_and_set_that_lies() {
     must_fail(
         vec![set(1, 0, 1, "a"), cas(2, 2, 3, Some("a"), "b", false)],
         &[1, 2],
+        Anomaly::WrongSwap,
     );
     must_fail(
         vec![set(1, 0, 1, "a"), cas(2, 2, 3, Some("b"), "c", true)],
         &[2],
+        Anomaly::NeverWritten,
     );
     must_fail(
         vec![
@@ -162,15 +182,24 @@ fn compare_and_set_that_lies() {
             get(3, 4, 5, Some("a")),
         ],
         &[2, 3],
+        Anomaly::StaleRead,
     );
-    must_fail(vec![cas(1, 0, 1, None, "a", false)], &[1]);
+    must_fail(
+        vec![cas(1, 0, 1, None, "a", false)],
+        &[1],
+        Anomaly::WrongSwap,
+    );
 }
 
 // A delete is wrong about whether there was something to delete.
 #[test]
 fn delete_that_lies() {
-    must_fail(vec![delete(1, 0, 1, true)], &[1]);
-    must_fail(vec![set(1, 0, 1, "a"), delete(2, 2, 3, false)], &[1, 2]);
+    must_fail(vec![delete(1, 0, 1, true)], &[1], Anomaly::WrongDelete);
+    must_fail(
+        vec![set(1, 0, 1, "a"), delete(2, 2, 3, false)],
+        &[1, 2],
+        Anomaly::WrongDelete,
+    );
 }
 
 // A write of unknown outcome may have taken effect at once, late, or never.
@@ -221,6 +250,7 @@ fn unknown_swaps_form_chains() {
             get(5, 3, 4, Some("d")),
         ],
         &[5],
+        Anomaly::Other,
     );
 }
 
@@ -235,24 +265,37 @@ fn unknown_writes_have_limits() {
             get(4, 5, 6, Some("a")),
         ],
         &[2, 3, 4],
+        Anomaly::StaleRead,
     );
-    must_fail(vec![get(1, 0, 1, Some("a")), lost_set(2, 2, "a")], &[1]);
+    must_fail(
+        vec![get(1, 0, 1, Some("a")), lost_set(2, 2, "a")],
+        &[1],
+        Anomaly::ReadBeforeWrite,
+    );
 }
 
 // What certainly did not happen explains nothing.
 #[test]
 fn not_applied_has_no_effect() {
     let mut refused = set(1, 0, 1, "a");
-    refused.outcome = checker::Outcome::NotApplied;
+    refused.outcome = Outcome::NotApplied;
     must_pass(vec![refused.clone(), get(2, 2, 3, None)]);
-    must_fail(vec![refused, get(2, 2, 3, Some("a"))], &[2]);
+    must_fail(
+        vec![refused, get(2, 2, 3, Some("a"))],
+        &[2],
+        Anomaly::NeverWritten,
+    );
 }
 
 // Equal times count as concurrent: a clock's resolution must not cause a false alarm.
 #[test]
 fn touching_operations_are_concurrent() {
     must_pass(vec![set(1, 0, 5, "a"), get(2, 5, 6, None)]);
-    must_fail(vec![set(1, 0, 5, "a"), get(2, 6, 7, None)], &[1, 2]);
+    must_fail(
+        vec![set(1, 0, 5, "a"), get(2, 6, 7, None)],
+        &[1, 2],
+        Anomaly::LostWrite,
+    );
 }
 
 // A violation on one key is found among many healthy ones, and told for that key alone.
@@ -267,7 +310,7 @@ fn keys_are_independent() {
         }
     }
     must_pass(operations.clone());
-    operations[21].outcome = checker::Outcome::Read(None);
+    operations[21].outcome = Outcome::Read(None);
     let verdict = verdict_of(&history(operations));
     assert_eq!(verdict.counter_example().unwrap().key, "k10");
 }

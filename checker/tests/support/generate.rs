@@ -173,3 +173,39 @@ pub fn mutate(history: &History, random: &mut StdRng) -> History {
     }
     mutated
 }
+
+/// Makes one get, somewhere in the second half, see a value that was overwritten long before by
+/// acknowledged writes.
+pub fn inject_stale_read(history: &History, random: &mut StdRng) -> History {
+    let mut operations = history.operations().to_vec();
+    let count = operations.len();
+    let start = random.random_range(count / 2..count);
+    let read = (start..count)
+        .chain(count / 2..start)
+        .find(|&index| matches!(operations[index].outcome, Outcome::Read(_)))
+        .expect("a get in the second half");
+    let (key, call_us) = (operations[read].key.clone(), operations[read].call_us);
+    let acknowledged = |operation: &&Operation| {
+        operation.key == key
+            && operation.outcome == Outcome::Written
+            && operation.return_us < Some(call_us)
+    };
+    let mut earlier: Vec<&Operation> = operations.iter().filter(acknowledged).collect();
+    earlier.sort_by_key(|operation| operation.return_us);
+    let stale = earlier[..earlier.len() / 2]
+        .last()
+        .expect("sets before the get");
+    let overwritten = earlier
+        .iter()
+        .any(|operation| Some(operation.call_us) > stale.return_us);
+    assert!(overwritten);
+    let Kind::Set { value } = stale.kind.clone() else {
+        unreachable!("only sets are written");
+    };
+    operations[read].outcome = Outcome::Read(Some(value));
+    let mut wrong = History::new();
+    for operation in operations {
+        wrong.push(operation).unwrap();
+    }
+    wrong
+}
