@@ -1,5 +1,7 @@
 //! A cluster on hosts of its own, over SSH, driven as an operator drives it.
 
+#[path = "support/load.rs"]
+mod load;
 #[path = "support/remote.rs"]
 mod remote;
 mod support;
@@ -8,7 +10,11 @@ mod support;
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
+use std::time::{Duration, Instant};
+
+use load::{Load, assert_linearizable, unanswered};
 use remote::RemoteCluster;
+use support::PATIENCE;
 use testhosts::{PLAIN, ROOT, WITH_SUDO};
 
 // From bare hosts to a leader; again, and nothing is left to do; a killed node stays dead and comes
@@ -89,4 +95,88 @@ fn a_cluster_lives_with_sudo() {
 #[test]
 fn a_cluster_lives_below_a_home() {
     life_of_a_cluster(PLAIN, "/home/plain/.raftkv");
+}
+
+// Another binary comes under five nodes while clients go on: no request fails, and everything they
+// saw can be explained. So it is with the way back.
+#[test]
+fn an_upgrade_goes_unnoticed() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+    let binary = cluster.path("raft-node");
+    std::fs::copy(own, &binary).unwrap();
+    cluster.configure("binary: ./raft-node");
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["upgrade"]).ok();
+
+    let mut other = std::fs::read(&binary).unwrap();
+    other.extend(b"another");
+    std::fs::write(&binary, other).unwrap();
+    let load = Load::start(&cluster.members(), 4, PATIENCE);
+    let upgrade = cluster.raftctl(&["upgrade"]).ok();
+    assert_eq!(
+        upgrade.stdout.matches(" upgraded").count(),
+        3,
+        "{upgrade:?}"
+    );
+    let back = cluster.raftctl(&["upgrade", "--rollback"]).ok();
+    assert_eq!(back.stdout.matches(" upgraded").count(), 3, "{back:?}");
+    let seen = load.stop();
+    assert!(seen.len() > 100, "{}", seen.len());
+    assert_eq!(unanswered(&seen), 0);
+    assert_linearizable(seen);
+}
+
+// A packet filter cuts the leader off under load: another one leads, what clients saw can be
+// explained, and the filter takes itself away when its time is over, with no raftctl around.
+#[test]
+fn a_packet_filter_cuts_and_heals_itself() {
+    let Some(cluster) = RemoteCluster::new(3, WITH_SUDO) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    let leader = cluster.leader(|_| true);
+    let load = Load::start(&cluster.members(), 4, PATIENCE);
+    cluster
+        .raftctl(&["partition", "leader", "--packet-filter", "--for", "8s"])
+        .ok();
+    let table = format!("nft list table inet raftkv_test_{leader}");
+    let host = &cluster.set.hosts[usize::try_from(leader).unwrap() - 1];
+    assert!(host.must_run(&table).contains("tcp dport 7400 drop"));
+    cluster.leader(|id| id != leader);
+    let started = Instant::now();
+    while host.run(&table).status.success() {
+        assert!(started.elapsed() < PATIENCE, "the filter stays");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let back = |cluster: &RemoteCluster| cluster.of_node(leader, "role") == "follower";
+    while !back(&cluster) {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "the old leader does not come back"
+        );
+    }
+    let seen = load.stop();
+    assert!(seen.len() > 100, "{}", seen.len());
+    assert_linearizable(seen);
+
+    cluster
+        .raftctl(&["partition", "1|2,3", "--packet-filter"])
+        .ok();
+    cluster.raftctl(&["heal"]).ok();
+    for host in &cluster.set.hosts {
+        assert_eq!(host.must_run("nft list tables"), "");
+    }
+}
+
+// The six scenarios, on hosts of their own.
+#[test]
+fn the_scenarios_pass() {
+    let Some(cluster) = RemoteCluster::new(5, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["scenario", "run", "all"]).ok();
 }

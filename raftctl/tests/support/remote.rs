@@ -5,10 +5,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use raftctl::client::Member;
 use serde_json::Value;
 
 use crate::support::{Ended, PATIENCE, raftctl};
-use crate::testhosts::{Options, TestHosts};
+use crate::testhosts::{Options, TestHost, TestHosts};
 
 /// An operator's folder with a cluster.yaml that lists the hosts.
 pub struct RemoteCluster {
@@ -82,6 +83,16 @@ impl RemoteCluster {
         node[field]
             .as_str()
             .map_or_else(|| node[field].to_string(), str::to_owned)
+    }
+
+    /// Where clients reach the nodes.
+    pub fn members(&self) -> Vec<Member> {
+        let hosts = self.set.hosts.iter().zip(1..);
+        let member = |(host, id): (&TestHost, u64)| Member {
+            id,
+            address: format!("{}:7500", host.address),
+        };
+        hosts.map(member).collect()
     }
 
     /// Waits until a leader that fits has its lease.

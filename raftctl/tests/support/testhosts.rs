@@ -236,7 +236,10 @@ impl TestHost {
         self.make_host_key();
     }
 
-    fn make_host_key(&self) {
+    /// Gives the host another key, as when its machine was replaced. Only while it is dead: its
+    /// file system must not be written to from outside while it is in use.
+    pub fn make_host_key(&self) {
+        assert!(self.child.is_none(), "{} lives", self.name);
         let key = self.folder.join("upper/etc/ssh/testhost_key");
         // Absent at first.
         let _ = fs::remove_file(&key);
@@ -324,6 +327,19 @@ impl TestHost {
         must("tc", &[&device[..], &limit].concat());
     }
 
+    /// Ends every SSH session of the host, as when its line is cut.
+    pub fn cut_sessions(&self) {
+        self.must_run("for p in $(ps -C sshd -o pid=); do [ $p = 1 ] || kill -9 $p; done");
+    }
+
+    /// Gives the line its speed back.
+    pub fn speed_up(&self) {
+        must(
+            "tc",
+            &["-n", &self.namespace, "qdisc", "del", "dev", "eth0", "root"],
+        );
+    }
+
     /// Runs a script on the host as root, past the SSH server.
     pub fn run(&self, script: &str) -> Output {
         let first = self.first_process().to_string();
@@ -345,16 +361,6 @@ impl TestHost {
             .unwrap()
             .trim_end()
             .to_owned()
-    }
-
-    /// Gives the host another key, as when its machine was replaced.
-    pub fn change_host_key(&self) {
-        // On the host itself: its file system must not be written from outside while it is in use.
-        self.must_run(
-            "rm /etc/ssh/testhost_key* && \
-             ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key && kill -HUP 1",
-        );
-        self.wait_until_up();
     }
 
     /// The outer number of the host's first process.

@@ -1,0 +1,322 @@
+//! Hosts that make trouble: each time one message with the host, the cause and the next command,
+//! nothing half-done, and the same command again once the trouble is over.
+
+#[path = "support/remote.rs"]
+mod remote;
+mod support;
+// Each test file uses its own part of it.
+#[allow(dead_code)]
+#[path = "support/testhosts.rs"]
+mod testhosts;
+
+use std::process::{Child, Stdio};
+use std::time::Instant;
+
+use remote::RemoteCluster;
+use rustix::process::{Pid, Signal, kill_process};
+use support::{PATIENCE, command, raftctl};
+use testhosts::{Options, PLAIN, ROOT, WITH_SUDO};
+
+/// How fast a slow line is: an upload takes long enough to do something in its middle.
+const SLOW_KBIT: u32 = 12_000;
+
+/// Starts raftctl and leaves it running, its standard error piped.
+fn start(cluster: &RemoteCluster, arguments: &[&str]) -> Child {
+    let mut raftctl = command(cluster.folder(), arguments);
+    raftctl
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// How a raftctl ended that was left running, and what it said.
+fn end(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    (
+        output.status.code(),
+        String::from_utf8(output.stderr).unwrap(),
+    )
+}
+
+/// Waits until an upload to a host has begun.
+fn wait_for_upload(cluster: &RemoteCluster, host: usize) {
+    let started = Instant::now();
+    let begun = "test -s /opt/raftkv/test/bin/releases/.incoming.*/raft-node";
+    while !cluster.set.hosts[host].run(begun).status.success() {
+        assert!(started.elapsed() < PATIENCE, "no upload begins");
+    }
+}
+
+fn assert_nothing_left(cluster: &RemoteCluster, host: usize) {
+    let started = Instant::now();
+    let left = "ls -d /opt/raftkv/test/bin/releases/.incoming.*";
+    while cluster.set.hosts[host].run(left).status.success() {
+        assert!(started.elapsed() < PATIENCE, "a broken upload stays");
+    }
+}
+
+// A dead host does not keep the others from coming up, and is named with its reason; when it is
+// back, the same command brings it in.
+#[test]
+fn a_dead_host_is_left_behind() {
+    let Some(mut cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.set.hosts[2].die();
+    let up = cluster.raftctl(&["up"]).code(3);
+    assert!(up.stderr.contains("node 3: 10.77."), "{up:?}");
+    assert!(
+        up.stderr.contains("Connection refused") && up.stderr.contains("try `ssh"),
+        "{up:?}"
+    );
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    let status = cluster.raftctl(&["status"]).ok();
+    assert!(status.stdout.contains("unreachable"), "{status:?}");
+    cluster.set.revive(2);
+    cluster.raftctl(&["up"]).ok();
+    assert_eq!(cluster.of_node(3, "role"), "follower");
+    // It dies and comes back as after a loss of power: the process is gone, its files are not.
+    cluster.set.hosts[2].die();
+    cluster.set.revive(2);
+    assert_eq!(cluster.of_node(3, "process"), "stopped");
+    cluster.raftctl(&["up"]).ok();
+}
+
+// A host whose key changed is not talked to; the message names the command that accepts the new
+// key, and that command does.
+#[test]
+fn a_changed_host_key_is_refused() {
+    let Some(mut cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.set.hosts[0].die();
+    cluster.set.hosts[0].make_host_key();
+    cluster.set.revive(0);
+    let up = cluster
+        .raftctl(&["up"])
+        .code(3)
+        .says("its host key is not the one that was seen before");
+    let way_out = up
+        .stderr
+        .split("run `ssh-keygen")
+        .nth(1)
+        .expect("the way out is told");
+    let way_out = format!("ssh-keygen{}", way_out.split('`').next().unwrap());
+    let done = std::process::Command::new("sh")
+        .args(["-c", &way_out])
+        .output()
+        .unwrap();
+    assert!(done.status.success(), "{way_out}: {done:?}");
+    cluster.raftctl(&["up"]).ok();
+}
+
+// A login that is refused, a name that is unknown, and a missing ssh are told apart.
+#[test]
+fn logins_that_fail_say_why() {
+    let Some(cluster) = RemoteCluster::new(1, ROOT) else {
+        return;
+    };
+    let elsewhere = tempfile::tempdir().unwrap();
+    cluster.write(elsewhere.path(), "nobody", "");
+    let refused = raftctl(elsewhere.path(), &["up"]).code(10);
+    assert!(
+        refused.stderr.contains("Permission denied (publickey)"),
+        "{refused:?}"
+    );
+    assert!(refused.stderr.contains("ssh.user") && refused.stderr.contains("try `ssh"));
+
+    let yaml = "name: test\nprovider: ssh\nnodes: [{id: 1, host: no-such-host.invalid}]\n";
+    std::fs::write(elsewhere.path().join("cluster.yaml"), yaml).unwrap();
+    raftctl(elsewhere.path(), &["up"])
+        .code(10)
+        .says("Could not resolve hostname");
+
+    let mut without_ssh = command(cluster.folder(), &["up"]);
+    let output = without_ssh.env("PATH", elsewhere.path()).output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("ssh is not installed on this machine"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(10));
+}
+
+// Names, ports, users, keys and jump hosts of ~/.ssh/config work; so does a login shell that
+// prints on both outputs before it runs anything.
+#[test]
+fn the_operators_own_ssh_config_holds() {
+    let Some(cluster) = RemoteCluster::new(2, WITH_SUDO) else {
+        return;
+    };
+    let (near, far) = (&cluster.set.hosts[0], &cluster.set.hosts[1]);
+    let noise = "echo Welcome; echo 'host.system=Nonsense'; printf careful >&2";
+    far.must_run(&format!("echo \"{noise}\" | tee /home/operator/.bashrc"));
+    far.must_run("/usr/sbin/sshd -f /etc/ssh/testhost_config -o PidFile=none -p 2200");
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".ssh")).unwrap();
+    let config = format!(
+        "Host far\n  HostName {}\n  Port 2200\n  User operator\n  ProxyJump near\n\
+         Host near\n  HostName {}\n  User operator\nHost *\n  IdentityFile {}\n",
+        far.address,
+        near.address,
+        cluster.set.key().display()
+    );
+    std::fs::write(home.path().join(".ssh/config"), config).unwrap();
+    // ssh itself looks for the home where the user database says, not at $HOME.
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "name: test\nprovider: ssh\nnodes: [{id: 1, host: far}]\n";
+    std::fs::write(folder.path().join("cluster.yaml"), yaml).unwrap();
+    let script = format!(
+        "mount --bind {}/.ssh /root/.ssh && exec \"$0\" \"$@\"",
+        home.path().display()
+    );
+    let run = |arguments: &[&str]| {
+        let made = std::process::Command::new("sh")
+            .args(["-c", "mkdir -p -m 700 /root/.ssh"])
+            .status();
+        assert!(made.unwrap().success());
+        let output = std::process::Command::new("unshare")
+            .args([
+                "--mount",
+                "sh",
+                "-c",
+                &script,
+                env!("CARGO_BIN_EXE_raftctl"),
+            ])
+            .args(arguments)
+            .current_dir(folder.path())
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["up"]);
+    assert!(run(&["status"]).contains(&format!("{}:7500", far.address)));
+    assert_eq!(
+        run(&["exec", "1", "--", "id -un; hostname"]),
+        "node 1: root\nnode 1: n2\n"
+    );
+    run(&["logs", "--all"]);
+    let log = folder.path().join("raft-logs-test/logs_node_1/logs.txt");
+    assert!(
+        std::fs::read_to_string(log)
+            .unwrap()
+            .starts_with("NO-OP 1\t")
+    );
+    run(&["down"]);
+}
+
+// A full disk leaves the host as it was, and says so; with more space the same command goes on.
+#[test]
+fn a_full_disk_changes_nothing() {
+    let options = Options {
+        opt_kib: Some(30 << 10),
+    };
+    let Some(cluster) = RemoteCluster::with(1, ROOT, options) else {
+        return;
+    };
+    let up = cluster
+        .raftctl(&["up"])
+        .code(20)
+        .says("No space left on device");
+    assert!(up.stderr.contains("free some space there"), "{up:?}");
+    assert_nothing_left(&cluster, 0);
+    cluster.set.hosts[0].must_run("mount -o remount,size=1g /opt");
+    cluster.raftctl(&["up"]).ok();
+}
+
+// A connection that breaks in the middle of an upload leaves that host behind, with nothing
+// half-done there; the others come up, and the same command brings it in.
+#[test]
+fn a_connection_cut_while_shipping_is_survived() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.set.hosts[1].slow_down(SLOW_KBIT);
+    let up = start(&cluster, &["up"]);
+    wait_for_upload(&cluster, 1);
+    cluster.set.hosts[1].cut_sessions();
+    let (code, stderr) = end(up);
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("node 2: 10.77."), "{stderr}");
+    assert_nothing_left(&cluster, 1);
+    cluster.set.hosts[1].speed_up();
+    cluster.raftctl(&["up"]).ok();
+}
+
+// While one operator ships over a slow line, another one can't change the cluster, and learns who
+// does. Ctrl-C ends the first in the middle, the lock is free at once, and the same command goes
+// on.
+#[test]
+fn two_operators_and_an_interrupt() {
+    let Some(cluster) = RemoteCluster::new(3, WITH_SUDO) else {
+        return;
+    };
+    cluster.set.hosts[0].slow_down(SLOW_KBIT / 12);
+    let first = start(&cluster, &["up"]);
+    wait_for_upload(&cluster, 0);
+    let other = tempfile::tempdir().unwrap();
+    cluster.write(other.path(), WITH_SUDO, "");
+    let second = raftctl(other.path(), &["stop", "all"]).code(1);
+    let holder = format!("`raftctl up`, process {}", first.id());
+    assert!(
+        second.stderr.contains("is being changed by") && second.stderr.contains(&holder),
+        "{second:?}"
+    );
+
+    kill_process(Pid::from_child(&first), Signal::INT).unwrap();
+    let (code, stderr) = end(first);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(
+        stderr.contains("interrupted; what was done stays done"),
+        "{stderr}"
+    );
+    cluster.set.hosts[0].speed_up();
+    let again = raftctl(other.path(), &["up"]).ok();
+    assert!(again.took < PATIENCE, "{again:?}");
+    assert_nothing_left(&cluster, 0);
+}
+
+// Without root, what needs it says why it can't be, in sudo's own words; the rest works.
+#[test]
+fn without_root_a_packet_filter_is_refused() {
+    let Some(cluster) = RemoteCluster::new(3, PLAIN) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    let cut = cluster.raftctl(&["partition", "1|2,3", "--packet-filter"]);
+    assert_ne!(cut.code, 0);
+    assert!(
+        cut.stderr.contains("a packet filter needs root: sudo:"),
+        "{cut:?}"
+    );
+    cluster
+        .raftctl(&["partition", "1|2,3", "--for", "30s"])
+        .ok();
+    cluster.raftctl(&["heal"]).ok();
+}
+
+// A port that another program has is told with that program, before anything is changed.
+#[test]
+fn a_taken_port_is_told() {
+    let Some(cluster) = RemoteCluster::new(1, ROOT) else {
+        return;
+    };
+    cluster.set.hosts[0]
+        .must_run("/usr/sbin/sshd -f /etc/ssh/testhost_config -o PidFile=none -p 7400");
+    let up = cluster.raftctl(&["up"]).code(2);
+    assert!(
+        up.stderr.contains("port 7400 of node 1 is in use by"),
+        "{up:?}"
+    );
+    assert!(up.stderr.contains("/usr/sbin/sshd"), "{up:?}");
+    assert!(
+        !cluster.set.hosts[0]
+            .run("ls /opt/raftkv/test/bin")
+            .status
+            .success()
+    );
+}
