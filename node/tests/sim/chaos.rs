@@ -26,6 +26,14 @@ impl World {
                 let id = self.resolve(target);
                 self.crash_all(vec![id])
             }
+            FaultKind::Stop(target) => {
+                let id = self.resolve(target);
+                self.stop(id);
+                if self.random.percent(20) && self.machine(id).running.is_none() {
+                    self.reboot(id);
+                }
+                Undo::Start(vec![id])
+            }
             FaultKind::RestartRest(target) => {
                 let id = self.resolve(target);
                 let rest = self.ids().filter(|other| *other != id).collect();

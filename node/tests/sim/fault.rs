@@ -55,6 +55,8 @@ pub enum FaultKind {
     Split(u64),
     /// The node dies and is started again at the end.
     Crash(Target),
+    /// The node stops in good order and is started again at the end.
+    Stop(Target),
     /// All but this one die and are started again.
     RestartRest(Target),
     /// This one is cut off, and the others die and are started again.

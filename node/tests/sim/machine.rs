@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use raft_node::engine::{Effects, Engine, Input, ReadGate, ReadView};
 use raft_node::raft::{Config, Micros, NodeId, Role, Term};
-use raft_node::wal::{DamageMark, Files, recover};
+use raft_node::wal::{DamageMark, Files, decode_promises, encode_promises, recover};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -17,6 +17,10 @@ pub struct Machine {
     pub clock: Clock,
     /// Survives a crash, as far as it was flushed.
     pub disk: Disk,
+    /// What a stop in good order wrote down, until the next start takes it.
+    pub kept_promises: Option<Vec<u8>>,
+    /// Names the boot of the machine: with the next one its clock shows something else.
+    pub boot: u64,
     /// How many times the node was started.
     pub life: u64,
     /// The node, while it is up.
@@ -70,6 +74,8 @@ impl Machine {
             id,
             clock,
             disk,
+            kept_promises: None,
+            boot: 0,
             life: 0,
             running: None,
         }
@@ -83,7 +89,10 @@ impl Machine {
             metadata: self.disk.metadata.as_deref(),
             damaged: None,
         });
-        let recovery = recovery.map_err(|error| format!("node {}: {error}", self.id))?;
+        let mut recovery = recovery.map_err(|error| format!("node {}: {error}", self.id))?;
+        if let Some(kept) = self.kept_promises.take() {
+            recovery.recovered.kept_promises = decode_promises(&self.origin(), &kept);
+        }
         if recovery.damage.is_some() || recovery.damage_mark != DamageMark::Keep {
             let damage = recovery.damage;
             return Err(format!(
@@ -117,6 +126,20 @@ impl Machine {
             idle_steps: 0,
         });
         Ok(recovery.torn.is_some())
+    }
+
+    /// Ends the node in good order: all is flushed, and its promises are written down.
+    pub fn stop(&mut self, true_us: Micros) -> Option<Running> {
+        let running = self.running.take()?;
+        while self.disk.finish().is_some() {}
+        let promises = running.engine.raft().promises(self.clock.at(true_us));
+        self.kept_promises = Some(encode_promises(&self.origin(), &promises));
+        Some(running)
+    }
+
+    /// Whoever reads kept promises must measure with the same clock.
+    fn origin(&self) -> String {
+        format!("boot {}", self.boot)
     }
 
     /// The gate that lease reads see here, if they would be answered at this true time.

@@ -17,9 +17,6 @@ impl World {
     pub fn start(&mut self, id: NodeId) -> Checked {
         let now = self.now;
         if self.machine(id).life > 0 {
-            // Another boot: the clock begins somewhere else.
-            let shown_us = self.random.within(0..=1_000_000_000);
-            self.machine(id).clock.restart(now, shown_us);
             self.coverage.count("restarts", 1);
         }
         let life = self.machine(id).life + 1;
@@ -43,11 +40,40 @@ impl World {
         let Some(running) = self.machine(id).running.take() else {
             return;
         };
-        let mut counters = Some(running.engine.status().counters);
-        self.collect(counters.take());
         self.trace.say(self.now, || format!("n{id} dies"));
         let (machines, random) = (&mut self.machines, &mut self.random);
         machines[id as usize - 1].disk.crash(random);
+        if self.random.percent(40) {
+            self.reboot(id);
+        }
+        self.bury(id, &running);
+    }
+
+    /// The machine of a node that is down boots anew: its clock begins somewhere else.
+    pub fn reboot(&mut self, id: NodeId) {
+        let now = self.now;
+        let shown_us = self.random.within(0..=1_000_000_000);
+        let machine = self.machine(id);
+        machine.clock.restart(now, shown_us);
+        machine.boot += 1;
+    }
+
+    /// The node ends in good order, if its disk lets it.
+    pub fn stop(&mut self, id: NodeId) {
+        if self.machine(id).disk.stalls > 0 {
+            return self.crash(id);
+        }
+        let now = self.now;
+        let Some(running) = self.machine(id).stop(now) else {
+            return;
+        };
+        self.coverage.count("stops in good order", 1);
+        self.trace.say(now, || format!("n{id} stops"));
+        self.bury(id, &running);
+    }
+
+    fn bury(&mut self, id: NodeId, running: &Running) {
+        self.collect(Some(running.engine.status().counters));
         for other in self.ids().filter(|other| *other != id) {
             self.lose_connection_of_dead(id, other);
         }

@@ -45,6 +45,24 @@ pub fn restarted_followers(mutation: Option<Mutation>) -> Checked {
     world.judge()
 }
 
+/// # A follower that was stopped in good order knows what it promised, and keeps it.
+pub fn stopped_followers(mutation: Option<Mutation>) -> Checked {
+    let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
+    world.isolate(old);
+    world.run_ms(900)?;
+    let rest = world.others(old);
+    rest.iter().for_each(|id| world.stop(*id));
+    rest.iter().try_for_each(|id| world.start(*id))?;
+    let next = world.next_leader(old, 900)?;
+    expect(world.read(old).is_some(), "the old lease lives")?;
+    let value = "new".into();
+    let set = world.ask(next, Kind::Set { value });
+    let done = |world: &World| world.outcome(set).is_some();
+    world.until("the write after the wait", 1_500, done)?;
+    expect(world.read(old).is_none(), "the old lease is over")?;
+    world.judge()
+}
+
 /// # Two old leaders may hold a lease at once; the third waits for both.
 ///
 /// The second has heard nothing of the first for long, so only the third knows of both.
