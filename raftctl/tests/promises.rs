@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use raftctl::client::{Client, ClientError, Member, Read};
 use raftkv::kv::kv_client::KvClient;
 use raftkv::kv::{
-    CompareAndSetRequest, Consistency, GetRequest, OpenSessionRequest, RequestId, SetRequest,
+    CompareAndSetRequest, Consistency, GetRequest, OpenSessionRequest, Operation, Outcome,
+    PipelineReply, PipelineRequest, RequestId, SetRequest, operation, outcome,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use support::{PATIENCE, TestCluster};
@@ -120,39 +121,46 @@ async fn resend(cluster: &TestCluster, leader: u64, create: &CompareAndSetReques
 // twice, or an acknowledged one that got lost, would break the chain.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lone_writer_never_meets_itself() {
-    let cluster = Arc::new(TestCluster::up(3));
-    let done = Arc::new(AtomicBool::new(false));
-    let counting = tokio::spawn({
-        let (cluster, done) = (Arc::clone(&cluster), Arc::clone(&done));
-        async move {
-            let mut client = client(&cluster);
-            let mut count = 0u64;
-            while !done.load(Ordering::SeqCst) {
-                let expected = (count > 0).then(|| count.to_string());
-                let value = (count + 1).to_string();
-                let reply = client
-                    .compare_and_set("count", expected.as_deref(), &value)
-                    .await;
-                assert!(
-                    reply.unwrap().swapped,
-                    "{value} does not follow {expected:?}"
-                );
-                count += 1;
-            }
-            count
-        }
-    });
+    let cluster = TestCluster::up(3);
+    let (counted, mut count) = tokio::sync::watch::channel(0u64);
+    let counting = tokio::spawn(count_up(client(&cluster), counted));
     for _ in 0..3 {
+        // In the middle of its work, each time.
+        let so_far = *count.borrow();
+        let goes_on = count.wait_for(|count| *count >= so_far + 10);
+        tokio::time::timeout(PATIENCE, goes_on)
+            .await
+            .unwrap()
+            .unwrap();
         let leader = cluster.leader(|_| true);
         cluster.raftctl(&["kill", &leader.to_string()]).ok();
         cluster.leader(|id| id != leader);
         cluster.raftctl(&["start", &leader.to_string()]).ok();
     }
-    done.store(true, Ordering::SeqCst);
+    drop(count); // Tells it to stop.
     let count = counting.await.unwrap();
-    assert!(count > 10, "hardly anything was written: {count}");
     let reply = client(&cluster).get("count", Read::Lease).await.unwrap();
     assert_eq!(reply.value, count.to_string());
+}
+
+/// Counts up as long as somebody watches; the last number.
+async fn count_up(mut client: Client, counted: tokio::sync::watch::Sender<u64>) -> u64 {
+    let mut count = 0u64;
+    loop {
+        let expected = (count > 0).then(|| count.to_string());
+        let next = (count + 1).to_string();
+        let reply = client
+            .compare_and_set("count", expected.as_deref(), &next)
+            .await;
+        assert!(
+            reply.unwrap().swapped,
+            "{next} does not follow {expected:?}"
+        );
+        count += 1;
+        if counted.send(count).is_err() {
+            return count;
+        }
+    }
 }
 
 // All nodes are killed at once, in the middle of writing. Every write that was acknowledged is
@@ -209,46 +217,42 @@ async fn write_until_it_fails(mut client: Client, round: u64, writer: u64) -> (u
     }
 }
 
-// The leader is frozen, another takes over and changes a value. Reads that were sent to the frozen
-// one after that change wait in its socket, more keep coming, and it wakes up into them. It may
-// refuse them, or give the new value; the old one would be a stale read.
+// The leader is frozen in the middle of serving reads, another takes over and changes a value.
+// Reads that were sent to the frozen one after that change wait in its sockets, more keep coming,
+// and it wakes up into them. It may refuse them, or give the new value; the old one would be a
+// stale read.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_leader_that_wakes_up_serves_nothing_stale() {
     const ROUNDS: u64 = 6;
-    const CONNECTIONS: usize = 8;
+    const STREAMS: usize = 4;
     let cluster = TestCluster::up(3);
     let mut answers = BTreeMap::<&str, u64>::new();
     for round in 0..ROUNDS {
         let old = cluster.leader(|_| true);
-        client(&cluster)
-            .set("k", &format!("before {round}"))
-            .await
-            .unwrap();
-        // Connected, and served, before it is frozen.
-        let mut readers: Vec<KvClient<Channel>> =
-            (0..CONNECTIONS).map(|_| bare(&cluster, old)).collect();
-        for reader in &mut readers {
-            reader.get(get("k")).await.unwrap();
+        let before = format!("before {round}");
+        client(&cluster).set("k", &before).await.unwrap();
+        let changed = Arc::new(AtomicBool::new(false));
+        let mut streams = JoinSet::new();
+        let (started, mut running) = tokio::sync::mpsc::channel(STREAMS);
+        for _ in 0..STREAMS {
+            let stream = ReadStream::open(bare(&cluster, old)).await;
+            streams.spawn(stream.keep_reading(Arc::clone(&changed), started.clone()));
+        }
+        for _ in 0..STREAMS {
+            running.recv().await.unwrap();
         }
         signal(&cluster, old, Signal::STOP);
-        let others: Vec<Member> = members(&cluster)
-            .into_iter()
-            .filter(|member| member.id != old)
-            .collect();
+        let members = members(&cluster).into_iter();
+        let others: Vec<Member> = members.filter(|member| member.id != old).collect();
         let mut writer = Client::new(&others).with_timeout(PATIENCE);
         let value = format!("after {round}");
         writer.set("k", &value).await.unwrap();
 
-        let mut reads = JoinSet::new();
-        let woken = Arc::new(AtomicBool::new(false));
-        for (number, reader) in readers.into_iter().enumerate() {
-            reads.spawn(read_across_the_wake_up(reader, number, Arc::clone(&woken)));
-        }
-        // The first reads lie in the socket: nobody can answer them yet.
+        changed.store(true, Ordering::SeqCst);
+        // Time for the reads to reach the sockets; nobody can answer them yet.
         tokio::time::sleep(Duration::from_millis(50)).await;
         signal(&cluster, old, Signal::CONT);
-        woken.store(true, Ordering::SeqCst);
-        for answer in reads.join_all().await.into_iter().flatten() {
+        for answer in streams.join_all().await.into_iter().flatten() {
             match answer {
                 Some(seen) => {
                     assert_eq!(seen, value, "a stale read by node {old} in round {round}");
@@ -270,27 +274,86 @@ fn get(key: &str) -> GetRequest {
     }
 }
 
-/// Reads of one connection: one that is sent before the node wakes up, and many right after. A
-/// refusal is `None`.
-async fn read_across_the_wake_up(
-    mut reader: KvClient<Channel>,
-    number: usize,
-    woken: Arc<AtomicBool>,
-) -> Vec<Option<String>> {
-    let mut answers = Vec::new();
-    let mut after = 0;
-    // Spread over the moment of waking up.
-    tokio::time::sleep(Duration::from_millis(10 * number as u64)).await;
-    while after < 30 {
-        if woken.load(Ordering::SeqCst) {
-            after += 1;
-        }
-        let answer = tokio::time::timeout(PATIENCE, reader.get(get("k")))
-            .await
-            .unwrap();
-        answers.push(answer.ok().map(|reply| reply.into_inner().value));
+/// Lease reads of one key on one stream.
+struct ReadStream {
+    requests: tokio::sync::mpsc::Sender<PipelineRequest>,
+    replies: tonic::Streaming<PipelineReply>,
+}
+
+impl ReadStream {
+    /// Reads on their way at any time: enough to keep the node busy without a pause.
+    const WINDOW: usize = 64;
+    /// Sent before the value changed: the old value and the new one are right.
+    const EARLY: u64 = 0;
+    /// Sent after the change was acknowledged.
+    const LATE: u64 = 1;
+
+    async fn open(mut node: KvClient<Channel>) -> ReadStream {
+        let (requests, queue) = tokio::sync::mpsc::channel(4 * Self::WINDOW);
+        let queue = tokio_stream::wrappers::ReceiverStream::new(queue);
+        let replies = node.pipeline(queue).await.unwrap().into_inner();
+        ReadStream { requests, replies }
     }
-    answers
+
+    /// Sends reads, a message each.
+    async fn ask(&self, id: u64, count: usize) {
+        for _ in 0..count {
+            let operation = Some(operation::Operation::Get(get("k")));
+            let operations = vec![Operation { id, operation }];
+            let request = PipelineRequest { operations };
+            self.requests.send(request).await.unwrap();
+        }
+    }
+
+    async fn outcomes(&mut self) -> Vec<Outcome> {
+        let reply = tokio::time::timeout(PATIENCE, self.replies.message()).await;
+        reply.expect("it answers").unwrap().unwrap().outcomes
+    }
+
+    /// Keeps the node busy with reads; once the value has changed, sends a window more, and reads
+    /// on for some time. Gives the answers to the late ones; a refusal is `None`.
+    async fn keep_reading(
+        mut self,
+        changed: Arc<AtomicBool>,
+        started: tokio::sync::mpsc::Sender<()>,
+    ) -> Vec<Option<String>> {
+        const LATE_READS: usize = 20 * ReadStream::WINDOW;
+        self.ask(Self::EARLY, Self::WINDOW).await;
+        let first = self.outcomes().await.len();
+        self.ask(Self::EARLY, first).await;
+        started.send(()).await.unwrap();
+        let mut sent_late = 0;
+        let mut late = Vec::new();
+        while late.len() < LATE_READS {
+            let has_changed = changed.load(Ordering::SeqCst);
+            if has_changed && sent_late == 0 {
+                self.ask(Self::LATE, Self::WINDOW).await;
+                sent_late = Self::WINDOW;
+            }
+            let wait = Duration::from_millis(1);
+            let Ok(reply) = tokio::time::timeout(wait, self.replies.message()).await else {
+                continue;
+            };
+            let outcomes = reply.unwrap().unwrap().outcomes;
+            let more = outcomes.len();
+            for outcome in outcomes
+                .into_iter()
+                .filter(|outcome| outcome.id == Self::LATE)
+            {
+                late.push(match outcome.outcome {
+                    Some(outcome::Outcome::Get(reply)) => Some(reply.value),
+                    _ => None,
+                });
+            }
+            if !has_changed {
+                self.ask(Self::EARLY, more).await;
+            } else if sent_late < LATE_READS {
+                self.ask(Self::LATE, more).await;
+                sent_late += more;
+            }
+        }
+        late
+    }
 }
 
 // Three of five nodes die. The leader serves reads as long as its lease lasts and not a moment
