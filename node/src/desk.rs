@@ -293,3 +293,127 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // A panic ends the process, so a poisoned lock is never seen outside tests.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Operation;
+    use std::time::Duration;
+    use tokio::time::timeout;
+
+    fn set(value: &str) -> Request {
+        Request::Write {
+            request: None,
+            operation: Operation::Set {
+                key: "".into(),
+                value: value.into(),
+            },
+        }
+    }
+
+    fn message() -> Message {
+        Message::TimeoutNow {
+            term: 1,
+            last_index: 1,
+            released: false,
+        }
+    }
+
+    fn submit(desk: &Desk, value: &str) -> Result<Token, NotAdmitted> {
+        desk.submit(set(value), Waiter::Stream(Arc::default()))
+    }
+
+    // So many requests and so many bytes are admitted; the next is refused at once, and room that
+    // is given back is used again.
+    #[test]
+    fn requests_are_bounded() {
+        let desk = Desk::default();
+        let tokens: Vec<_> = (0..REQUESTS_MAX)
+            .map(|_| submit(&desk, "").unwrap())
+            .collect();
+        assert_eq!(submit(&desk, ""), Err(NotAdmitted::Overloaded));
+        let unknown = RequestError::OutcomeUnknown("lost");
+        desk.answer(vec![(tokens[0], Err(unknown))]);
+        desk.abandon(tokens[1]);
+        assert!(submit(&desk, "").is_ok() && submit(&desk, "").is_ok());
+        assert_eq!(submit(&desk, ""), Err(NotAdmitted::Overloaded));
+
+        let desk = Desk::default();
+        let large = "x".repeat(REQUEST_BYTES_MAX / 4);
+        let tokens: Vec<_> = (0..4).map(|_| submit(&desk, &large).unwrap()).collect();
+        assert_eq!(submit(&desk, "x"), Err(NotAdmitted::Overloaded));
+        desk.abandon(tokens[0]);
+        assert!(submit(&desk, "x").is_ok());
+        desk.stop();
+        assert_eq!(submit(&desk, ""), Err(NotAdmitted::Stopping));
+    }
+
+    // What one side gives up never overtakes the request itself, and only the disk is heard when
+    // only the disk may be.
+    #[test]
+    fn the_order_is_kept() {
+        let desk = Desk::default();
+        let token = submit(&desk, "").unwrap();
+        desk.abandon(token);
+        desk.abandon(token);
+        desk.report_link(2, false);
+        desk.report_durable(7);
+        let taken = desk.take(true);
+        assert!(matches!(taken.inputs[..], [Input::Durable { ticket: 7 }]));
+        assert!(!taken.more);
+        let taken = desk.take(false).inputs;
+        let [
+            Input::Request { .. },
+            Input::Abandoned { .. },
+            Input::Disconnected { peer: 2 },
+        ] = taken[..]
+        else {
+            panic!("{taken:?}");
+        };
+    }
+
+    // A peer that sends more than the loop takes waits at its connection; no message is lost and
+    // none overtakes another.
+    #[tokio::test]
+    async fn peers_are_slowed_down() {
+        let desk = Desk::default();
+        for _ in 0..PEER_MESSAGES_MAX {
+            desk.deliver(2, message()).await;
+        }
+        let mut next = std::pin::pin!(desk.deliver(3, message()));
+        let early = timeout(Duration::from_millis(20), &mut next).await;
+        assert!(early.is_err(), "there is no room");
+        let taken = desk.take(false);
+        assert_eq!(taken.inputs.len(), STEP_INPUTS_MAX);
+        let later = timeout(Duration::from_secs(10), next).await;
+        assert!(later.is_ok(), "there is room now");
+        let taken = desk.take(false).inputs;
+        assert!(matches!(taken[..], [Input::Received { from: 3, .. }]));
+    }
+
+    // A stream that waits is woken by an outcome, and finds it.
+    #[tokio::test]
+    async fn a_basket_wakes_its_stream() {
+        let desk = Arc::new(Desk::default());
+        let basket = Arc::new(Basket::default());
+        let waiter = Waiter::Stream(Arc::clone(&basket));
+        let token = desk.submit(set(""), waiter).unwrap();
+        let answering = {
+            let desk = Arc::clone(&desk);
+            async move {
+                tokio::task::yield_now().await;
+                desk.answer(vec![(token, Ok(Reply::LookAgain))]);
+            }
+        };
+        let waiting = std::future::poll_fn(|context| {
+            let outcomes = basket.take(context);
+            match outcomes.is_empty() {
+                true => std::task::Poll::Pending,
+                false => std::task::Poll::Ready(outcomes),
+            }
+        });
+        let both = async { tokio::join!(waiting, answering).0 };
+        let outcomes = timeout(Duration::from_secs(10), both).await.unwrap();
+        assert_eq!(outcomes, [(token, Ok(Reply::LookAgain))]);
+    }
+}

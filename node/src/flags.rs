@@ -42,7 +42,7 @@ pub struct Flags {
     #[arg(long, value_name = "NAME", value_parser = cluster_name)]
     cluster: String,
 
-    /// Directory of this node's files, made when it is missing (by custom logs_node_<id>)
+    /// Directory of this node's files, made when it is missing (by custom logs_node_N)
     #[arg(long, value_name = "DIR")]
     data_dir: PathBuf,
 

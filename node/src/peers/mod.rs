@@ -1,7 +1,7 @@
 //! The other nodes: one bounded queue and one long-lived stream each, in each direction.
 //!
-//! Each node dials every other. What it sends goes out on the streams it dialed ([`outgoing`]),
-//! what it receives comes in on those that others dialed ([`incoming`]). A peer that is dead or
+//! Each node dials every other. What it sends goes out on the streams it dialed (`outgoing`),
+//! what it receives comes in on those that others dialed (`incoming`). A peer that is dead or
 //! hangs fills its own queue and nothing else; what does not fit is dropped, because Raft sends
 //! again. Nothing here looks inside a message.
 //!

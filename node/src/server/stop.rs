@@ -71,13 +71,33 @@ async fn hand_over(front: &Front, patience_ms: u64) {
     let (reply, outcome) = oneshot::channel();
     let transfer = Request::Transfer { target: None };
     let patience = Duration::from_millis(patience_ms);
-    let outcome = match front.desk.submit(transfer, Waiter::Call(reply)) {
-        Ok(_) => timeout(patience, outcome).await,
-        Err(_) => return tracing::warn!("too busy to hand over the leadership"),
+    if front.desk.submit(transfer, Waiter::Call(reply)).is_err() {
+        return tracing::warn!("too busy to hand over the leadership");
+    }
+    let outcome = tokio::select! {
+        outcome = timeout(patience, outcome) => outcome,
+        () = majority_gone(front) => {
+            return tracing::info!("no majority is left to hand over the leadership to");
+        }
     };
     match outcome {
         Ok(Ok(Ok(_))) => tracing::info!("handed over the leadership"),
         Ok(Ok(Err(error))) => tracing::warn!("could not hand over the leadership: {error}"),
         Ok(Err(_)) | Err(_) => tracing::warn!("nobody took over the leadership in time"),
+    }
+}
+
+/// Waits until so few peers are connected that nobody could be elected, as when all nodes of a
+/// cluster are stopped at once.
+async fn majority_gone(front: &Front) {
+    let quorum = front.identity.members.len() / 2 + 1;
+    while let Ok(inspection) = front.desk.inspect().await {
+        let status = inspection.status;
+        let connected = status.peers.iter().filter(|peer| peer.connected).count();
+        // A node that no longer leads has no peers to show: the transfer's own answer tells.
+        if status.lease.role == Role::Leader && connected + 1 < quorum {
+            return;
+        }
+        sleep(LOOK).await;
     }
 }

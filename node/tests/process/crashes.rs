@@ -167,6 +167,50 @@ async fn sigterm_hands_over() {
     );
 }
 
+// All nodes stopped at once: there is nobody to hand over to, and nobody waits for it.
+#[tokio::test]
+async fn a_whole_cluster_stops_quickly() {
+    let mut cluster = Cluster::start(5, &["--election-timeout-ms=8000-9000"]).await;
+    cluster.set(None, "k", "v").await;
+    let told = Instant::now();
+    for id in cluster.ids() {
+        cluster.signal(id, Signal::TERM);
+    }
+    for id in cluster.ids() {
+        assert_eq!(cluster.ended(id).await.code(), Some(0));
+    }
+    assert!(
+        told.elapsed() < Duration::from_secs(4),
+        "{:?}",
+        told.elapsed()
+    );
+}
+
+// A follower that hangs, alive but doing nothing, slows nobody down.
+#[tokio::test]
+async fn a_hung_follower_slows_nobody() {
+    let mut cluster = Cluster::start(3, &[]).await;
+    let leader = cluster.leader().await;
+    let [hung, other] = cluster.others(leader)[..] else {
+        panic!("three nodes");
+    };
+    cluster.signal(hung, Signal::STOP);
+    let value = "x".repeat(100_000);
+    let start = Instant::now();
+    // Far more than the connection to the hung one can hold.
+    for number in 0..300 {
+        let done = cluster
+            .try_set(leader, None, &format!("key{number}"), &value)
+            .await;
+        done.unwrap();
+    }
+    let took = start.elapsed();
+    assert!(took < Duration::from_secs(10), "300 writes took {took:?}");
+    assert_eq!(cluster.leader_among(&[leader, other]).await, leader);
+    cluster.signal(hung, Signal::CONT);
+    cluster.caught_up(&[leader, hung]).await;
+}
+
 // While leaders are stopped in order, one after the other, no request fails but with an answer
 // that says nothing was done; none is lost or left open.
 #[tokio::test]

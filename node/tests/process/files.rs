@@ -140,12 +140,7 @@ async fn unusable_files_stop_the_start() {
 // A disk without room: no start, exit code 1, and the message says what to do.
 #[test]
 fn a_full_disk_stops_the_start() {
-    let Some(full) = FullDisk::mount() else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "CI must be able to mount a small tmpfs (root needed)"
-        );
-        eprintln!("LEFT OUT: no tmpfs can be mounted here, so no full disk was tried");
+    let Some(full) = SmallDisk::mount_or_say("64k") else {
         return;
     };
     let cluster = Cluster::new(1, &[]);
@@ -164,29 +159,78 @@ fn a_full_disk_stops_the_start() {
     assert!(!full.directory.path().join("node/logs.txt").exists());
 }
 
-/// A tmpfs with next to no room.
-struct FullDisk {
-    directory: tempfile::TempDir,
-}
+// A disk that fills up under a running node: the node stops with the reason rather than going on
+// with what it could not write, and what it had acknowledged is there when there is room again.
+#[tokio::test]
+async fn a_disk_that_fills_up_stops_the_node() {
+    let Some(small) = SmallDisk::mount_or_say("1m") else {
+        return;
+    };
+    let mut cluster = Cluster::new(1, &[]);
+    let data_dir = small.directory.path().join("node");
+    let mut arguments = cluster.arguments(1);
+    arguments[2] = format!("--data-dir={}", data_dir.display());
+    cluster.spawn_with(1, &arguments);
+    cluster.leader().await;
+    let value = "x".repeat(10_000);
+    let mut acknowledged = 0;
+    while cluster
+        .try_set(1, None, &format!("key{acknowledged}"), &value)
+        .await
+        .is_ok()
+    {
+        acknowledged += 1;
+    }
+    assert!(
+        (1..100).contains(&acknowledged),
+        "{acknowledged} writes fit"
+    );
+    assert_eq!(cluster.ended(1).await.code(), Some(1));
+    let stderr = cluster.stderr(1);
+    let reason = "the disk failed, so the node stops: no space left on the disk";
+    assert!(stderr.lines().last().unwrap().contains(reason), "{stderr}");
 
-impl FullDisk {
-    fn mount() -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mounted = Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-            .arg(directory.path())
-            .output();
-        let mounted = mounted.is_ok_and(|output| output.status.success());
-        mounted.then_some(FullDisk { directory })
+    let resized = Command::new("mount")
+        .args(["-o", "remount,size=4m"])
+        .arg(small.directory.path())
+        .status();
+    assert!(resized.unwrap().success());
+    cluster.spawn_with(1, &arguments);
+    for number in 0..acknowledged {
+        let read = cluster.get(&format!("key{number}")).await;
+        assert_eq!(read.as_deref(), Some(&*value), "key{number}");
     }
 }
 
-impl Drop for FullDisk {
+/// A tmpfs with little room.
+struct SmallDisk {
+    directory: tempfile::TempDir,
+}
+
+impl SmallDisk {
+    /// `None`, said loudly, where it takes rights that the test does not have; CI must have them.
+    fn mount_or_say(size: &str) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"])
+            .arg(directory.path())
+            .output();
+        if mounted.is_ok_and(|output| output.status.success()) {
+            return Some(SmallDisk { directory });
+        }
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "CI must be able to mount a small tmpfs (root needed)"
+        );
+        eprintln!("LEFT OUT: no tmpfs can be mounted here, so no full disk was tried");
+        None
+    }
+}
+
+impl Drop for SmallDisk {
     fn drop(&mut self) {
         // Left to the end of the machine where it fails: nothing is lost.
-        Command::new("umount")
-            .arg(self.directory.path())
-            .output()
-            .ok();
+        let unmount = Command::new("umount").arg(self.directory.path()).output();
+        unmount.ok();
     }
 }
