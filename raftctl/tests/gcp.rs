@@ -36,7 +36,7 @@ impl Farm {
                 let at = free.expect("the farm has a host for every instance");
                 self.taken.insert(machine.name.clone(), at);
                 // Another machine at the address of an older one has a key of its own.
-                self.set.hosts[at].change_host_key();
+                self.renew_host_key(at);
                 self.furnish(at, machine);
                 Some(self.set.hosts[at].address.to_string())
             }
@@ -58,6 +58,13 @@ impl Farm {
             }
             other => panic!("no such action: {other}"),
         }
+    }
+
+    fn renew_host_key(&self, at: usize) {
+        self.set.hosts[at].must_run(
+            "rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key; kill -HUP 1",
+        );
+        self.set.hosts[at].wait_until_up();
     }
 
     /// What Google's guest agent and the startup script do.

@@ -257,6 +257,7 @@ pub fn forget_cluster(cluster: &Cluster) -> Result<()> {
         key::PUBLIC_FILE,
         "known_hosts",
         "hosts.json",
+        "operator",
         "ssh_config",
         "ssh_config.machines",
     ] {

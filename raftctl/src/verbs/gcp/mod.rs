@@ -49,10 +49,11 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     )
     .await?;
     step.done();
-    // The rest takes the lock itself.
+    // The rest takes the lock itself, and another one on the machines.
     drop(lock);
     let context = Context::reach(cluster, true).await?;
-    up::up(&context, options, false).await
+    let up = up::up(&context, options, false);
+    context.locked("up", WAIT, up).await
 }
 
 /// Deletes every machine; the data disks as well, unless they are to be kept.
