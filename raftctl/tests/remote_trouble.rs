@@ -255,7 +255,7 @@ fn two_operators_and_an_interrupt() {
     let Some(cluster) = RemoteCluster::new(3, WITH_SUDO) else {
         return;
     };
-    cluster.set.hosts[0].slow_down(SLOW_KBIT / 12);
+    cluster.set.hosts[0].slow_down(SLOW_KBIT / 4);
     let first = start(&cluster, &["up"]);
     wait_for_upload(&cluster, 0);
     let other = tempfile::tempdir().unwrap();

@@ -72,6 +72,9 @@ pub struct TestHost {
     pub address: IpAddr,
     namespace: String,
     folder: PathBuf,
+    /// The namespace of the bridge, and the device there that leads to the host.
+    switch: String,
+    port: String,
     child: Option<Child>,
 }
 
@@ -147,6 +150,8 @@ impl TestHosts {
             address: IpAddr::V4(Ipv4Addr::new(10, 77, number, 10 + index)),
             namespace: namespace(number, index),
             folder: self.folder.join(format!("n{index}")),
+            switch: namespace(number, 0),
+            port: format!("rkv{number}x{index}"),
             child: None,
         };
         let (inner, outer) = (
@@ -322,22 +327,36 @@ impl TestHost {
     /// Makes the host's line slow, in both directions.
     pub fn slow_down(&self, kbit_per_second: u32) {
         let rate = format!("{kbit_per_second}kbit");
-        let limit = ["tbf", "rate", &rate, "burst", "16kb", "latency", "2s"];
-        let device = ["-n", &self.namespace, "qdisc", "add", "dev", "eth0", "root"];
-        must("tc", &[&device[..], &limit].concat());
+        let limit = [
+            "root", "tbf", "rate", &rate, "burst", "16kb", "latency", "2s",
+        ];
+        for (namespace, device) in self.ends() {
+            let end = ["-n", &namespace, "qdisc", "add", "dev", &device];
+            must("tc", &[&end[..], &limit].concat());
+        }
+    }
+
+    /// Gives the line its speed back.
+    pub fn speed_up(&self) {
+        for (namespace, device) in self.ends() {
+            must(
+                "tc",
+                &["-n", &namespace, "qdisc", "del", "dev", &device, "root"],
+            );
+        }
+    }
+
+    /// Both ends of the host's line: each limits what goes out there.
+    fn ends(&self) -> [(String, String); 2] {
+        [
+            (self.namespace.clone(), "eth0".into()),
+            (self.switch.clone(), self.port.clone()),
+        ]
     }
 
     /// Ends every SSH session of the host, as when its line is cut.
     pub fn cut_sessions(&self) {
         self.must_run("for p in $(ps -C sshd -o pid=); do [ $p = 1 ] || kill -9 $p; done");
-    }
-
-    /// Gives the line its speed back.
-    pub fn speed_up(&self) {
-        must(
-            "tc",
-            &["-n", &self.namespace, "qdisc", "del", "dev", "eth0", "root"],
-        );
     }
 
     /// Runs a script on the host as root, past the SSH server.
