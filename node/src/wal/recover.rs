@@ -127,7 +127,9 @@ pub fn recover(files: Files<'_>) -> Result<Recovery, RecoverError> {
     } = scan(logs);
     let last = entries.len() as Index;
     let tail = judge_tail(&logs[bytes..], last, log.end().crc);
-    let damage = damage_of(&tail, last, &metadata);
+    // A log that ends before the commit on record is no news while the mark says so.
+    let known = |damage: &Damage| matches!(tail, Tail::Clean) && damage.until <= mark;
+    let damage = damage_of(&tail, last, &metadata).filter(|damage| !known(damage));
     let torn = match tail {
         Tail::Torn { bytes } if damage.is_none() => Some(TornTail {
             line: last + 1,

@@ -264,9 +264,11 @@ fn damage_is_remembered_until_it_is_refilled() {
             damaged: Some(&mark),
         })
         .unwrap();
+        assert_eq!(recovery.damage, None, "told once");
         (recovery.recovered.damaged_until, recovery.damage_mark)
     };
     assert_eq!(restart(&five()[..2], 2), (5, DamageMark::Keep));
+    assert_eq!(restart(&five()[..2], 5), (5, DamageMark::Keep));
     assert_eq!(restart(&five(), 4), (5, DamageMark::Keep));
     assert_eq!(restart(&five(), 5), (0, DamageMark::Remove));
 }
