@@ -289,6 +289,6 @@ impl Raft {
     /// The log lost entries to damage and is not refilled yet: this node's vote could elect a
     /// leader that lacks what this node once acknowledged.
     pub(super) fn is_damaged(&self) -> bool {
-        self.commit_index < self.damaged_until
+        self.commit_index < self.damaged_until && !self.mutated(Mutation::DamagedNodeVotes)
     }
 }

@@ -245,4 +245,6 @@ pub enum Mutation {
     TransferKeepsLease,
     /// A leader with a stalled disk keeps its lease.
     StalledDiskKeepsLease,
+    /// A node votes and stands although its log lost entries to damage.
+    DamagedNodeVotes,
 }
