@@ -26,6 +26,11 @@ impl World {
                 let id = self.resolve(target);
                 self.crash_all(vec![id])
             }
+            FaultKind::Damage(target) => {
+                let id = self.resolve(target);
+                self.damage(id);
+                Undo::Start(vec![id])
+            }
             FaultKind::Stop(target) => {
                 let id = self.resolve(target);
                 self.stop(id);
@@ -108,6 +113,19 @@ impl World {
         let cuts: Vec<_> = pairs.filter(|(a, b)| side(*a) != side(*b)).collect();
         cuts.iter().for_each(|(from, to)| self.cut(*from, *to));
         Undo::Heal(cuts)
+    }
+
+    /// Changes a byte of the log of a node that dies, if the others can make up for it.
+    pub fn damage(&mut self, id: NodeId) {
+        self.crash(id);
+        let (machines, random) = (&mut self.machines, &mut self.random);
+        if machines.len() < 3 || self.damaged {
+            return;
+        }
+        if machines[id as usize - 1].disk.corrupt(random) {
+            self.damaged = true;
+            self.coverage.count("damaged logs", 1);
+        }
     }
 
     fn crash_all(&mut self, ids: Vec<NodeId>) -> Undo {

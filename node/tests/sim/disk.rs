@@ -14,6 +14,13 @@ pub struct Disk {
     pub logs: Vec<u8>,
     /// `metadata.txt`, durable.
     pub metadata: Option<Vec<u8>>,
+    /// `damaged.txt`, durable.
+    pub mark: Option<Vec<u8>>,
+    /// A byte of `logs` was changed, and nobody has noticed yet.
+    pub corrupt: bool,
+    /// Entries up to here may have been lost to a changed byte: until the node knows a commit that
+    /// far it must not vote, so no majority rests on its copies.
+    pub damaged_until: Index,
     /// End in bytes and term of each whole line of `logs`.
     lines: Vec<(usize, Term)>,
     flushing: Vec<DiskWork>,
@@ -98,15 +105,34 @@ impl Disk {
         self.logs.len() > self.lines.last().map_or(0, |line| line.0)
     }
 
-    /// Recovery cuts a torn tail off.
+    /// Changes a byte of what was flushed, in any line but the last: at the end of the file a
+    /// change may look like a torn write. False: there is too little to change.
+    pub fn corrupt(&mut self, random: &mut Random) -> bool {
+        let Some((last_line, _)) = self.lines.len().checked_sub(2).map(|at| self.lines[at]) else {
+            return false;
+        };
+        let at = random.below(last_line as u64) as usize;
+        self.logs[at] ^= 1 << random.below(7);
+        self.corrupt = true;
+        true
+    }
+
+    /// Recovery cuts a torn tail off, or what comes after a damaged line.
     pub fn cut_tail(&mut self, bytes: u64) {
         self.logs.truncate(bytes as usize);
+        self.lines.retain(|(end, _)| *end as u64 <= bytes);
         assert!(!self.is_torn(), "recovery left a torn line");
     }
 
     /// The last index that is durable.
     pub fn last_index(&self) -> Index {
         self.lines.len() as Index
+    }
+
+    /// Whether a majority may rest on the entry of this term at `index` here: it is durable, or
+    /// was, and its loss keeps the node from voting.
+    pub fn holds(&self, index: Index, term: Term) -> bool {
+        self.term_at(index) == Some(term) || index <= self.damaged_until
     }
 
     /// Term of the durable entry at `index`.

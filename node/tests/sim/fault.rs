@@ -55,6 +55,9 @@ pub enum FaultKind {
     Split(u64),
     /// The node dies and is started again at the end.
     Crash(Target),
+    /// The node dies, a byte of its log changes, and it is started again at the end. Happens once
+    /// in a run: with two damaged logs there may be nobody left who knows.
+    Damage(Target),
     /// The node stops in good order and is started again at the end.
     Stop(Target),
     /// All but this one die and are started again.

@@ -4,7 +4,7 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use raft_node::engine::{Effects, Engine, Input, ReadGate, ReadView};
 use raft_node::raft::{Config, Micros, NodeId, Role, Term};
-use raft_node::wal::{DamageMark, Files, decode_promises, encode_promises, recover};
+use raft_node::wal::{DamageMark, Files, Recovery, decode_promises, encode_promises, recover};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -87,19 +87,13 @@ impl Machine {
         let recovery = recover(Files {
             logs: self.disk.metadata.is_some().then_some(&self.disk.logs),
             metadata: self.disk.metadata.as_deref(),
-            damaged: None,
+            damaged: self.disk.mark.as_deref(),
         });
         let mut recovery = recovery.map_err(|error| format!("node {}: {error}", self.id))?;
         if let Some(kept) = self.kept_promises.take() {
             recovery.recovered.kept_promises = decode_promises(&self.origin(), &kept);
         }
-        if recovery.damage.is_some() || recovery.damage_mark != DamageMark::Keep {
-            let damage = recovery.damage;
-            return Err(format!(
-                "node {}: a crash taken for damage: {damage:?}",
-                self.id
-            ));
-        }
+        self.judge_damage(&recovery)?;
         self.disk.cut_tail(recovery.log_bytes);
         let found = recovery.recovered.entries.len() as u64;
         if found != self.disk.last_index() {
@@ -126,6 +120,25 @@ impl Machine {
             idle_steps: 0,
         });
         Ok(recovery.torn.is_some())
+    }
+
+    /// Damage is found where it was done, and nowhere else; its mark is kept as long as needed.
+    fn judge_damage(&mut self, recovery: &Recovery) -> Result<(), String> {
+        let corrupt = std::mem::take(&mut self.disk.corrupt);
+        if recovery.damage.is_some() != corrupt {
+            let found = recovery.damage;
+            return Err(format!(
+                "node {}: damaged: {corrupt}, found: {found:?}",
+                self.id
+            ));
+        }
+        match &recovery.damage_mark {
+            DamageMark::Keep => {}
+            DamageMark::Write(mark) => self.disk.mark = Some(mark.clone()),
+            DamageMark::Remove => self.disk.mark = None,
+        }
+        self.disk.damaged_until = recovery.recovered.damaged_until;
+        Ok(())
     }
 
     /// Ends the node in good order: all is flushed, and its promises are written down.

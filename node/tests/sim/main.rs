@@ -12,8 +12,8 @@
 //! event, `checker` what the clients saw. `stories` are targeted faults, `mutations` shows that
 //! judges and stories notice a broken rule.
 //!
-//! Taken as given, and not simulated: gRPC and its encoding, the threads of the real loop, damage
-//! of what was flushed. Not there yet: snapshots and changes of membership.
+//! Taken as given, and not simulated: gRPC and its encoding, and the threads of the real loop. Not
+//! there yet: snapshots and changes of membership.
 
 mod chaos;
 mod client;
@@ -47,6 +47,7 @@ const SEEDS: u64 = 2_000;
 /// What every suite must have come to.
 const PATHS: &[&str] = &[
     "broken connections",
+    "damaged logs",
     "deferred commits",
     "leases not renewed",
     "log conflicts",

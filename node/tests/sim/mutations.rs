@@ -37,6 +37,7 @@ stories_about! {
     CommitOfOlderTerm => stories::logs::figure_8;
     TransferKeepsLease => stories::transfers::stale_read_after_transfer;
     StalledDiskKeepsLease => stories::leases::stalled_disk;
+    DamagedNodeVotes => stories::logs::damaged_voter;
 }
 
 /// # Each broken rule is caught by its story, by a rule of the oracle and not because the story
@@ -63,6 +64,7 @@ const SEEDS: u64 = 1_000;
 /// What luck alone can't be asked for: several unlikely things in a row. The stories are.
 const LEFT_TO_STORIES: &[Mutation] = &[
     Mutation::CommitOfOlderTerm,
+    Mutation::DamagedNodeVotes,
     Mutation::OneSlotPromise,
     Mutation::VoteKeepsLease,
 ];

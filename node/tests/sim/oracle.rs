@@ -203,7 +203,7 @@ impl Oracle {
             }
             return Ok(());
         }
-        let durable = |machine: &&Machine| machine.disk.term_at(index) == Some(entry.term);
+        let durable = |machine: &&Machine| machine.disk.holds(index, entry.term);
         let holders = machines.iter().filter(durable).count();
         if holders < self.quorum {
             let detail = format!("node {id} commits {entry:?}, durable on {holders} nodes");
@@ -274,8 +274,7 @@ impl Oracle {
     pub fn check_all(&self, machines: &[Machine]) -> Checked {
         for committed in &self.committed {
             let entry = &committed.entry;
-            let durable =
-                |machine: &&Machine| machine.disk.term_at(entry.index) == Some(entry.term);
+            let durable = |machine: &&Machine| machine.disk.holds(entry.index, entry.term);
             let holders = machines.iter().filter(durable).count();
             if holders < self.quorum {
                 let detail = format!("{entry:?} is durable on {holders} nodes");

@@ -98,6 +98,8 @@ pub struct World {
     pub(crate) filter: Option<Filter>,
     /// Answers to transfers that a story or a fault asked for.
     pub(crate) operator_token: Token,
+    /// A log has been damaged in this run.
+    pub(crate) damaged: bool,
     /// Calls that began in the calm and were answered: writes and lease reads.
     pub(crate) calm_answers: (u64, u64),
 }
@@ -158,6 +160,7 @@ impl World {
             trace,
             filter: None,
             operator_token: Token::MAX,
+            damaged: false,
             calm_answers: (0, 0),
             now: 0,
             queue: BinaryHeap::new(),

@@ -125,6 +125,38 @@ pub fn figure_8(mutation: Option<Mutation>) -> Checked {
     }
 }
 
+/// # A node whose log lost entries to damage elects nobody before it has been refilled.
+///
+/// It was the one that had acknowledged them, and the only other node that is left lacks them too.
+pub fn damaged_voter(mutation: Option<Mutation>) -> Checked {
+    let (mut world, leader) = world_with_leader(three_nodes(), mutation)?;
+    let others = world.others(leader);
+    let (voter, behind) = (others[0], others[1]);
+    world.filter = Some(Box::new(move |_, to, message| match message {
+        Message::Append { .. } if to == behind => Fate::Lose,
+        _ => Fate::Pass,
+    }));
+    for value in ["new", "newer", "newest"] {
+        world.set(leader, value)?;
+    }
+    world.damage(voter);
+    expect(world.damaged, "a damaged log")?;
+    world.crash(leader);
+    world.start(voter)?;
+    world.run_ms(3_000)?;
+    expect(world.leader().is_none(), "nobody can be elected")?;
+    world.start(leader)?;
+    world.filter = None;
+    world.until("a lease", 10_000, |world| world.lease_holder().is_some())?;
+    let next = world.lease_holder().unwrap_or(leader);
+    let value = world.read(next).and_then(|read| read.0);
+    expect(value.as_deref() == Some("newest"), "what was acknowledged")?;
+    world.run_ms(1_000)?;
+    let refilled = world.machine(voter).disk.last_index() == world.oracle.committed_index();
+    expect(refilled, "the damaged log is whole again")?;
+    world.judge()
+}
+
 /// A disk with entries of these terms, whose node has seen `term`.
 fn written_disk(terms: &[Term], term: Term) -> Disk {
     let mut writer = LogWriter::default();

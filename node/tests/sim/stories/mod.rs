@@ -181,7 +181,7 @@ told! {
     reads: read_before_own_commit key_in_limbo inherited_read;
     transfers: stale_read_after_transfer late_word_to_take_over;
     elections: equal_timeouts returning_node;
-    logs: all_die_after_the_acknowledgement resend_across_a_change_of_leader figure_8;
+    logs: all_die_after_the_acknowledgement resend_across_a_change_of_leader figure_8 damaged_voter;
 }
 
 /// # The judges see a reader that looks at the clock before it takes the value.
