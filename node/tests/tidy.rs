@@ -64,7 +64,8 @@ const LAYERS: &[(&str, &[&str])] = &[
 
 /// Words that only these modules may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    ("std::fs", &["disk"]),
+    // The clock asks the kernel which boot it counts from.
+    ("std::fs", &["clock", "disk"]),
     ("rustix::time", &["clock"]),
     ("raftkv", &["convert", "peers", "rpc"]),
 ];

@@ -7,11 +7,14 @@ use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::thread::JoinHandle;
+use std::time::Duration;
 
 /// Most works that wait for the disk. A node that has as many takes in nothing new, and loses
 /// its lease when the disk does not come back in time.
 pub const DISK_QUEUE_MAX: usize = 1024;
+
+/// How long the end of the node waits for a disk that does not answer.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Most works that share one flush: so that the first of them does not wait for ever.
 const BATCH_MAX: usize = 256;
@@ -29,7 +32,8 @@ pub enum DiskReport {
 #[derive(Debug)]
 pub struct DiskThread {
     works: Option<SyncSender<DiskWork>>,
-    thread: Option<JoinHandle<Option<Directory>>>,
+    /// Gets the directory back when the thread ends, unless the disk failed.
+    ended: Receiver<Option<Directory>>,
     fsyncs: Arc<AtomicU64>,
 }
 
@@ -47,13 +51,15 @@ impl DiskThread {
             fsyncs: Arc::clone(&fsyncs),
         };
         let path = writer.directory.path().to_owned();
-        let thread = std::thread::Builder::new()
+        let (end, ended) = sync_channel(1);
+        std::thread::Builder::new()
             .name("disk".into())
-            .spawn(move || writer.run(&queue, report))
+            // Nobody may wait for the end any more.
+            .spawn(move || drop(end.send(writer.run(&queue, report))))
             .map_err(DiskError::at("start a thread for", &path))?;
         Ok(DiskThread {
             works: Some(works),
-            thread: Some(thread),
+            ended,
             fsyncs,
         })
     }
@@ -69,11 +75,10 @@ impl DiskThread {
     }
 
     /// Waits until all that was handed over is on disk, and gives the directory back; `None` when
-    /// the disk failed.
+    /// the disk failed, or does not answer for some seconds.
     pub fn finish(mut self) -> Option<Directory> {
         self.works = None;
-        // A panic there has ended the process already.
-        self.thread.take()?.join().ok()?
+        self.ended.recv_timeout(FINISH_TIMEOUT).ok()?
     }
 
     /// Flushes of log and metadata since the start.
@@ -83,12 +88,10 @@ impl DiskThread {
 }
 
 impl Drop for DiskThread {
-    /// Waits until all that was handed over is on disk.
+    /// Waits as [`DiskThread::finish`] does, unless that has been done.
     fn drop(&mut self) {
-        self.works = None;
-        if let Some(thread) = self.thread.take() {
-            // A panic there has ended the process already.
-            thread.join().ok();
+        if self.works.take().is_some() {
+            drop(self.ended.recv_timeout(FINISH_TIMEOUT));
         }
     }
 }

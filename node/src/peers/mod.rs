@@ -23,6 +23,7 @@ use crate::raft::{Message, NodeId};
 use outbox::Outbox;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Metadata of a stream: the cluster that the caller belongs to.
 const CLUSTER_METADATA: &str = "raft-cluster";
@@ -30,6 +31,13 @@ const CLUSTER_METADATA: &str = "raft-cluster";
 const NODE_ID_METADATA: &str = "raft-node-id";
 /// Metadata of a stream: whom the caller means to reach.
 const TARGET_ID_METADATA: &str = "raft-target-node-id";
+
+/// A connection that carries nothing for these two together is given up and dialed anew. After a
+/// long partition that is much sooner than the kernel would try the old one again. A broken
+/// connection to a living peer does no harm: others still hear the leader.
+pub const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// See [`KEEPALIVE_INTERVAL`].
+pub const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Largest message taken from a peer: an append of a few MiB, with room to spare.
 const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;

@@ -1,7 +1,9 @@
 //! Dials one peer, for ever.
 
 use super::outbox::{Outbox, OutboxStream};
-use super::{CLUSTER_METADATA, NODE_ID_METADATA, TARGET_ID_METADATA};
+use super::{
+    CLUSTER_METADATA, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, NODE_ID_METADATA, TARGET_ID_METADATA,
+};
 use crate::dump::{Dump, Happening};
 use crate::identity::Identity;
 use crate::raft::NodeId;
@@ -69,6 +71,9 @@ impl Dialer {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(STREAM_WINDOW_BYTES);
         let mut client = RaftClient::new(endpoint.connect().await?);

@@ -4,7 +4,7 @@ use super::admin::AdminService;
 use super::classic::ClassicService;
 use super::kv::KvService;
 use super::{Front, Listen};
-use crate::peers::RaftService;
+use crate::peers::{self, RaftService};
 use raftkv::admin::admin_server::SERVICE_NAME as ADMIN;
 use raftkv::kv::classic_server::SERVICE_NAME as CLASSIC;
 use raftkv::kv::kv_server::SERVICE_NAME as KV;
@@ -75,6 +75,8 @@ pub fn serve_peers(
     listen: Listen,
 ) -> impl Future<Output = Result<(), Error>> {
     server()
+        .http2_keepalive_interval(Some(peers::KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(peers::KEEPALIVE_TIMEOUT))
         .add_service(service)
         .serve_with_incoming(listen.connections())
 }

@@ -126,7 +126,7 @@ impl Server {
         let promises = self.engine.raft().promises(self.clock.now_us());
         let Some(directory) = self.disk.finish() else {
             return Err(Failure::DiskFailed(
-                "it failed while the node stopped".into(),
+                "it failed, or did not answer, while the node stopped".into(),
             ));
         };
         // Without the file they count as forgotten, which is safe and only costs a wait.

@@ -318,6 +318,17 @@ impl Cluster {
         .await;
     }
 
+    /// Waits until the leader sees a follower's connection up, or down.
+    pub async fn connected(&self, leader: u64, follower: u64, wanted: bool) {
+        eventually("the follower's connection to change", async || {
+            let status = self.status(leader).await?;
+            let mut peers = status.peers.iter();
+            let found = peers.find(|peer| peer.node_id == follower)?;
+            (found.connected == wanted).then_some(())
+        })
+        .await;
+    }
+
     pub fn text(&self, id: u64, file: &str) -> String {
         read(&self.data_dir(id).join(file))
     }

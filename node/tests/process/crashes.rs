@@ -207,7 +207,10 @@ async fn a_hung_follower_slows_nobody() {
     let took = start.elapsed();
     assert!(took < Duration::from_secs(10), "300 writes took {took:?}");
     assert_eq!(cluster.leader_among(&[leader, other]).await, leader);
+    // Its silent connection is given up, and made anew when it is back.
+    cluster.connected(leader, hung, false).await;
     cluster.signal(hung, Signal::CONT);
+    cluster.connected(leader, hung, true).await;
     cluster.caught_up(&[leader, hung]).await;
 }
 
