@@ -11,7 +11,7 @@ use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
 use crate::ops::Context;
 use crate::verbs::{
-    check, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
+    check, docker, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
 };
 use crate::{bench, keys, lock, scenario, shell};
 use verb::{CommandLine, Verb};
@@ -98,6 +98,9 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 async fn dispatch(cluster: cluster::Cluster, options: &Options, verb: Verb) -> Result<()> {
     if cluster.provider != Provider::Gcp {
         gcp_only(&cluster, &verb)?;
+        if cluster.provider == Provider::Docker {
+            return with_containers(cluster, options, verb).await;
+        }
         return on_hosts(cluster, options, verb).await;
     }
     match verb {
@@ -111,6 +114,19 @@ async fn dispatch(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
             allow_data_loss,
         } => gcp::up(cluster, options, allow_data_loss).await,
         Verb::Down { keep_data, .. } => gcp::down(cluster, options, keep_data).await,
+        verb => on_hosts(cluster, options, verb).await,
+    }
+}
+
+/// The same for containers.
+async fn with_containers(cluster: cluster::Cluster, options: &Options, verb: Verb) -> Result<()> {
+    match verb {
+        Verb::Plan { .. } | Verb::Up { dry_run: true, .. } => docker::plan(cluster, options).await,
+        Verb::Up { .. } => {
+            docker::make(&cluster).await?;
+            on_hosts(cluster, options, verb).await
+        }
+        Verb::Down { purge, .. } => docker::down(&cluster, options, purge).await,
         verb => on_hosts(cluster, options, verb).await,
     }
 }

@@ -104,6 +104,28 @@ pub struct Setting {
 }
 
 impl HostFacts {
+    /// A host that is yet to be made: nothing is there, and nothing stands in the way.
+    #[must_use]
+    pub fn blank(id: NodeId) -> Self {
+        HostFacts {
+            system: "Linux".into(),
+            machine: std::env::consts::ARCH.into(),
+            disk_free_kib: u64::MAX,
+            setting: Setting::default(),
+            nodes: vec![NodeFacts {
+                id,
+                state: ProcessState::Stopped,
+                has_record: false,
+                has_data: false,
+                pid: None,
+                executable: None,
+                sha256: None,
+                arguments: Vec::new(),
+                taken_ports: Vec::new(),
+            }],
+        }
+    }
+
     /// Each node with the facts of the host and its own alone.
     pub(crate) fn split(self) -> Vec<(NodeId, HostFacts)> {
         let alone = |node: &NodeFacts| HostFacts {

@@ -92,10 +92,7 @@ impl Inventory {
             Provider::Local => Inventory::local(cluster),
             Provider::Gcp => super::gcp::inventory::open(cluster),
             Provider::Ssh => super::ssh::inventory::open(cluster),
-            other => Err(Error::Usage(format!(
-                "provider {} is not part of this build; write provider: local",
-                other.name()
-            ))),
+            Provider::Docker => super::docker::open(cluster),
         }
     }
 
@@ -110,6 +107,10 @@ impl Inventory {
                 super::ssh::inventory::reach(cluster, &logins, again).await
             }
             Provider::Gcp => super::gcp::inventory::reach(cluster).await,
+            Provider::Docker => {
+                let logins = super::docker::logins(cluster)?;
+                super::ssh::inventory::reach(cluster, &logins, again).await
+            }
             _ => Inventory::open(cluster),
         }
     }

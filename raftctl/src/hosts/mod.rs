@@ -29,6 +29,7 @@
 //! input to `cat`, or as standard output of it.
 
 pub mod control;
+pub mod docker;
 pub mod filter;
 pub mod gcp;
 pub mod guard;

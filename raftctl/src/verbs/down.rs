@@ -21,7 +21,7 @@ use crate::run::STOP_GRACE;
 pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()> {
     let progress = Progress::new();
     if purge {
-        confirm(context, options)?;
+        confirm(&context.cluster.name, options)?;
     }
     let lock = Lock::take(&context.cluster, "down", WAIT).await?;
     let ids = context.cluster.ids();
@@ -61,14 +61,16 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
 }
 
 /// Asks for the cluster's name before anything is deleted.
-fn confirm(context: &Context, options: &Options) -> Result<()> {
-    let name = &context.cluster.name;
+///
+/// # Errors
+/// Nobody confirmed.
+pub(super) fn confirm(name: &str, options: &Options) -> Result<()> {
     if options.yes {
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {
         return Err(Error::Usage(format!(
-            "--purge deletes all data of cluster {name}; nobody is there to confirm it, so say --yes"
+            "this deletes all data of cluster {name}; nobody is there to confirm it, so say --yes"
         )));
     }
     eprint!("This deletes all data of cluster {name}. Write its name to go on: ");

@@ -1,6 +1,7 @@
 //! What the verbs print and ask, and how they end. What they do is in [`crate::ops`].
 
 pub mod check;
+pub mod docker;
 pub mod doctor;
 pub mod down;
 pub mod gcp;

@@ -90,6 +90,15 @@ fn steps(context: &Context, origin: &Origin, facts: &Facts) -> Result<Vec<Step>>
     plan::plan(&target, facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
+/// The steps that `up` would take now.
+///
+/// # Errors
+/// Something stands in the way, or too few hosts answer.
+pub async fn steps_now(context: &Context) -> Result<Vec<Step>> {
+    let origin = binary::locate(&context.cluster)?;
+    steps(context, &origin, &facts(context).await?)
+}
+
 /// What the nodes of a cluster are to be.
 ///
 /// # Errors

@@ -1,0 +1,193 @@
+//! The `docker` command.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+/// A docker command whose engine answers.
+pub struct Engine;
+
+/// What is known of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inspected {
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub is_running: bool,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its address in each of its networks; empty while it does not run.
+    pub addresses: BTreeMap<String, String>,
+}
+
+impl Engine {
+    /// The command that is there.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find() -> Result<Self> {
+        match Command::new("docker").arg("--version").output() {
+            Ok(_) => Ok(Engine),
+            Err(error) => Err(Error::Cloud(format!(
+                "docker can't be started: {error}; install it (Debian: `apt install docker.io`), \
+                 or write provider: local"
+            ))),
+        }
+    }
+
+    /// Runs docker; what it printed.
+    ///
+    /// # Errors
+    /// It failed; with its own words.
+    pub fn run(&self, words: &[&str]) -> Result<String> {
+        let output = Command::new("docker")
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .map_err(|error| Error::Cloud(format!("docker can't be started: {error}")))?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        Err(failed(words, &String::from_utf8_lossy(&output.stderr)))
+    }
+
+    /// Builds an image from the text of a Dockerfile. What the build prints goes to standard error.
+    ///
+    /// # Errors
+    /// It can't be built.
+    pub fn build(&self, flags: &[&str], dockerfile: &str) -> Result<()> {
+        let words = [&["build"], flags, &["-"]].concat();
+        let start = |error: std::io::Error| Error::Cloud(format!("docker build: {error}"));
+        let mut building = Command::new("docker")
+            .args(&words)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(start)?;
+        if let Some(mut input) = building.stdin.take() {
+            // Where it does not want to read, it says why itself.
+            let _ = input.write_all(dockerfile.as_bytes());
+        }
+        let output = building.wait_with_output().map_err(start)?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        let last: Vec<&str> = said.lines().rev().take(8).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        Err(failed(&words, &last.join("\n")))
+    }
+
+    /// Whether there is an image, network or container of a name.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub fn has(&self, kind: &str, name: &str) -> Result<bool> {
+        match self.run(&[kind, "inspect", "--format", "{{.ID}}", name]) {
+            Ok(_) => Ok(true),
+            // It says so in more than one way; what it says when it does not answer is another.
+            Err(Error::Cloud(text)) if text.to_lowercase().contains("no such") => Ok(false),
+            Err(Error::Cloud(text)) if text.contains("not found") => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a thing of a name is there with these labels.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub fn is_labelled(&self, kind: &str, name: &str, labels: &[String]) -> Result<bool> {
+        if !self.has(kind, name)? {
+            return Ok(false);
+        }
+        let text = self.run(&[kind, "inspect", "--format", "{{json .Labels}}", name])?;
+        let found: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
+        let has = |label: &String| {
+            let (key, value) = label.split_once('=').unwrap_or((label, ""));
+            found.get(key).is_some_and(|own| own == value)
+        };
+        Ok(labels.iter().all(has))
+    }
+
+    /// All containers that pass the filters, running or not.
+    ///
+    /// # Errors
+    /// The engine does not answer.
+    pub fn inspect(&self, filters: &[String]) -> Result<Vec<Inspected>> {
+        let mut words = vec!["ps", "--all", "--quiet"];
+        words.extend(
+            filters
+                .iter()
+                .flat_map(|filter| ["--filter", filter.as_str()]),
+        );
+        let ids = self.run(&words)?;
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut words = vec!["container", "inspect"];
+        words.extend(ids.lines());
+        let text = self.run(&words)?;
+        let list: Vec<Value> = serde_json::from_str(&text)
+            .map_err(|error| Error::Cloud(format!("docker inspect makes no sense: {error}")))?;
+        Ok(list.iter().filter_map(read).collect())
+    }
+}
+
+fn read(container: &Value) -> Option<Inspected> {
+    let texts = |value: &Value, field: Option<&str>| -> BTreeMap<String, String> {
+        let entries = value.as_object().into_iter().flatten();
+        let text = |value: &Value| match field {
+            Some(field) => value[field].as_str().map(str::to_owned),
+            None => value.as_str().map(str::to_owned),
+        };
+        entries
+            .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+            .collect()
+    };
+    Some(Inspected {
+        name: container["Name"]
+            .as_str()?
+            .trim_start_matches('/')
+            .to_owned(),
+        is_running: container["State"]["Running"].as_bool()?,
+        labels: texts(&container["Config"]["Labels"], None),
+        addresses: texts(&container["NetworkSettings"]["Networks"], Some("IPAddress")),
+    })
+}
+
+fn failed(words: &[&str], said: &str) -> Error {
+    let said = said.trim();
+    let advice = if said.contains("Cannot connect to the Docker daemon") {
+        "; start it (`systemctl start docker`), and try `docker version`"
+    } else if said.contains("permission denied") {
+        "; add yourself to the group docker, or use sudo, and try `docker version`"
+    } else {
+        ""
+    };
+    let command = words.first().copied().unwrap_or_default();
+    Error::Cloud(format!("docker {command}: {said}{advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What the engine tells of a container is read; a stopped one has no address.
+    #[test]
+    fn containers_are_read() {
+        let text = r#"{"Name": "/raftctl-demo-1", "State": {"Running": true},
+            "Config": {"Labels": {"raftctl.node": "1"}},
+            "NetworkSettings": {"Networks": {"raftctl-demo": {"IPAddress": "172.18.0.2"}}}}"#;
+        let container = read(&serde_json::from_str(text).unwrap()).unwrap();
+        assert_eq!(container.name, "raftctl-demo-1");
+        assert!(container.is_running);
+        assert_eq!(container.labels["raftctl.node"], "1");
+        assert_eq!(container.addresses["raftctl-demo"], "172.18.0.2");
+    }
+}

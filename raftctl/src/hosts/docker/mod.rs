@@ -1,0 +1,368 @@
+//! Hosts as containers on this machine: made by raftctl, reached through SSH like any others. The
+//! rehearsal of a cloud on a laptop.
+//!
+//! The `docker` command makes them, not a client of the engine's API: it brings the operator's own
+//! contexts, remote engines and credentials, it is what an operator can try by hand when something
+//! fails, Podman has one of the same name, and no code of ours has to follow the API's versions.
+//!
+//! Containers, network and image carry labels; whatever does not carry this cluster's is never
+//! touched. Containers are reached at their own addresses, which Linux routes to.
+//!
+//! Deliberately absent: ports published on this machine, volumes. Data lives in the containers and
+//! goes with them.
+
+mod engine;
+
+use std::collections::BTreeMap;
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+
+use super::gcp::key;
+use super::inventory::Inventory;
+use super::ssh::inventory;
+use super::ssh::login::{self, Login};
+use crate::cluster::{Cluster, NodeId};
+use crate::error::{Error, Result};
+use engine::Engine;
+
+const DOCKERFILE: &str = include_str!("Dockerfile");
+/// What the image is built on, where cluster.yaml names nothing else.
+const BASE_DEFAULT: &str = "debian:bookworm-slim";
+
+/// The label that names the cluster.
+const CLUSTER: &str = "raftctl.cluster";
+/// The label that names the folder of its cluster.yaml: two clusters of a name stay apart.
+const FOLDER: &str = "raftctl.folder";
+/// The label that names the node.
+const NODE: &str = "raftctl.node";
+
+/// How long a container may take to let someone log in.
+const UP_WITHIN: Duration = Duration::from_secs(30);
+
+/// A container of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Container {
+    /// Its node.
+    pub node: NodeId,
+    /// Its name.
+    pub name: String,
+    /// Whether it runs.
+    pub is_running: bool,
+    /// Its address in the cluster's network, while it runs.
+    pub address: Option<String>,
+}
+
+/// Something that has to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// Build the image of this name on a base image.
+    Build {
+        /// The image.
+        image: String,
+        /// The base image.
+        base: String,
+    },
+    /// Make the network of this name.
+    Network(String),
+    /// Make and start the container of a node.
+    Create(NodeId),
+    /// Start the container of a node, which is there.
+    Start(NodeId),
+    /// Remove a container whose node is not in cluster.yaml any more.
+    Remove(String),
+}
+
+impl std::fmt::Display for Change {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Change::Build { image, base } => write!(formatter, "build image {image} on {base}"),
+            Change::Network(name) => write!(formatter, "make network {name}"),
+            Change::Create(id) => write!(formatter, "make a container for node {id}"),
+            Change::Start(id) => write!(formatter, "start the container of node {id}"),
+            Change::Remove(name) => write!(formatter, "remove container {name}"),
+        }
+    }
+}
+
+/// What is missing so that every node has a container that runs.
+///
+/// # Errors
+/// The engine does not answer.
+pub fn plan(cluster: &Cluster) -> Result<Vec<Change>> {
+    let engine = Engine::find()?;
+    let containers = containers(cluster, &engine)?;
+    let mut changes = Vec::new();
+    let is_missing = |id: &NodeId| !containers.iter().any(|container| container.node == *id);
+    let missing: Vec<NodeId> = cluster.ids().into_iter().filter(is_missing).collect();
+    let image = image(cluster);
+    if !missing.is_empty() {
+        if !engine.has("image", &image)? {
+            let base = base(cluster).to_owned();
+            changes.push(Change::Build { image, base });
+        }
+        let network = network(cluster);
+        if !engine.has("network", &network)? {
+            changes.push(Change::Network(network));
+        }
+    }
+    changes.extend(missing.into_iter().map(Change::Create));
+    for container in containers {
+        if !cluster.ids().contains(&container.node) {
+            changes.push(Change::Remove(container.name));
+        } else if !container.is_running {
+            changes.push(Change::Start(container.node));
+        }
+    }
+    Ok(changes)
+}
+
+/// Makes what a plan says is missing, and waits until every container lets raftctl log in. Their
+/// host keys are asked of the engine, so that the first login is verified, too.
+///
+/// # Errors
+/// The engine refuses, or a container does not come up; what was made stays, and the next plan goes
+/// on from there.
+pub async fn make(cluster: &Cluster, changes: &[Change], say: impl Fn(&Change)) -> Result<()> {
+    let engine = Engine::find()?;
+    let key = key::ensure(&cluster.state_dir(), &cluster.name).await?;
+    for change in changes {
+        say(change);
+        apply(cluster, &engine, &key.public, change)?;
+    }
+    let containers = containers(cluster, &engine)?;
+    let mut known = String::new();
+    for container in &containers {
+        let address = container.address.as_deref().unwrap_or_default();
+        wait_until_up(&engine, container)?;
+        let file = "/etc/ssh/ssh_host_ed25519_key.pub";
+        let key = engine.run(&["exec", &container.name, "cat", file])?;
+        let words: Vec<&str> = key.split_whitespace().take(2).collect();
+        known.push_str(&format!("{address} {}\n", words.join(" ")));
+    }
+    let path = login::known_hosts(&cluster.state_dir());
+    if std::fs::read_to_string(&path).is_ok_and(|old| old == known) {
+        return Ok(());
+    }
+    std::fs::write(&path, known).map_err(|error| Error::file("write", &path, &error))
+}
+
+fn apply(cluster: &Cluster, engine: &Engine, public_key: &str, change: &Change) -> Result<()> {
+    let labels = labels(cluster);
+    match change {
+        Change::Build { image, base } => {
+            let base = format!("BASE={base}");
+            engine.build(&["--tag", image, "--build-arg", &base], DOCKERFILE)
+        }
+        Change::Network(name) => {
+            let mut words = vec!["network", "create"];
+            words.extend(labels.iter().flat_map(|label| ["--label", label.as_str()]));
+            words.push(name);
+            engine.run(&words).map(drop)
+        }
+        Change::Create(id) => {
+            let (name, host) = (container_name(cluster, *id), format!("n{id}"));
+            let (network, image) = (network(cluster), image(cluster));
+            let (key, node) = (format!("RAFTCTL_KEY={public_key}"), format!("{NODE}={id}"));
+            let mut words = vec![
+                "run",
+                "--detach",
+                "--init",
+                "--name",
+                &name,
+                "--hostname",
+                &host,
+            ];
+            words.extend(labels.iter().flat_map(|label| ["--label", label.as_str()]));
+            words.extend(["--label", &node, "--network", &network, "--env", &key]);
+            // For the packet filter, inside the container's own network namespace.
+            words.extend(["--cap-add", "NET_ADMIN", &image]);
+            engine.run(&words).map(drop)
+        }
+        Change::Start(id) => engine
+            .run(&["start", &container_name(cluster, *id)])
+            .map(drop),
+        Change::Remove(name) => engine.run(&["rm", "--force", "--volumes", name]).map(drop),
+    }
+}
+
+/// Removes the containers and the network of a cluster, and with `all` its image; what was removed.
+///
+/// # Errors
+/// The engine refuses.
+pub fn remove(cluster: &Cluster, all: bool) -> Result<Vec<String>> {
+    let engine = Engine::find()?;
+    let mut removed = Vec::new();
+    for container in containers(cluster, &engine)? {
+        engine.run(&["rm", "--force", "--volumes", &container.name])?;
+        removed.push(format!("container {}", container.name));
+    }
+    let network = network(cluster);
+    if engine.is_labelled("network", &network, &labels(cluster))? {
+        engine.run(&["network", "rm", &network])?;
+        removed.push(format!("network {network}"));
+    }
+    let image = image(cluster);
+    if all && engine.has("image", &image)? {
+        // Another cluster may use it: then the engine refuses, and it stays.
+        if engine.run(&["image", "rm", &image]).is_ok() {
+            removed.push(format!("image {image}"));
+        }
+    }
+    Ok(removed)
+}
+
+/// Containers of raftctl whose cluster.yaml is gone.
+///
+/// # Errors
+/// The engine does not answer.
+pub fn orphans() -> Result<Vec<String>> {
+    let engine = Engine::find()?;
+    let all = engine.inspect(&[format!("label={CLUSTER}")])?;
+    let is_orphan = |container: &&engine::Inspected| {
+        let folder = container.labels.get(FOLDER);
+        folder.is_some_and(|folder| !Path::new(folder).join("cluster.yaml").exists())
+    };
+    Ok(all
+        .iter()
+        .filter(is_orphan)
+        .map(|container| container.name.clone())
+        .collect())
+}
+
+/// The hosts of a cluster as they are now. Connects to none.
+///
+/// # Errors
+/// The engine does not answer, or a node has no container yet.
+pub fn open(cluster: &Cluster) -> Result<Inventory> {
+    inventory::from_logins(cluster, &logins(cluster)?)
+}
+
+/// The login of every node.
+///
+/// # Errors
+/// As [`open`].
+pub fn logins(cluster: &Cluster) -> Result<BTreeMap<NodeId, Login>> {
+    let engine = Engine::find()?;
+    let containers = containers(cluster, &engine)?;
+    let mut logins = BTreeMap::new();
+    for id in cluster.ids() {
+        let Some(container) = containers.iter().find(|container| container.node == id) else {
+            return Err(Error::Usage(format!(
+                "node {id} has no container yet; run `raftctl up`"
+            )));
+        };
+        // A container that does not run has no address; its name stands for it in messages.
+        let address = container.address.as_deref().unwrap_or(&container.name);
+        logins.insert(id, login(cluster, &container.name, address)?);
+    }
+    Ok(logins)
+}
+
+/// Logins for a plan, where containers are yet to be made.
+///
+/// # Errors
+/// A file of raftctl's own can't be written.
+pub fn placeholder_logins(cluster: &Cluster) -> Result<BTreeMap<NodeId, Login>> {
+    let one = |id| {
+        let name = container_name(cluster, id);
+        Ok((id, login(cluster, &name, &name)?))
+    };
+    cluster.ids().into_iter().map(one).collect()
+}
+
+fn login(cluster: &Cluster, name: &str, address: &str) -> Result<Login> {
+    let state_dir = std::path::absolute(cluster.state_dir()).unwrap_or(cluster.state_dir());
+    Ok(Login {
+        host: name.to_owned(),
+        destination: address.to_owned(),
+        user: Some("root".into()),
+        port: Some(22),
+        identity_file: Some(state_dir.join(key::FILE)),
+        jump: None,
+        config_file: login::write_config(&state_dir)?,
+    })
+}
+
+fn containers(cluster: &Cluster, engine: &Engine) -> Result<Vec<Container>> {
+    let filters: Vec<String> = labels(cluster)
+        .iter()
+        .map(|label| format!("label={label}"))
+        .collect();
+    let network = network(cluster);
+    let found = engine
+        .inspect(&filters)?
+        .into_iter()
+        .filter_map(|inspected| {
+            Some(Container {
+                node: inspected.labels.get(NODE)?.parse().ok()?,
+                address: inspected
+                    .addresses
+                    .get(&network)
+                    .filter(|text| !text.is_empty())
+                    .cloned(),
+                name: inspected.name,
+                is_running: inspected.is_running,
+            })
+        });
+    let mut found: Vec<Container> = found.collect();
+    found.sort_by_key(|container| container.node);
+    Ok(found)
+}
+
+fn labels(cluster: &Cluster) -> [String; 2] {
+    let folder = std::path::absolute(&cluster.directory).unwrap_or(cluster.directory.clone());
+    [
+        format!("{CLUSTER}={}", cluster.name),
+        format!("{FOLDER}={}", folder.display()),
+    ]
+}
+
+fn base(cluster: &Cluster) -> &str {
+    cluster.docker.image.as_deref().unwrap_or(BASE_DEFAULT)
+}
+
+/// Named after all that goes into it, so that it is built again only when that changes.
+fn image(cluster: &Cluster) -> String {
+    let digest = Sha256::digest(format!("{}\n{DOCKERFILE}", base(cluster)));
+    let digits: String = digest[..6]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    format!("raftctl-host:{digits}")
+}
+
+fn network(cluster: &Cluster) -> String {
+    format!("raftctl-{}", cluster.name)
+}
+
+fn container_name(cluster: &Cluster, id: NodeId) -> String {
+    format!("raftctl-{}-{id}", cluster.name)
+}
+
+fn wait_until_up(engine: &Engine, container: &Container) -> Result<()> {
+    let give_up = Instant::now() + UP_WITHIN;
+    let address = container
+        .address
+        .as_deref()
+        .and_then(|text| text.parse().ok());
+    let is_up = || {
+        let address = SocketAddr::new(address?, 22);
+        TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()
+    };
+    while is_up().is_none() {
+        if Instant::now() > give_up {
+            let said = engine
+                .run(&["logs", "--tail", "5", &container.name])
+                .unwrap_or_default();
+            return Err(Error::Cloud(format!(
+                "container {} does not let anyone log in: {said}; look at `docker logs {0}`",
+                container.name
+            )));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Verbs of the provider `docker`, where they do more than with other hosts: containers are made
+//! before nodes can run in them, and removed when the cluster goes.
+
+use std::sync::Arc;
+
+use serde_json::json;
+
+use crate::binary;
+use crate::cli::{Options, Output};
+use crate::cluster::Cluster;
+use crate::error::{Error, Result};
+use crate::hosts::control::HostFacts;
+use crate::hosts::docker::{self, Change};
+use crate::hosts::ssh::inventory;
+use crate::lock::{Lock, WAIT};
+use crate::ops::Context;
+use crate::out;
+use crate::plan::{self as steps, Facts, Step};
+use crate::progress::Progress;
+use crate::verbs::{down, up};
+
+/// Prints what `up` would do. Nothing is made.
+///
+/// # Errors
+/// The engine does not answer, or something stands in the way.
+pub async fn plan(cluster: Cluster, options: &Options) -> Result<()> {
+    let changes = docker::plan(&cluster)?;
+    let name = cluster.name.clone();
+    let steps = node_steps(cluster, &changes).await?;
+    match options.output {
+        Output::Json => {
+            let change =
+                |change: &Change| json!({ "action": "docker", "text": change.to_string() });
+            let all = changes
+                .iter()
+                .map(change)
+                .chain(steps.iter().map(up::step_to_json));
+            out::json(&json!({
+                "cluster": name,
+                "provider": "docker",
+                "steps": all.collect::<Vec<_>>(),
+            }))
+        }
+        Output::Text if changes.is_empty() && steps.is_empty() => {
+            out::line(&format!("cluster {name} is up: nothing to do"))
+        }
+        Output::Text => {
+            out::line(&format!("cluster {name} (docker):"))?;
+            let texts = changes.iter().map(Change::to_string);
+            let texts = texts.chain(steps.iter().map(Step::to_string));
+            for (count, text) in texts.enumerate() {
+                out::line(&format!("  {}. {text}", count + 1))?;
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What is to be done in the containers once they are there. One that is yet to be made, or to be
+/// started, has nothing that runs.
+async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
+    if changes.is_empty() {
+        return up::steps_now(&Context::reach(cluster, true).await?).await;
+    }
+    let logins = docker::placeholder_logins(&cluster)?;
+    let inventory = inventory::from_logins(&cluster, &logins)?;
+    let blank = |id| (id, HostFacts::blank(id));
+    let facts = Facts {
+        hosts: cluster.ids().into_iter().map(blank).collect(),
+        ..Facts::default()
+    };
+    let context = Context {
+        cluster: Arc::new(cluster),
+        inventory: Arc::new(inventory),
+    };
+    let target = up::target(&context, &binary::locate(&context.cluster)?)?;
+    steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
+}
+
+/// Makes and starts what containers are missing.
+///
+/// # Errors
+/// The engine refuses.
+pub async fn make(cluster: &Cluster) -> Result<()> {
+    let progress = Progress::new();
+    let _lock = Lock::take(cluster, "up", WAIT).await?;
+    let changes = docker::plan(cluster)?;
+    let say = |change: &Change| progress.note(&change.to_string());
+    docker::make(cluster, &changes, say).await
+}
+
+/// Removes every container and the network, with all data; with `purge` the image, too.
+///
+/// # Errors
+/// The operator did not confirm, or the engine refuses.
+pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<()> {
+    down::confirm(&cluster.name, options)?;
+    let progress = Progress::new();
+    let _lock = Lock::take(cluster, "down", WAIT).await?;
+    for removed in docker::remove(cluster, purge)? {
+        progress.note(&format!("removed {removed}"));
+    }
+    let name = &cluster.name;
+    match options.output {
+        Output::Json => out::json(&json!({ "cluster": name, "purged": true })),
+        Output::Text => out::line(&format!(
+            "cluster {name} is down, and nothing of it is left"
+        )),
+    }
+}
