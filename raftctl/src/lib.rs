@@ -35,3 +35,4 @@ pub mod select;
 pub mod shell;
 pub mod verbs;
 pub mod words;
+pub mod workload;

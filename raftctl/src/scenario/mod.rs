@@ -4,7 +4,9 @@
 //! file       the six built-in files, or one at a path -> Scenario, checked
 //! notation   what a file may say                amounts    its times and counts
 //! runner     plays it: acts, asks, expects      dumps      what dump.txt proves
+//! play       one after the other, with a workload beside it whose history is checked
 //! restore    puts the cluster back as it was    outcome    what became of each step
+//! chaos      seeded faults instead of a file    verdict    of the checker
 //! ```
 //! A scenario uses the cluster that runs, and its own keys (`scenario/...`), which it removes. At
 //! the end, and when it is interrupted, every node runs again and every fault is healed.
@@ -12,6 +14,7 @@
 mod acts;
 mod amounts;
 mod asks;
+mod chaos;
 mod describe;
 mod dumps;
 mod expects;
@@ -19,25 +22,19 @@ mod fetch;
 mod file;
 mod notation;
 mod outcome;
+mod play;
 mod restore;
 mod runner;
-
-use std::time::Instant;
+mod verdict;
 
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::binary::Binary;
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
-use crate::lock::{Lock, WAIT};
 use crate::ops::Context;
 use crate::out;
-use crate::progress::Progress;
-use crate::verbs::up;
 use file::Loaded;
-use outcome::ScenarioReport;
-use runner::Runner;
 
 /// The flags of `scenario`.
 #[derive(Debug, Clone, clap::Args)]
@@ -60,6 +57,27 @@ enum Command {
         /// `all`, a name, a number, or the path of a file
         #[arg(value_name = "SCENARIO", required = true)]
         scenarios: Vec<String>,
+        /// Clients that read and write beside it, whose history is checked
+        #[arg(long, value_name = "N", default_value_t = 4)]
+        #[arg(value_parser = clap::value_parser!(u64).range(0..=100))]
+        clients: u64,
+    },
+    /// Let faults strike while clients read and write, and judge whether what they saw is
+    /// linearizable
+    ///
+    /// Ends with a verdict, the availability of reads and writes, and a folder with the history,
+    /// the files of the nodes and a report. Exit code 40 unless the history is linearizable. Every
+    /// fault is undone at the end, and after Ctrl-C.
+    #[command(
+        after_help = "Examples:\n  raftctl scenario chaos --seed 7 --duration 60s\n  raftctl \
+                            scenario chaos --faults pause,partition --clients 50"
+    )]
+    Chaos(chaos::Arguments),
+    /// Judge a history that a chaos run has recorded
+    Verify {
+        /// history.jsonl
+        #[arg(value_name = "FILE")]
+        history: std::path::PathBuf,
     },
     /// List the scenarios that are built in
     List,
@@ -83,12 +101,14 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
             let texts: Vec<&str> = loaded.iter().map(|loaded| loaded.text.as_str()).collect();
             out::print(&texts.join("\n---\n"))
         }
-        Command::Run { scenarios } => {
+        Command::Chaos(arguments) => chaos::run(context, options, arguments).await,
+        Command::Verify { history } => verdict::verify(options, &history).await,
+        Command::Run { scenarios, clients } => {
             let mut loaded = Vec::new();
             for word in &scenarios {
                 loaded.extend(file::find(word)?);
             }
-            run_all(context, options, &loaded).await
+            play::all(context, options, &loaded, clients).await
         }
     }
 }
@@ -115,115 +135,6 @@ fn list(options: &Options) -> Result<()> {
             out::print(&out::table(&["NUMBER", "NAME", "WHAT IT SHOWS"], &rows))
         }
     }
-}
-
-async fn run_all(context: &Context, options: &Options, scenarios: &[Loaded]) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "scenario", WAIT).await?;
-    for loaded in scenarios {
-        restore::check_running(context, loaded.scenario.nodes).await?;
-    }
-    let binary = up::obtain(context, &Progress::new())?;
-    let started = Instant::now();
-    let mut reports = Vec::new();
-    for loaded in scenarios {
-        let report = run_one(context, options, &binary, loaded).await?;
-        let restored = report.not_restored.is_none();
-        reports.push(report);
-        if !restored {
-            break; // The next one would begin on a cluster that is not well.
-        }
-    }
-    let failed: Vec<&str> = reports
-        .iter()
-        .filter(|report| !report.passed)
-        .map(|report| report.name.as_str())
-        .collect();
-    let seconds = started.elapsed().as_secs_f64();
-    if options.output == Output::Json {
-        let passed = failed.is_empty() && reports.len() == scenarios.len();
-        out::json(&json!({
-            "cluster": context.cluster.name, "passed": passed, "seconds": seconds,
-            "scenarios": reports,
-        }))?;
-    }
-    if failed.is_empty() {
-        if options.output == Output::Text && reports.len() > 1 {
-            out::line(&format!(
-                "all {} scenarios passed in {seconds:.1} s",
-                reports.len()
-            ))?;
-        }
-        return Ok(());
-    }
-    let not_run = scenarios.len() - reports.len();
-    let rest = if not_run > 0 {
-        format!("; {not_run} not run")
-    } else {
-        String::new()
-    };
-    Err(Error::CheckFailed(format!(
-        "failed: {}{rest}",
-        failed.join(", ")
-    )))
-}
-
-/// Plays one scenario and puts the cluster back, also after Ctrl-C.
-async fn run_one(
-    context: &Context,
-    options: &Options,
-    binary: &Binary,
-    loaded: &Loaded,
-) -> Result<ScenarioReport> {
-    let scenario = &loaded.scenario;
-    let is_text = options.output == Output::Text;
-    if is_text {
-        out::line(&format!("{}: {}", scenario.name, scenario.title))?;
-    }
-    let started = Instant::now();
-    let run = format!("{:08x}", rand::random::<u32>());
-    let mut runner = Runner::new(context, binary, loaded, &run);
-    let mut steps = Vec::new();
-    let mut printed = Ok(());
-    let tell = |report: outcome::StepReport| {
-        if is_text && printed.is_ok() {
-            printed = out::print(&report.text(&loaded.source));
-        }
-        steps.push(report);
-    };
-    let interrupted = tokio::select! {
-        _ = runner.play(loaded, tell) => false,
-        () = interruption() => true,
-    };
-    if interrupted {
-        eprintln!("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
-    }
-    let restored = tokio::select! {
-        restored = restore::restore(context, binary, &runner.touched) => restored,
-        () = interruption() => Err(Error::Other("interrupted".into())),
-    };
-    printed?;
-    if interrupted {
-        return Err(after_interruption(restored));
-    }
-    let not_restored = restored.err().map(|error| error.to_string());
-    let passed = not_restored.is_none() && steps.iter().all(|step| step.passed);
-    let seconds = started.elapsed().as_secs_f64();
-    if is_text {
-        if let Some(cause) = &not_restored {
-            out::line(&format!("  the cluster could not be put back: {cause}"))?;
-        }
-        let verdict = if passed { "passed" } else { "FAILED" };
-        out::line(&format!("{verdict}: {} in {seconds:.1} s\n", scenario.name))?;
-    }
-    Ok(ScenarioReport {
-        name: scenario.name.clone(),
-        number: scenario.number,
-        title: scenario.title.clone(),
-        passed,
-        seconds,
-        steps,
-        not_restored,
-    })
 }
 
 fn after_interruption(restored: Result<()>) -> Error {

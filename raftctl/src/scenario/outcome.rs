@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::verdict::VerdictReport;
 use crate::error::Error;
+use crate::workload::Availability;
 
 /// Why a step ended a scenario.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,8 +111,52 @@ pub struct ScenarioReport {
     pub seconds: f64,
     /// Every step up to the first that did not pass.
     pub steps: Vec<StepReport>,
+    /// What the clients beside it saw; null if they could not end.
+    pub workload: Option<WorkloadReport>,
     /// Why the cluster could not be put back; null if it was.
     pub not_restored: Option<String>,
+}
+
+impl ScenarioReport {
+    /// What follows the steps, for people.
+    #[must_use]
+    pub fn ending(&self) -> String {
+        let mut text = String::new();
+        if let Some(workload) = self.workload.as_ref().filter(|w| w.verdict.operations > 0) {
+            text.push_str(&workload.text());
+        }
+        if let Some(cause) = &self.not_restored {
+            text.push_str(&format!("  the cluster could not be put back: {cause}\n"));
+        }
+        let verdict = if self.passed { "passed" } else { "FAILED" };
+        let (name, seconds) = (&self.name, self.seconds);
+        text.push_str(&format!("{verdict}: {name} in {seconds:.1} s\n\n"));
+        text
+    }
+}
+
+/// What the clients beside a scenario saw.
+#[derive(Debug, Clone, Serialize)]
+pub struct WorkloadReport {
+    /// The checker's verdict.
+    #[serde(flatten)]
+    pub verdict: VerdictReport,
+    /// How available reads were until the last step.
+    pub reads: Availability,
+    /// How available writes were until the last step.
+    pub writes: Availability,
+}
+
+impl WorkloadReport {
+    fn text(&self) -> String {
+        let gap = |kind: &Availability| kind.longest_gap_ms as f64 / 1000.0;
+        format!(
+            "  clients beside it: {}; longest gap of reads {:.2} s, of writes {:.2} s\n",
+            self.verdict.text(),
+            gap(&self.reads),
+            gap(&self.writes)
+        )
+    }
 }
 
 /// Whole milliseconds.

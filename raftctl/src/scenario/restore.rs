@@ -1,6 +1,5 @@
 //! Puts a cluster back as it was: whatever a scenario did to it, and wherever it was interrupted.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::binary::Binary;
@@ -16,20 +15,29 @@ use crate::run;
 /// What a machine under load may add to what the cluster's timing makes reasonable.
 const SLACK: Duration = Duration::from_secs(20);
 
-/// Makes sure that a scenario can begin: every node runs, and one leads.
+/// Makes sure that a cluster has as many nodes as a scenario is for.
+///
+/// # Errors
+/// It has not.
+pub fn check_size(context: &Context, nodes: usize) -> Result<()> {
+    let cluster = &context.cluster;
+    if cluster.nodes.len() == nodes {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "this scenario is for {nodes} nodes, and cluster {} has {}; change `nodes` in a \
+         cluster.yaml of its own, and run it there",
+        cluster.name,
+        cluster.nodes.len()
+    )))
+}
+
+/// Makes sure that a run can begin: every node runs, and one leads.
 ///
 /// # Errors
 /// What is missing, and what to do.
-pub async fn check_running(context: &Context, nodes: usize) -> Result<()> {
+pub async fn check_running(context: &Context) -> Result<()> {
     let ids = context.cluster.ids();
-    if ids.len() != nodes {
-        return Err(Error::Usage(format!(
-            "this scenario is for {nodes} nodes, and cluster {} has {}; change `nodes` in a \
-             cluster.yaml of its own, and run it there",
-            context.cluster.name,
-            ids.len()
-        )));
-    }
     let facts = all_or_partial(context.node_facts(&ids).await, "looked at")?;
     let idle = |id: &NodeId| facts[id].state != ProcessState::Running;
     let idle: Vec<NodeId> = ids.iter().copied().filter(idle).collect();
@@ -46,12 +54,11 @@ pub async fn check_running(context: &Context, nodes: usize) -> Result<()> {
     )))
 }
 
-/// Heals, resumes and starts what a scenario left, waits until the cluster is well, and removes
-/// the scenario's keys.
+/// Heals, resumes and starts what a scenario left, and waits until the cluster is well.
 ///
 /// # Errors
 /// What could not be put back.
-pub async fn restore(context: &Context, binary: &Binary, keys: &BTreeSet<String>) -> Result<()> {
+pub async fn restore(context: &Context, binary: &Binary) -> Result<()> {
     let ids = context.cluster.ids();
     let facts = all_or_partial(context.node_facts(&ids).await, "looked at")?;
     let in_state = |state| -> Vec<NodeId> {
@@ -70,7 +77,15 @@ pub async fn restore(context: &Context, binary: &Binary, keys: &BTreeSet<String>
     }
     heal(context).await?;
     let limit = context.cluster.timing.recovery() + SLACK;
-    context.wait_for_leader(&ids, limit).await?;
+    context.wait_for_leader(&ids, limit).await.map(drop)
+}
+
+/// Removes keys that a run has written.
+///
+/// # Errors
+/// No leader within reasonable time.
+pub async fn remove(context: &Context, keys: impl IntoIterator<Item = &String>) -> Result<()> {
+    let limit = context.cluster.timing.recovery() + SLACK;
     let mut client = Client::new(&keys::members(context)).with_timeout(limit);
     for key in keys {
         client.delete(key).await?;

@@ -1,0 +1,266 @@
+//! Chaos: clients read and write while faults strike, and a checker judges what they saw.
+//!
+//! Which faults come when follows from the seed; what the cluster makes of them does not. So a
+//! seed repeats the circumstances, and the history that was recorded is what can be judged again.
+
+mod inject;
+mod plan;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use checker::History;
+use clap::ValueEnum;
+use rand::SeedableRng;
+use rand::rngs::SmallRng;
+
+use super::restore;
+use super::verdict::{self, CHECK_MAX, VerdictReport};
+use super::{after_interruption, interruption};
+use crate::binary::Binary;
+use crate::cli::{Options, Output};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::lock::{Lock, WAIT};
+use crate::ops::Context;
+use crate::out;
+use crate::progress::Progress;
+use crate::verbs::up;
+use crate::workload::{self, Availability, Kind as Asked, Workload};
+use inject::{Injected, Injector};
+use plan::{Kind, Planned};
+use report::Report;
+
+/// The flags of `scenario chaos`.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// Decides which faults come when, and what the clients ask [default: a new one each time]
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// How long faults come
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    duration: Duration,
+    /// Clients, each with one operation at a time
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    clients: u64,
+    /// Keys that the clients share: fewer make more of them meet
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
+    keys: u64,
+    /// The kinds of faults, separated by commas; `none` for a run in peace
+    #[arg(
+        long,
+        value_name = "KINDS",
+        default_value = "kill,pause,partition,restart-all"
+    )]
+    faults: String,
+}
+
+impl Arguments {
+    fn kinds(&self, context: &Context) -> Result<Vec<Kind>> {
+        if self.faults == "none" {
+            return Ok(vec![]);
+        }
+        let kind = |word: &str| {
+            Kind::from_str(word.trim(), true).map_err(|_| {
+                Error::Usage(format!(
+                    "--faults: {word:?} is none; there are kill, pause, partition, restart-all \
+                     and none"
+                ))
+            })
+        };
+        let kinds = self
+            .faults
+            .split(',')
+            .map(kind)
+            .collect::<Result<Vec<Kind>>>()?;
+        if kinds.contains(&Kind::Partition) && !context.cluster.fault_injection {
+            return Err(Error::Usage(
+                "--faults partition: cluster.yaml forbids it; write fault_injection: true there \
+                 and run `raftctl up`, or name other faults"
+                    .into(),
+            ));
+        }
+        Ok(kinds)
+    }
+}
+
+/// Runs it, and ends with a verdict.
+///
+/// # Errors
+/// Not linearizable, undecided, or the cluster could not be put back; or it is not up.
+pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
+    let kinds = arguments.kinds(context)?;
+    let _lock = Lock::take(&context.cluster, "scenario chaos", WAIT).await?;
+    restore::check_running(context).await?;
+    let binary = up::obtain(context, &Progress::new())?;
+    let seed = arguments
+        .seed
+        .unwrap_or_else(|| rand::random_range(0..1_000_000));
+    let chaos = Chaos {
+        context,
+        options,
+        binary: &binary,
+        seed,
+        folder: folder(context, seed)?,
+        arguments: &arguments,
+        planned: plan::plan(seed, arguments.duration, &kinds, &context.cluster.timing),
+    };
+    let report = chaos.run().await?;
+    match options.output {
+        Output::Text => out::print(&report.text())?,
+        Output::Json => out::json(&serde_json::json!(report))?,
+    }
+    if report.passed() {
+        return Ok(());
+    }
+    Err(Error::CheckFailed(format!(
+        "{}; all that is needed to look into it is in {}",
+        report.verdict.verdict.replace('_', " "),
+        report.folder.display()
+    )))
+}
+
+/// A new folder for the report; one of the same seed is replaced.
+fn folder(context: &Context, seed: u64) -> Result<PathBuf> {
+    let folder = context
+        .cluster
+        .state_dir()
+        .join("chaos")
+        .join(format!("seed-{seed}"));
+    if folder.exists() {
+        std::fs::remove_dir_all(&folder)
+            .map_err(|error| Error::file("replace", &folder, &error))?;
+    }
+    std::fs::create_dir_all(&folder)
+        .map_err(|error| Error::file("make the folder", &folder, &error))?;
+    Ok(folder)
+}
+
+/// One run.
+struct Chaos<'a> {
+    context: &'a Context,
+    options: &'a Options,
+    binary: &'a Binary,
+    arguments: &'a Arguments,
+    seed: u64,
+    folder: PathBuf,
+    planned: Vec<Planned>,
+}
+
+impl Chaos<'_> {
+    async fn run(&self) -> Result<Report> {
+        let keys = self.keys();
+        let workload = Workload::start(keys::members(self.context), self.settings(&keys));
+        self.say(&format!(
+            "{} clients on {} keys, {} faults planned, seed {}\n",
+            self.arguments.clients,
+            keys.len(),
+            self.planned.len(),
+            self.seed
+        ))?;
+        let mut faults = Vec::new();
+        let struck = tokio::select! {
+            struck = self.strike_all(&workload, &mut faults) => Some(struck),
+            () = interruption() => None,
+        };
+        if struck.is_none() {
+            eprintln!("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
+        }
+        let restored = tokio::select! {
+            restored = restore::restore(self.context, self.binary) => restored,
+            () = interruption() => Err(Error::Other("interrupted".into())),
+        };
+        let Some(struck) = struck else {
+            report::write_history(&workload.cut_off(), &self.folder)?;
+            return Err(after_interruption(restored));
+        };
+        let history = match restored {
+            Ok(()) => workload.finish().await,
+            Err(_) => workload.cut_off(),
+        };
+        report::write_history(&history, &self.folder)?;
+        let restored = restored.and(restore::remove(self.context, &keys).await);
+        report::fetch(self.context, &self.folder).await;
+        struck?;
+        self.judge(history, faults, restored).await
+    }
+
+    /// Every fault in its time, and each undone; returns when the time is over.
+    async fn strike_all(&self, workload: &Workload, faults: &mut Vec<Injected>) -> Result<()> {
+        let injector = Injector {
+            context: self.context,
+            binary: self.binary,
+            started: workload.started(),
+        };
+        let mut random = SmallRng::seed_from_u64(self.seed);
+        let ids = self.context.cluster.ids();
+        for fault in &self.planned {
+            tokio::time::sleep_until(workload.started() + fault.at).await;
+            let leader = self.context.leader().await;
+            let nodes = plan::victims(fault.target, &ids, leader, &mut random);
+            if nodes.is_empty() {
+                continue; // A cluster of one has no followers.
+            }
+            faults.push(injector.strike(fault, nodes, leader).await?);
+            tokio::time::sleep(fault.length).await;
+            if let Some(injected) = faults.last_mut() {
+                injector.undo(fault, injected).await?;
+                self.say(&injected.text())?;
+            }
+        }
+        tokio::time::sleep_until(workload.started() + self.arguments.duration).await;
+        Ok(())
+    }
+
+    async fn judge(
+        &self,
+        history: History,
+        faults: Vec<Injected>,
+        restored: Result<()>,
+    ) -> Result<Report> {
+        self.say(&format!("checking {} operations\n", history.len()))?;
+        let (history, verdict) = workload::verdict(history, CHECK_MAX).await;
+        let length = self.arguments.duration;
+        let cluster = &self.context.cluster;
+        let report = Report {
+            cluster: cluster.name.clone(),
+            provider: cluster.provider.name().to_owned(),
+            nodes: cluster.nodes.len(),
+            seed: self.seed,
+            seconds: length.as_secs_f64(),
+            clients: self.arguments.clients,
+            verdict: VerdictReport::new(&history, &verdict),
+            reads: Availability::of(history.operations(), Asked::Reads, length),
+            writes: Availability::of(history.operations(), Asked::Writes, length),
+            faults,
+            not_restored: restored.err().map(|error| error.to_string()),
+            folder: self.folder.clone(),
+        };
+        report::write(&report, &self.folder)?;
+        Ok(report)
+    }
+
+    fn keys(&self) -> Vec<String> {
+        let run = format!("{:08x}", rand::random::<u32>());
+        let key = |number: u64| format!("chaos/{run}/{number}");
+        (0..self.arguments.keys).map(key).collect()
+    }
+
+    fn settings(&self, keys: &[String]) -> workload::Settings {
+        workload::Settings {
+            clients: self.arguments.clients,
+            keys: keys.to_vec(),
+            seed: self.seed,
+            pause_max: Duration::from_millis(20),
+            timeout: verdict::client_timeout(&self.context.cluster.timing),
+        }
+    }
+
+    fn say(&self, text: &str) -> Result<()> {
+        match self.options.output {
+            Output::Text => out::print(text),
+            Output::Json => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! What a chaos run leaves behind: a folder with the history, the nodes' files and a report.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::{Path, PathBuf};
+
+use checker::History;
+use serde::Serialize;
+
+use super::inject::Injected;
+use crate::error::{Error, Result};
+use crate::ops::Context;
+use crate::ops::files::{DUMP, LOGS, METADATA};
+use crate::scenario::verdict::VerdictReport;
+use crate::workload::Availability;
+
+/// The result of a run.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The cluster's name.
+    pub cluster: String,
+    /// Where its hosts come from.
+    pub provider: String,
+    /// How many nodes it has.
+    pub nodes: usize,
+    /// What the plan of faults follows from.
+    pub seed: u64,
+    /// How long faults were injected.
+    pub seconds: f64,
+    /// How many clients.
+    pub clients: u64,
+    /// The checker's verdict.
+    #[serde(flatten)]
+    pub verdict: VerdictReport,
+    /// How available reads were.
+    pub reads: Availability,
+    /// How available writes were.
+    pub writes: Availability,
+    /// What was injected, and when.
+    pub faults: Vec<Injected>,
+    /// Why the cluster could not be put back; null if it was.
+    pub not_restored: Option<String>,
+    /// Where everything lies.
+    pub folder: PathBuf,
+}
+
+impl Report {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = format!(
+            "{}\nreads:  {}\nwrites: {}\nfaults: {} in {:.0} s, seed {}\nfolder: {}\n",
+            self.verdict.text(),
+            self.reads,
+            self.writes,
+            self.faults.len(),
+            self.seconds,
+            self.seed,
+            self.folder.display()
+        );
+        if let Some(cause) = &self.not_restored {
+            text.push_str(&format!("the cluster could not be put back: {cause}\n"));
+        }
+        text
+    }
+
+    /// Whether it is a success.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.verdict.is_linearizable() && self.not_restored.is_none()
+    }
+}
+
+/// Writes the history where it can be checked again.
+///
+/// # Errors
+/// The file can't be written.
+pub fn write_history(history: &History, folder: &Path) -> Result<()> {
+    let path = folder.join("history.jsonl");
+    let file = File::create(&path).map_err(|error| Error::file("create", &path, &error))?;
+    checker::write_history(history, BufWriter::new(file))
+        .map_err(|error| Error::Other(format!("{}: {error}", path.display())))
+}
+
+/// Writes the report beside it.
+///
+/// # Errors
+/// The file can't be written.
+pub fn write(report: &Report, folder: &Path) -> Result<()> {
+    let path = folder.join("report.json");
+    let text = format!("{:#}\n", serde_json::json!(report));
+    std::fs::write(&path, text).map_err(|error| Error::file("write", &path, &error))
+}
+
+/// Fetches what the nodes have written. What can't be fetched is told, and keeps nothing else from
+/// being there.
+pub async fn fetch(context: &Context, folder: &Path) {
+    let fetched = context
+        .fetch(&context.cluster.ids(), &[DUMP, LOGS, METADATA], folder)
+        .await;
+    for (id, outcome) in fetched {
+        if let Err(error) = outcome {
+            eprintln!("the files of node {id} are missing: {error}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Plays scenarios one after the other. Beside each, clients read and write keys of their own, and
+//! what they saw is checked: a fault that a scenario injects must not make anybody else read
+//! something wrong.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::file::Loaded;
+use super::outcome::{ScenarioReport, StepReport, WorkloadReport};
+use super::restore;
+use super::runner::Runner;
+use super::verdict::{self, CHECK_MAX, VerdictReport};
+use super::{after_interruption, interruption};
+use crate::binary::Binary;
+use crate::cli::{Options, Output};
+use crate::error::{Error, Result};
+use crate::keys;
+use crate::lock::{Lock, WAIT};
+use crate::ops::Context;
+use crate::out;
+use crate::progress::Progress;
+use crate::verbs::up;
+use crate::workload::{self, Availability, Kind, Workload};
+
+/// Keys that the clients beside a scenario share.
+const KEYS: u64 = 5;
+
+/// They work at a walking pace: the scenario is what is looked at.
+const PAUSE_MAX: Duration = Duration::from_millis(60);
+
+/// Plays all of them, and tells whether all passed.
+///
+/// # Errors
+/// One failed, the cluster is not up, or it was interrupted.
+pub async fn all(
+    context: &Context,
+    options: &Options,
+    scenarios: &[Loaded],
+    clients: u64,
+) -> Result<()> {
+    for loaded in scenarios {
+        restore::check_size(context, loaded.scenario.nodes)?;
+    }
+    let _lock = Lock::take(&context.cluster, "scenario", WAIT).await?;
+    restore::check_running(context).await?;
+    let binary = up::obtain(context, &Progress::new())?;
+    let stage = Stage {
+        context,
+        options,
+        binary: &binary,
+        clients,
+    };
+    let started = Instant::now();
+    let mut reports = Vec::new();
+    for loaded in scenarios {
+        let report = stage.play(loaded).await?;
+        let restored = report.not_restored.is_none();
+        reports.push(report);
+        if !restored {
+            break; // The next one would begin on a cluster that is not well.
+        }
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    let not_played = scenarios.len() - reports.len();
+    summarize(&stage, &reports, not_played, seconds)
+}
+
+fn summarize(
+    stage: &Stage<'_>,
+    reports: &[ScenarioReport],
+    not_played: usize,
+    seconds: f64,
+) -> Result<()> {
+    let failed = reports.iter().filter(|report| !report.passed);
+    let failed: Vec<&str> = failed.map(|report| report.name.as_str()).collect();
+    match stage.options.output {
+        Output::Json => out::json(&json!({
+            "cluster": stage.context.cluster.name,
+            "passed": failed.is_empty(),
+            "seconds": seconds,
+            "scenarios": reports,
+        }))?,
+        Output::Text if failed.is_empty() && reports.len() > 1 => {
+            out::line(&format!(
+                "all {} scenarios passed in {seconds:.1} s",
+                reports.len()
+            ))?;
+        }
+        Output::Text => {}
+    }
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let rest = match not_played {
+        0 => String::new(),
+        count => format!("; {count} not played"),
+    };
+    Err(Error::CheckFailed(format!(
+        "failed: {}{rest}",
+        failed.join(", ")
+    )))
+}
+
+/// What scenarios are played on.
+struct Stage<'a> {
+    context: &'a Context,
+    options: &'a Options,
+    binary: &'a Binary,
+    clients: u64,
+}
+
+impl Stage<'_> {
+    /// Plays one scenario and puts the cluster back, also after Ctrl-C.
+    async fn play(&self, loaded: &Loaded) -> Result<ScenarioReport> {
+        let scenario = &loaded.scenario;
+        self.say(&format!("{}: {}\n", scenario.name, scenario.title))?;
+        let started = Instant::now();
+        let run = format!("{:08x}", rand::random::<u32>());
+        let background = self.background(&run);
+        let mut runner = Runner::new(self.context, self.binary, loaded, &run);
+        let mut steps = Vec::new();
+        let mut said = Ok(());
+        let tell = |report: StepReport| {
+            if said.is_ok() {
+                said = self.say(&report.text(&loaded.source));
+            }
+            steps.push(report);
+        };
+        let interrupted = tokio::select! {
+            _ = runner.play(loaded, tell) => false,
+            () = interruption() => true,
+        };
+        if interrupted {
+            eprintln!("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
+        }
+        let length = background.started().elapsed();
+        let keys: Vec<String> = runner
+            .touched
+            .iter()
+            .cloned()
+            .chain(self.keys(&run))
+            .collect();
+        let restoring = async {
+            restore::restore(self.context, self.binary).await?;
+            let workload = match interrupted {
+                true => None,
+                false => Some(judge(background, length).await),
+            };
+            restore::remove(self.context, &keys).await?;
+            Ok(workload)
+        };
+        let restored = tokio::select! {
+            restored = restoring => restored,
+            () = interruption() => Err(Error::Other("interrupted".into())),
+        };
+        said?;
+        if interrupted {
+            return Err(after_interruption(restored.map(drop)));
+        }
+        let (workload, not_restored) = match restored {
+            Ok(workload) => (workload, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let linearizable = workload
+            .as_ref()
+            .is_none_or(|w| w.verdict.is_linearizable());
+        let steps_passed = steps.iter().all(|step| step.passed);
+        let report = ScenarioReport {
+            name: scenario.name.clone(),
+            number: scenario.number,
+            title: scenario.title.clone(),
+            passed: not_restored.is_none() && linearizable && steps_passed,
+            seconds: started.elapsed().as_secs_f64(),
+            steps,
+            workload,
+            not_restored,
+        };
+        self.say(&report.ending())?;
+        Ok(report)
+    }
+
+    fn background(&self, run: &str) -> Workload {
+        let settings = workload::Settings {
+            clients: self.clients,
+            keys: self.keys(run),
+            seed: rand::random(),
+            pause_max: PAUSE_MAX,
+            timeout: verdict::client_timeout(&self.context.cluster.timing),
+        };
+        Workload::start(keys::members(self.context), settings)
+    }
+
+    /// The keys of the clients beside a run; none without clients.
+    fn keys(&self, run: &str) -> Vec<String> {
+        let keys = if self.clients == 0 { 0 } else { KEYS };
+        (0..keys)
+            .map(|number| format!("scenario/background/{run}/{number}"))
+            .collect()
+    }
+
+    fn say(&self, text: &str) -> Result<()> {
+        match self.options.output {
+            Output::Text => out::print(text),
+            Output::Json => Ok(()),
+        }
+    }
+}
+
+/// Ends the workload and judges its history.
+async fn judge(workload: Workload, length: Duration) -> WorkloadReport {
+    let (history, verdict) = workload::verdict(workload.finish().await, CHECK_MAX).await;
+    WorkloadReport {
+        verdict: VerdictReport::new(&history, &verdict),
+        reads: Availability::of(history.operations(), Kind::Reads, length),
+        writes: Availability::of(history.operations(), Kind::Writes, length),
+    }
+}
