@@ -95,7 +95,8 @@ async fn keep(hosts: &[Host], claim: &Claim) -> Error {
     loop {
         tokio::time::sleep(LASTS / 3).await;
         let taking = hosts.iter().map(|host| guard::take(host, claim, DEADLINE));
-        for held in join_all(taking).await.into_iter().flatten().flatten() {
+        let mut taken = join_all(taking).await.into_iter().flatten().flatten();
+        if let Some(held) = taken.next() {
             return Error::Other(format!(
                 "the lock was lost to {}: this machine was asleep for too long; run this again",
                 held.holder
