@@ -118,3 +118,30 @@ impl fmt::Display for Anomaly {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn swap(call_us: u64, expected: &str) -> Operation {
+        Operation {
+            client: 1,
+            call_us,
+            return_us: Some(call_us + 1),
+            key: "k".into(),
+            kind: Kind::CompareAndSet {
+                expected: Some(expected.into()),
+                value: "new".into(),
+            },
+            outcome: Outcome::Swapped(true),
+        }
+    }
+
+    // Only swaps from the same value lose an update.
+    #[test]
+    fn a_lost_update_begins_with_one_value() {
+        let name = |claims: &[Operation]| Anomaly::of(claims, &[]);
+        assert_eq!(name(&[swap(0, "a"), swap(2, "a")]), Anomaly::LostUpdate);
+        assert_eq!(name(&[swap(0, "a"), swap(2, "b")]), Anomaly::WrongSwap);
+    }
+}

@@ -7,9 +7,9 @@ const STEPS_PER_QUESTION: u64 = 1024;
 
 /// A bound on the work of one [`check`](crate::check).
 ///
-/// A step is one configuration visited or compared; a million take about a second in an optimised
-/// build. Checking is linear in practice and exponential at worst: many operations open at once,
-/// on one key, with values that are not unique, most of them of unknown outcome.
+/// A step is one configuration visited or compared; an optimised build takes a few million a
+/// second. Checking is linear in practice and exponential at worst: dozens of operations open at
+/// once on one key, with values that are not unique, and many writes of unknown outcome.
 #[derive(Clone, Copy)]
 pub struct Budget<'a> {
     pub(crate) steps: u64,
@@ -27,8 +27,8 @@ impl<'a> Budget<'a> {
         }
     }
 
-    /// Gives up as soon as `stop` says so; it is asked about once a millisecond. This is how a
-    /// caller with a clock sets a deadline.
+    /// Gives up as soon as `stop` says so; it is asked every thousand steps, several times a
+    /// millisecond. This is how a caller with a clock sets a deadline.
     pub fn stop_when(self, stop: &'a dyn Fn() -> bool) -> Budget<'a> {
         Budget {
             stop: Some(stop),
@@ -47,7 +47,8 @@ impl<'a> Budget<'a> {
 }
 
 impl Default for Budget<'_> {
-    /// 50 million steps, 2 million configurations: minutes and some 200 MB at the very worst.
+    /// 50 million steps and 2 million configurations: half a minute and a few hundred megabytes at
+    /// the very worst. A history of 100,000 operations takes some 200,000 steps.
     fn default() -> Self {
         Budget {
             steps: 50_000_000,
@@ -111,11 +112,7 @@ impl<'a> Meter<'a> {
     }
 
     /// Does a piece of work that may spend at most `steps`.
-    pub(crate) fn within<T>(
-        &mut self,
-        steps: u64,
-        work: impl FnOnce(&mut Self) -> Result<T, Exhausted>,
-    ) -> Result<T, Exhausted> {
+    pub(crate) fn within<T>(&mut self, steps: u64, work: impl FnOnce(&mut Self) -> T) -> T {
         let outer_limit = self.limit;
         self.limit = outer_limit.min(self.spent.saturating_add(steps));
         let result = work(self);
@@ -125,6 +122,11 @@ impl<'a> Meter<'a> {
 
     pub(crate) fn spent(&self) -> u64 {
         self.spent
+    }
+
+    /// What the present piece of work may still spend.
+    pub(crate) fn allowance(&self) -> u64 {
+        self.limit.saturating_sub(self.spent)
     }
 
     /// What is left of the whole budget.

@@ -26,6 +26,10 @@
 //! # Ok::<(), checker::OperationError>(())
 //! ```
 //!
+//! To record a history that tells much and is checked fast, let every write have a value of its
+//! own, take all times from one monotonic clock, and call an outcome unknown whenever it is not
+//! certain. A request that is sent again under the same id remains one operation.
+//!
 //! A history is kept in a file of JSON lines: [`HistoryWriter`], [`read_history`].
 //!
 //! Deliberately absent: listing by prefix. It reads many keys at once, so it is no operation of one

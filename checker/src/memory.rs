@@ -86,3 +86,54 @@ impl Memory {
         Ok(true)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::budget::Budget;
+
+    fn used(indices: &[usize]) -> Used {
+        let mut used = Used::none(100);
+        for &index in indices {
+            used.flip(index);
+        }
+        used
+    }
+
+    // Where fewer writes did not suffice, more will not either; others may.
+    #[test]
+    fn less_is_remembered_better() {
+        let mut meter = Meter::new(Budget::default());
+        let mut memory = Memory::new(10);
+        let mut is_new = |words: &[u64], indices: &[usize]| {
+            memory.is_new(words, &used(indices), &mut meter).unwrap()
+        };
+        assert!(is_new(&[1, 2], &[3, 70]));
+        assert!(!is_new(&[1, 2], &[3, 70]));
+        assert!(!is_new(&[1, 2], &[3, 4, 70]));
+        assert!(is_new(&[1, 3], &[3, 70]));
+        assert!(is_new(&[1, 2], &[3, 4]));
+        assert!(is_new(&[1, 2], &[70]));
+        assert!(is_new(&[1, 2], &[]));
+        assert!(!is_new(&[1, 2], &[5]));
+    }
+
+    // The memory is bounded, and goes on working when it is full.
+    #[test]
+    fn a_full_memory_learns_nothing_more() {
+        let mut meter = Meter::new(Budget::default());
+        let mut memory = Memory::new(2);
+        for word in 0..5 {
+            for index in 0..5 {
+                memory.is_new(&[word], &used(&[index]), &mut meter).unwrap();
+            }
+        }
+        let kept: usize = memory.seen.values().map(Vec::len).sum();
+        assert_eq!((kept, memory.count), (2, 2));
+        assert!(!memory.is_new(&[0], &used(&[0]), &mut meter).unwrap());
+        assert!(memory.is_new(&[4], &used(&[4]), &mut meter).unwrap());
+        // Something better takes the place of what it makes superfluous.
+        assert!(memory.is_new(&[0], &used(&[]), &mut meter).unwrap());
+        assert!(!memory.is_new(&[0], &used(&[9]), &mut meter).unwrap());
+    }
+}

@@ -6,7 +6,7 @@
 //! history and not only about a part of it: leaving out the write whose value somebody read never
 //! makes that read look impossible.
 
-use crate::budget::Meter;
+use crate::budget::{Exhausted, Meter};
 use crate::counter_example::CounterExample;
 use crate::history::{Kind, Operation};
 use crate::problem::{Problem, Role};
@@ -88,7 +88,7 @@ impl Shrinking<'_, '_, '_> {
     fn minimise(&mut self, claims: Vec<usize>) -> Vec<usize> {
         let claims = self.cut_the_end(claims);
         let mut claims = self.grow_from_the_end(claims);
-        // Ever smaller blocks, and single operations until none of them can be spared.
+        // Ever smaller blocks, single operations at last.
         let mut block = claims.len().div_ceil(2);
         loop {
             self.gave_up = false;
@@ -96,7 +96,12 @@ impl Shrinking<'_, '_, '_> {
             claims = self.leave_out_blocks(claims, block);
             if block > 1 {
                 block = block.div_ceil(2);
-            } else if claims.len() == before || self.meter.is_exhausted() {
+                continue;
+            }
+            // What was needed among more claims is needed among fewer; only what was too hard may
+            // have become easy.
+            let is_worth_another = self.gave_up && claims.len() < before;
+            if !is_worth_another || self.meter.is_exhausted() {
                 return claims;
             }
         }
@@ -165,11 +170,12 @@ fn attempt(
     let roles = roles(operations, claims);
     let size = roles.len() as u64;
     let steps = ATTEMPT_STEPS + ATTEMPT_STEPS_PER_OPERATION * size;
-    let result = meter.within(steps.saturating_add(more_steps), |meter| {
-        meter.spend(size)?;
-        Ok(find_order(&Problem::new(&roles), meter).answer)
-    });
-    result.unwrap_or(Answer::Undecided)
+    meter.within(steps.saturating_add(more_steps), |meter| {
+        match meter.spend(size) {
+            Ok(()) => find_order(&Problem::new(&roles), meter).answer,
+            Err(Exhausted) => Answer::Undecided,
+        }
+    })
 }
 
 /// The claims, and the bystanders that may explain them: writes called before the last return.

@@ -233,6 +233,21 @@ fn unknown_writes_are_accepted_either_way() {
     ]);
 }
 
+// That a client gave up on a write does not end it; and the value may be anything but the old one.
+#[test]
+fn unknown_writes_outlive_their_client() {
+    let mut given_up = lost_set(1, 0, "a");
+    given_up.return_us = Some(2);
+    must_pass(vec![
+        given_up,
+        set(2, 3, 4, "b"),
+        get(3, 5, 6, Some("b")),
+        get(4, 7, 8, Some("a")),
+    ]);
+    must_pass(vec![lost_set(1, 0, "a"), delete(2, 2, 3, true)]);
+    must_pass(vec![lost_set(1, 0, "a"), cas(2, 2, 3, None, "b", false)]);
+}
+
 // Unknown compare-and-sets may have built on one another.
 #[test]
 fn unknown_swaps_form_chains() {
