@@ -13,12 +13,12 @@ use super::backoff::Backoff;
 use super::error::{ClientError, Tried};
 use super::refusal::Refusal;
 
-/// The first attempt's share of the time. A node that hangs (paused, swapping, cut off) must not
-/// eat the whole; one that is merely slow gets twice as long at the next attempt.
-const ATTEMPT_MIN: Duration = Duration::from_secs(1);
+/// The longest one attempt may take. A node that hangs is found out much earlier, by its
+/// connection; this is for one that lives and never answers.
+const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 
-/// The longest one attempt may take.
-const ATTEMPT_MAX: Duration = Duration::from_secs(8);
+/// An attempt that failed only after this long was dear: the node is asked last for a while.
+const DEAR: Duration = Duration::from_millis(500);
 
 /// When to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,11 +42,10 @@ pub struct Call {
     pub in_flight: bool,
     /// An earlier attempt may have taken effect, or may still do so.
     pub maybe_done: bool,
-    pub deadline: Instant,
-    pub attempt_timeout: Duration,
     pub asked_since_pause: usize,
     pub tried: Tried,
     timeout: Duration,
+    deadline: Instant,
     backoff: Backoff,
 }
 
@@ -60,7 +59,6 @@ impl Call {
             in_flight: false,
             maybe_done: false,
             deadline: Instant::now() + timeout,
-            attempt_timeout: ATTEMPT_MIN,
             asked_since_pause: 0,
             tried: Tried::default(),
             timeout,
@@ -69,15 +67,26 @@ impl Call {
         }
     }
 
-    /// The attempt was given up after `limit`: the next one gets twice as long.
-    pub fn timed_out_attempt(&mut self, limit: Duration) -> Refusal {
-        self.attempt_timeout = (self.attempt_timeout * 2).min(ATTEMPT_MAX);
+    /// How long the attempt that begins at `now` may take; none is left when the time is over.
+    pub fn attempt_limit(&self, now: Instant) -> Option<Duration> {
+        let remaining = self.deadline.saturating_duration_since(now);
+        (!remaining.is_zero()).then(|| remaining.min(ATTEMPT_MAX))
+    }
+
+    /// The attempt was given up after `limit`.
+    pub fn given_up(&mut self, limit: Duration) -> Refusal {
         let why = format!("no answer within {} ms", limit.as_millis());
         if std::mem::take(&mut self.in_flight) {
             Refusal::Broken(why)
         } else {
             Refusal::Gone(why)
         }
+    }
+
+    /// Whether a failed attempt that began at `began` shows a node that had better be asked last.
+    /// One that was cut short by the end of the operation shows nothing.
+    pub fn was_dear(&self, began: Instant, now: Instant) -> bool {
+        now < self.deadline && now - began >= DEAR
     }
 
     /// Waits a little, never past the deadline.

@@ -10,11 +10,14 @@ use super::ClientError;
 /// A host that is down often drops packets instead of refusing them: don't wait for TCP's minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A hung process keeps its connections open, so a living one has to say so now and then.
-const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(2);
+/// A hung process (paused, swapping) keeps its connections open, and so does one that was cut off.
+/// A living one that merely holds a request back, as a new leader does with writes while an older
+/// lease may be alive, answers pings. So while a request is open, this long a silence is
+/// questioned...
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long the sign of life may take.
-const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// ...and the connection given up when this long no answer comes.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A list reply holds up to 4 MiB of keys and values, and their framing comes on top.
 const REPLY_BYTES_MAX: usize = 8 * 1024 * 1024;

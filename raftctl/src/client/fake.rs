@@ -1,8 +1,9 @@
 //! Fake nodes for tests: real gRPC servers whose roles a test sets. All nodes of a fake cluster
 //! share one store, which is what replication amounts to for a client.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use raftkv::kv::kv_server::{Kv, KvServer};
 use raftkv::kv::{self, ErrorReason, RequestId};
@@ -19,10 +20,16 @@ pub enum Role {
     Lead,
     /// Names this node as leader, or nobody.
     Follow(Option<u64>),
-    /// Takes the request and never answers, like a process under SIGSTOP.
+    /// Takes the request and never answers, but lives.
     Hang,
+    /// Applies the write after this time, and answers.
+    HoldBack(Duration),
     /// Applies the write, never answers, and hangs from then on.
     ApplyThenHang,
+    /// Applies the write, and is frozen before it answers.
+    ApplyThenFreeze,
+    /// Applies the write, breaks off before it answers, and forgets the session.
+    ApplyThenForget,
     /// Refuses with this reason.
     Refuse(ErrorReason),
 }
@@ -44,6 +51,8 @@ struct State {
     answered: BTreeMap<(u64, u64), u64>,
     index: u64,
     sessions: u64,
+    /// Nodes through whose connections nothing passes, in either direction.
+    frozen: BTreeSet<u64>,
 }
 
 /// Some fake nodes on free ports of this machine.
@@ -56,10 +65,12 @@ impl Fakes {
         let fakes = Fakes(Arc::default());
         for (id, &role) in (1..).zip(roles) {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let address = listener.local_addr().unwrap().to_string();
-            let mut state = fakes.0.lock().unwrap();
-            state.roles.insert(id, role);
-            state.addresses.insert(id, address);
+            let inside = listener.local_addr().unwrap();
+            let gate = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = gate.local_addr().unwrap().to_string();
+            fakes.0.lock().unwrap().roles.insert(id, role);
+            fakes.0.lock().unwrap().addresses.insert(id, address);
+            tokio::spawn(pass_on(gate, inside, id, fakes.clone()));
             let service = KvServer::new(Node {
                 id,
                 fakes: fakes.clone(),
@@ -84,6 +95,16 @@ impl Fakes {
 
     pub fn set_role(&self, id: u64, role: Role) {
         self.0.lock().unwrap().roles.insert(id, role);
+    }
+
+    /// Nothing comes in or out of a node any more, while its connections stay open and new ones
+    /// are accepted: a process under SIGSTOP.
+    pub fn freeze(&self, id: u64) {
+        self.0.lock().unwrap().frozen.insert(id);
+    }
+
+    fn is_frozen(&self, id: u64) -> bool {
+        self.0.lock().unwrap().frozen.contains(&id)
     }
 
     pub fn value(&self, key: &str) -> Option<String> {
@@ -151,6 +172,40 @@ impl Fakes {
     }
 }
 
+/// The way from the outside to a node, as long as it is not frozen.
+async fn pass_on(
+    gate: tokio::net::TcpListener,
+    inside: std::net::SocketAddr,
+    id: u64,
+    fakes: Fakes,
+) {
+    while let Ok((outer, _)) = gate.accept().await {
+        let inner = tokio::net::TcpStream::connect(inside).await.unwrap();
+        let ((from_client, to_client), (from_node, to_node)) =
+            (outer.into_split(), inner.into_split());
+        tokio::spawn(pass_on_bytes(from_client, to_node, id, fakes.clone()));
+        tokio::spawn(pass_on_bytes(from_node, to_client, id, fakes.clone()));
+    }
+}
+
+async fn pass_on_bytes(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    id: u64,
+    fakes: Fakes,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        if fakes.is_frozen(id) {
+            std::future::pending::<()>().await;
+        }
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
 struct Node {
     id: u64,
     fakes: Fakes,
@@ -160,7 +215,13 @@ impl Node {
     /// Plays the role up to the point where a leader would serve.
     async fn gate(&self) -> Result<(), Status> {
         match self.fakes.role(self.id) {
-            Role::Lead | Role::ApplyThenHang => Ok(()),
+            Role::Lead | Role::ApplyThenHang | Role::ApplyThenFreeze | Role::ApplyThenForget => {
+                Ok(())
+            }
+            Role::HoldBack(length) => {
+                tokio::time::sleep(length).await;
+                Ok(())
+            }
             Role::Follow(leader) => Err(self.fakes.refuse(ErrorReason::NotLeader, leader)),
             Role::Refuse(reason) => Err(self.fakes.refuse(reason, None)),
             Role::Hang => std::future::pending().await,
@@ -176,9 +237,21 @@ impl Node {
         self.fakes.saw(self.id, Seen::Wrote(key, request));
         self.gate().await?;
         let index = self.fakes.apply(request, change);
-        if self.fakes.role(self.id) == Role::ApplyThenHang {
-            self.fakes.set_role(self.id, Role::Hang);
-            std::future::pending::<()>().await;
+        match self.fakes.role(self.id) {
+            Role::ApplyThenHang => {
+                self.fakes.set_role(self.id, Role::Hang);
+                std::future::pending::<()>().await;
+            }
+            Role::ApplyThenFreeze => {
+                self.fakes.freeze(self.id);
+                std::future::pending::<()>().await;
+            }
+            Role::ApplyThenForget => {
+                let expired = Role::Refuse(ErrorReason::SessionExpired);
+                self.fakes.set_role(self.id, expired);
+                return Err(Status::unavailable("broke off"));
+            }
+            _ => {}
         }
         Ok(index)
     }

@@ -252,11 +252,9 @@ impl Client {
             let Some(member) = member else {
                 return Err(unknown_node(only, &self.route.members()));
             };
-            let remaining = call.deadline.saturating_duration_since(now);
-            if remaining.is_zero() {
+            let Some(limit) = call.attempt_limit(now) else {
                 return Err(call.timed_out());
-            }
-            let limit = call.attempt_timeout.min(remaining);
+            };
             let attempt = tokio::time::timeout(limit, self.attempt(&member, &mut call)).await;
             let refusal = match attempt {
                 Ok(Ok(outcome)) => {
@@ -264,11 +262,11 @@ impl Client {
                     return Ok(outcome);
                 }
                 Ok(Err(refusal)) => refusal,
-                Err(_) => {
-                    self.route.silent(member.id, Instant::now());
-                    call.timed_out_attempt(limit)
-                }
+                Err(_) => call.given_up(limit),
             };
+            if refusal.is_silence() && call.was_dear(now, Instant::now()) {
+                self.route.silent(member.id, Instant::now());
+            }
             call.tried.record(&member, refusal.describe());
             match self.refused(&member, refusal, &mut call)? {
                 Next::AtOnce if call.asked_since_pause < self.route.len() => {}

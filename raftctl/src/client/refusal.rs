@@ -72,6 +72,11 @@ impl Refusal {
         }
     }
 
+    /// Whether the node has not said anything.
+    pub fn is_silence(&self) -> bool {
+        matches!(self, Refusal::Gone(_) | Refusal::Broken(_))
+    }
+
     /// In a few words, for the list of what was tried.
     pub fn describe(&self) -> String {
         match self {

@@ -187,6 +187,7 @@ impl Stage<'_> {
             seed: rand::random(),
             pause_max: PAUSE_MAX,
             timeout: verdict::client_timeout(&self.context.cluster.timing),
+            read_timeout: verdict::read_timeout(&self.context.cluster.timing),
         };
         Workload::start(keys::members(self.context), settings)
     }

@@ -25,6 +25,12 @@ pub fn client_timeout(timing: &Timing) -> Duration {
     Duration::from_millis(timing.lease_ms + timing.election_timeout_max_ms)
 }
 
+/// How long a reading client tries: a read that is not answered soon is given up for another.
+#[must_use]
+pub fn read_timeout(timing: &Timing) -> Duration {
+    Duration::from_millis((5 * timing.heartbeat_ms).max(500))
+}
+
 /// Judges a history in a file.
 ///
 /// # Errors

@@ -1,6 +1,9 @@
 //! A workload whose history can be checked: clients that read and write a few keys, everything
 //! they asked and were answered recorded with its times.
 //!
+//! Half of the clients only read, and give up a read soon, so that a key that can't be read for a
+//! moment does not hide that the others can. The rest mostly write, and are patient.
+//!
 //! Every value is written once only, so that a read names the write that it saw. An operation is
 //! recorded when it is called, as one of unknown outcome, and completed when it is answered: the
 //! history is whole at any moment, also when it is cut off by Ctrl-C.
@@ -33,8 +36,16 @@ pub struct Settings {
     pub seed: u64,
     /// The longest pause of a client between two operations.
     pub pause_max: Duration,
-    /// How long a client tries an operation.
+    /// How long a writing client tries an operation.
     pub timeout: Duration,
+    /// How long a reading client tries one.
+    pub read_timeout: Duration,
+}
+
+impl Settings {
+    fn reads_only(&self, client: u64) -> bool {
+        client.is_multiple_of(2)
+    }
 }
 
 /// Clients at work.
@@ -55,7 +66,11 @@ impl Workload {
         let stop = Arc::new(AtomicBool::new(false));
         let mut clients = JoinSet::new();
         for number in 1..=settings.clients {
-            let client = Client::new(&members).with_timeout(settings.timeout);
+            let timeout = match settings.reads_only(number) {
+                true => settings.read_timeout,
+                false => settings.timeout,
+            };
+            let client = Client::new(&members).with_timeout(timeout);
             let (recorder, stop) = (recorder.clone(), Arc::clone(&stop));
             clients.spawn(client::work(
                 client,

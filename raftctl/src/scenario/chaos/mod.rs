@@ -254,6 +254,7 @@ impl Chaos<'_> {
             seed: self.seed,
             pause_max: Duration::from_millis(20),
             timeout: verdict::client_timeout(&self.context.cluster.timing),
+            read_timeout: verdict::read_timeout(&self.context.cluster.timing),
         }
     }
 
