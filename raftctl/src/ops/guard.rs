@@ -36,8 +36,8 @@ impl Context {
         if hosts.is_empty() {
             return work.await;
         }
-        let mut claim = claim(&self.cluster.state_dir(), verb)?;
-        let taken = self.take_all(&hosts, &mut claim, wait).await;
+        let claim = claim(&self.cluster.state_dir(), verb)?;
+        let taken = self.take_all(&hosts, &claim, wait).await;
         let done = match taken {
             Ok(()) => tokio::select! {
                 done = work => done,
@@ -56,26 +56,41 @@ impl Context {
         done
     }
 
-    /// Hosts are locked in the same order by everyone: whoever has the first gets the others.
-    async fn take_all(&self, hosts: &[Host], claim: &mut Claim, wait: Duration) -> Result<()> {
+    /// Everyone begins with the first host that answers: whoever has that gets the others.
+    async fn take_all(&self, hosts: &[Host], claim: &Claim, wait: Duration) -> Result<()> {
         let give_up = Instant::now() + wait;
-        for host in hosts {
-            loop {
-                // A host that does not answer is no obstacle here; the verb tells about it.
-                let Ok(Some(held)) = guard::take(host, claim, DEADLINE).await else {
-                    break;
-                };
-                if is_dead(&held, claim) {
-                    claim.dead_token = held.token;
-                    continue;
-                }
-                if Instant::now() > give_up {
-                    return Err(self.refused(host, &held));
-                }
+        let mut rest = hosts;
+        while let [first, others @ ..] = rest {
+            rest = others;
+            if self.take_one(first, claim.clone(), give_up).await? {
+                break;
+            }
+        }
+        let taking = rest
+            .iter()
+            .map(|host| self.take_one(host, claim.clone(), give_up));
+        join_all(taking)
+            .await
+            .into_iter()
+            .try_for_each(|taken| taken.map(drop))
+    }
+
+    /// Whether the host answers. One that does not is no obstacle here; the verb tells about it.
+    async fn take_one(&self, host: &Host, mut claim: Claim, give_up: Instant) -> Result<bool> {
+        loop {
+            let held = match guard::take(host, &claim, DEADLINE).await {
+                Ok(None) => return Ok(true),
+                Ok(Some(held)) => held,
+                Err(_) => return Ok(false),
+            };
+            if is_dead(&held, &claim) {
+                claim.dead_token = held.token;
+            } else if Instant::now() > give_up {
+                return Err(self.refused(host, &held));
+            } else {
                 tokio::time::sleep(TRY_EVERY).await;
             }
         }
-        Ok(())
     }
 
     fn refused(&self, host: &Host, held: &Held) -> Error {

@@ -1,10 +1,11 @@
 //! What a cluster is doing: processes as their hosts see them, and what each node says of itself.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use raftkv::admin::{Role, StatusReply};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::{Context, Outcomes};
 use crate::admin::{self, AdminError};
@@ -16,6 +17,12 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_millis(700);
 
 /// How long a host may take to tell of its processes before they count as unknown.
 const HOST_DEADLINE: Duration = Duration::from_secs(3);
+
+/// The same for hosts none of whose nodes answers.
+const SILENT_HOST_DEADLINE: Duration = Duration::from_millis(1300);
+
+/// What nodes say of themselves, each by itself.
+type Replies = BTreeMap<NodeId, Result<StatusReply, AdminError>>;
 
 /// A cluster at one moment.
 #[derive(Debug, Clone)]
@@ -117,7 +124,7 @@ impl Context {
     /// waits for another.
     pub async fn status(&self) -> Snapshot {
         let ids = self.cluster.ids();
-        let (mut replies, mut facts) = tokio::join!(self.replies(&ids), self.node_facts(&ids));
+        let (mut replies, mut facts) = self.replies_and_facts(&ids).await;
         let nodes = self.inventory.members.iter().map(|member| {
             let facts = facts.remove(&member.id).and_then(Result::ok);
             let process = facts.map(|facts| facts.state);
@@ -141,6 +148,35 @@ impl Context {
             }
         });
         Snapshot::new(nodes.collect())
+    }
+
+    /// What nodes and hosts say. Where nodes do not answer, their hosts are not waited for as long
+    /// as others: most likely neither is there.
+    async fn replies_and_facts(&self, ids: &[NodeId]) -> (Replies, Outcomes<NodeFacts>) {
+        let give_up = Instant::now() + SILENT_HOST_DEADLINE;
+        let mut looking = JoinSet::new();
+        let mut waiting: BTreeSet<NodeId> = ids.iter().copied().collect();
+        for host in &self.inventory.hosts {
+            let (context, here) = (self.clone(), host.nodes.clone());
+            looking.spawn(async move { context.node_facts(&here).await });
+        }
+        let replies = self.replies(ids).await;
+        let mut facts = Outcomes::new();
+        loop {
+            let answers = |id: &NodeId| matches!(replies.get(id), Some(Ok(_)));
+            let is_worth_it = waiting.iter().any(answers);
+            tokio::select! {
+                found = looking.join_next() => match found {
+                    Some(Ok(found)) => {
+                        waiting.retain(|id| !found.contains_key(id));
+                        facts.extend(found);
+                    }
+                    Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+                    None => return (replies, facts),
+                },
+                () = tokio::time::sleep_until(give_up), if !is_worth_it => return (replies, facts),
+            }
+        }
     }
 
     /// The node that leads now, if any says so.

@@ -49,7 +49,8 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     let _lock = Lock::take(&context.cluster, "up", crate::lock::WAIT).await?;
     let binary = obtain(context, &progress)?;
     let facts = facts(context).await?;
-    let steps = steps(context, &Origin::Present(binary.path.clone()), &facts)?;
+    let target = target_of(context, &binary, None);
+    let steps = plan::plan(&target, &facts).map_err(|found| Error::Usage(found.to_string()))?;
     tell_unreachable(&facts, &progress);
     if steps.is_empty() {
         progress.note(&format!(
@@ -114,6 +115,10 @@ pub fn target(context: &Context, origin: &Origin) -> Result<Target> {
             (binary, origin.command())
         }
     };
+    Ok(target_of(context, &binary, build))
+}
+
+fn target_of(context: &Context, binary: &Binary, build: Option<String>) -> Target {
     let node = |id| {
         let (path, sha256) = (&binary.path, &binary.sha256);
         arguments::start_node(&context.cluster, &context.inventory, id, path, sha256)
@@ -123,12 +128,11 @@ pub fn target(context: &Context, origin: &Origin) -> Result<Target> {
         .hosts
         .iter()
         .any(|host| host.layout.is_remote);
-    let release = ships.then(|| release(&binary));
-    Ok(Target {
+    Target {
         nodes: context.cluster.ids().into_iter().map(node).collect(),
         build,
-        release,
-    })
+        release: ships.then(|| release(binary)),
+    }
 }
 
 /// The binary as it is to lie on hosts.
