@@ -127,8 +127,10 @@ pub fn recover(files: Files<'_>) -> Result<Recovery, RecoverError> {
     } = scan(logs);
     let last = entries.len() as Index;
     let tail = judge_tail(&logs[bytes..], last, log.end().crc);
-    // A log that ends before the commit on record is no news while the mark says so.
-    let known = |damage: &Damage| matches!(tail, Tail::Clean) && damage.until <= mark;
+    // A log that ends before the commit on record is no news while the mark says so, nor is it
+    // that the write which refills it was torn.
+    let whole = !matches!(tail, Tail::Damaged { .. });
+    let known = |damage: &Damage| whole && damage.until <= mark;
     let damage = damage_of(&tail, last, &metadata).filter(|damage| !known(damage));
     let torn = match tail {
         Tail::Torn { bytes } if damage.is_none() => Some(TornTail {

@@ -256,8 +256,9 @@ fn damage_is_remembered_until_it_is_refilled() {
     let DamageMark::Write(mark) = recover_log(&damaged).damage_mark else {
         panic!("damage leaves a mark");
     };
-    let restart = |entries: &[Entry], commit| {
-        let (logs, metadata) = (log_of(entries), metadata(1, commit));
+    let restart_with = |tail: &[u8], entries: &[Entry], commit| {
+        let (mut logs, metadata) = (log_of(entries), metadata(1, commit));
+        logs.extend(tail);
         let recovery = recover(Files {
             logs: Some(&logs),
             metadata: Some(&metadata),
@@ -267,10 +268,14 @@ fn damage_is_remembered_until_it_is_refilled() {
         assert_eq!(recovery.damage, None, "told once");
         (recovery.recovered.damaged_until, recovery.damage_mark)
     };
-    assert_eq!(restart(&five()[..2], 2), (5, DamageMark::Keep));
-    assert_eq!(restart(&five()[..2], 5), (5, DamageMark::Keep));
-    assert_eq!(restart(&five(), 4), (5, DamageMark::Keep));
-    assert_eq!(restart(&five(), 5), (0, DamageMark::Remove));
+    // Between two writes, and where the write that refills the log was cut short.
+    for tail in ["", "SET torn"] {
+        let restart = |entries, commit| restart_with(tail.as_bytes(), entries, commit);
+        assert_eq!(restart(&five()[..2], 2), (5, DamageMark::Keep));
+        assert_eq!(restart(&five()[..2], 5), (5, DamageMark::Keep));
+        assert_eq!(restart(&five(), 4), (5, DamageMark::Keep));
+        assert_eq!(restart(&five(), 5), (0, DamageMark::Remove));
+    }
 }
 
 // Files that do not belong together, or that can't be read, are refused, each with its reason.
