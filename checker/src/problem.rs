@@ -199,9 +199,6 @@ impl<'a> States<'a> {
                 need: Need::IsNot(ABSENT),
                 becomes: Some(ABSENT),
             }),
-            (Kind::CompareAndSet { expected, value }, _) if expected.as_ref() == Some(value) => {
-                None
-            }
             (Kind::CompareAndSet { expected, value }, _) => Some(Action {
                 need: Need::Is(self.of(expected.as_deref())),
                 becomes: Some(self.of_value(value)),
