@@ -270,7 +270,7 @@ fn damage_is_remembered_until_it_is_refilled() {
     };
     // Between two writes, and where the write that refills the log was cut short.
     for tail in ["", "SET torn"] {
-        let restart = |entries, commit| restart_with(tail.as_bytes(), entries, commit);
+        let restart = |entries: &[Entry], commit| restart_with(tail.as_bytes(), entries, commit);
         assert_eq!(restart(&five()[..2], 2), (5, DamageMark::Keep));
         assert_eq!(restart(&five()[..2], 5), (5, DamageMark::Keep));
         assert_eq!(restart(&five(), 4), (5, DamageMark::Keep));
