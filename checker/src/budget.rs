@@ -5,7 +5,7 @@ use std::fmt;
 /// How often [`Budget::stop_when`] is asked: once in this many steps.
 const STEPS_PER_QUESTION: u64 = 1024;
 
-/// A bound on the work of one [`check`](crate::check).
+/// A bound on the work of one [`check`](crate::check()).
 ///
 /// A step is one configuration visited or compared; an optimised build takes a few million a
 /// second. Checking is linear in practice and exponential at worst: dozens of operations open at

@@ -1,6 +1,6 @@
 //! Linearizability checker for histories of a key-value store.
 //!
-//! [`check`] takes a [`History`] of get, set, delete and compare-and-set and tells whether, for
+//! [`check()`] takes a [`History`] of get, set, delete and compare-and-set and tells whether, for
 //! each key, the operations can be put in one order that
 //!
 //! - explains every outcome: each operation sees what the one before it left, and
@@ -36,7 +36,7 @@
 //! key, and checking it would take the whole store for one object. Also absent: clocks, files and
 //! threads.
 //!
-//! The way through the code: [`check`] takes the keys apart; `problem` boils one key down;
+//! The way through the code: [`check()`] takes the keys apart; `problem` boils one key down;
 //! `conflict` finds the plain contradictions, `search` looks for an order (which
 //! `order` replays), with `pending` (what may come next), `makers` (unknown writes that
 //! help) and `memory` (what has failed before); `shrink` and `counter_example` tell why there is
