@@ -151,10 +151,10 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
 }
 
 /// The verbs that change what a cluster is, for which it is locked on its hosts. Faults are not
-/// among them: what they do ends by itself, and must not wait.
+/// among them: what they do ends by itself, and must not wait. `up` locks it itself, once it knows
+/// that there is something to do.
 fn changes(verb: &Verb) -> Option<&'static str> {
     match verb {
-        Verb::Up { dry_run: false, .. } => Some("up"),
         Verb::Down { .. } => Some("down"),
         Verb::Start(_) => Some("start"),
         Verb::Stop(_) => Some("stop"),

@@ -60,6 +60,15 @@ impl Context {
         })
     }
 
+    /// Whether nodes live on hosts of their own, and not on this machine.
+    #[must_use]
+    pub fn has_remote_hosts(&self) -> bool {
+        self.inventory
+            .hosts
+            .iter()
+            .any(|host| host.layout.is_remote)
+    }
+
     /// Runs `act` on each host that has some of the nodes, at most `limits.hosts` at a time, and
     /// gives each node its own part of the answer. An error of the host is one of all its nodes.
     async fn on_hosts<T, Act, Acting>(&self, ids: &[NodeId], act: Act) -> Outcomes<T>

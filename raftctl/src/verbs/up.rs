@@ -48,18 +48,26 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "up", crate::lock::WAIT).await?;
     let binary = obtain(context, &progress)?;
-    let facts = facts(context).await?;
-    let target = target_of(context, &binary, None);
-    let steps = plan::plan(&target, &facts).map_err(|found| Error::Usage(found.to_string()))?;
-    tell_unreachable(&facts, &progress);
+    let (mut facts, steps) = look(context, &binary).await?;
+    let mut left_behind = run::LeftBehind::new();
     if steps.is_empty() {
         progress.note(&format!(
             "cluster {} is up already: nothing to do",
             context.cluster.name
         ));
+    } else {
+        let timeout = options.timeout.unwrap_or(TIMEOUT);
+        let working = async {
+            if context.has_remote_hosts() {
+                // Before the lock was taken here, someone else may have had it.
+                facts = look(context, &binary).await?.0;
+            }
+            let steps = plan_of(context, &binary, &facts)?;
+            tell_unreachable(&facts, &progress);
+            run::run(context, &steps, &binary, timeout, &progress).await
+        };
+        left_behind = context.locked("up", crate::lock::WAIT, working).await?;
     }
-    let timeout = options.timeout.unwrap_or(TIMEOUT);
-    let left_behind = run::run(context, &steps, &binary, timeout, &progress).await?;
     status::run(context, options).await?;
     let failed = facts.unreachable.iter().chain(&left_behind);
     let failed: Vec<_> = failed.map(|(id, error)| (*id, error.to_string())).collect();
@@ -68,6 +76,18 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     }
     let done = "brought up".into();
     Err(Error::Partial { done, failed })
+}
+
+/// What is there, and what is to be done about it.
+async fn look(context: &Context, binary: &Binary) -> Result<(Facts, Vec<Step>)> {
+    let facts = facts(context).await?;
+    let steps = plan_of(context, binary, &facts)?;
+    Ok((facts, steps))
+}
+
+fn plan_of(context: &Context, binary: &Binary, facts: &Facts) -> Result<Vec<Step>> {
+    let target = target_of(context, binary, None);
+    plan::plan(&target, facts).map_err(|found| Error::Usage(found.to_string()))
 }
 
 fn tell_unreachable(facts: &Facts, progress: &Progress) {
@@ -123,11 +143,7 @@ fn target_of(context: &Context, binary: &Binary, build: Option<String>) -> Targe
         let (path, sha256) = (&binary.path, &binary.sha256);
         arguments::start_node(&context.cluster, &context.inventory, id, path, sha256)
     };
-    let ships = context
-        .inventory
-        .hosts
-        .iter()
-        .any(|host| host.layout.is_remote);
+    let ships = context.has_remote_hosts();
     Target {
         nodes: context.cluster.ids().into_iter().map(node).collect(),
         build,

@@ -34,11 +34,7 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
                 .into(),
         ));
     }
-    let ships = context
-        .inventory
-        .hosts
-        .iter()
-        .any(|host| host.layout.is_remote);
+    let ships = context.has_remote_hosts();
     if rollback && !ships {
         return Err(Error::Usage(
             "nodes on this machine run the binary where it lies: put the other one there, and run \

@@ -46,8 +46,8 @@ pub fn from_logins(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Resul
     Ok(inventory(cluster, &found))
 }
 
-/// The hosts as they are: logs in where it is not known yet what a login finds there, and
-/// everywhere with `again`. Hosts that can't be reached stay in the inventory; whoever runs a
+/// The hosts as they are: logs in where it is not known yet what a login finds there; with `again`
+/// also where that was found a while ago. Hosts that can't be reached stay in the inventory; whoever runs a
 /// script there learns why.
 ///
 /// # Errors
@@ -60,7 +60,8 @@ pub async fn reach(
     let mut found = find(cluster, logins);
     let mut looking = JoinSet::new();
     for (at, host) in found.iter().enumerate() {
-        if host.place.is_some() && !again {
+        let is_known = |place: &Place| !again || place.is_fresh();
+        if host.place.as_ref().is_some_and(is_known) {
             continue;
         }
         let (transport, name) = (Arc::clone(&host.transport), cluster.name.clone());

@@ -34,6 +34,16 @@ pub struct Place {
     pub has_systemd: bool,
     /// Why `sudo` gives no rights, in its own words.
     pub sudo_says: Option<String>,
+    /// When that was found, in seconds since the epoch.
+    pub seen_at_seconds: u64,
+}
+
+/// What was found this long ago at most counts as found now.
+const FRESH_SECONDS: u64 = 600;
+
+fn now_seconds() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_secs())
 }
 
 impl Place {
@@ -46,6 +56,12 @@ impl Place {
         }
     }
 
+    /// Whether it was found just now. A clock that was put back makes it old.
+    pub(super) fn is_fresh(&self) -> bool {
+        let age = now_seconds().checked_sub(self.seen_at_seconds);
+        age.is_some_and(|age| age < FRESH_SECONDS)
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "address": self.address,
@@ -54,6 +70,7 @@ impl Place {
             "sudo": self.uses_sudo,
             "systemd": self.has_systemd,
             "sudo_says": self.sudo_says,
+            "seen_at_seconds": self.seen_at_seconds,
         })
     }
 
@@ -67,6 +84,7 @@ impl Place {
             uses_sudo: flag("sudo")?,
             has_systemd: flag("systemd")?,
             sudo_says: text("sudo_says"),
+            seen_at_seconds: value.get("seen_at_seconds")?.as_u64()?,
         })
     }
 }
@@ -142,6 +160,7 @@ pub async fn look(
         uses_sudo,
         has_systemd: is_root && value("systemd").is_some(),
         sudo_says: value("sudo_says"),
+        seen_at_seconds: now_seconds(),
     })
 }
 
@@ -191,6 +210,7 @@ mod tests {
             uses_sudo: true,
             has_systemd: false,
             sudo_says: None,
+            seen_at_seconds: 7,
         };
         let places = BTreeMap::from([("a".to_owned(), place)]);
         save(folder.path(), &places).unwrap();
