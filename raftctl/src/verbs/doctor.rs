@@ -13,6 +13,7 @@ use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
 use crate::plan::DISK_FREE_KIB_MIN;
+use crate::verbs::doctor_hosts;
 
 /// Below this much space a node is worth a warning.
 const DISK_FREE_KIB_WARN: u64 = 512 << 10;
@@ -21,11 +22,13 @@ const DISK_FREE_KIB_WARN: u64 = 512 << 10;
 const LAG_MAX: u64 = 10_000;
 
 /// One thing that is not as it should be.
-struct Finding {
+pub(super) struct Finding {
     /// Whether it stops the cluster from working as promised.
-    is_serious: bool,
-    text: String,
-    advice: String,
+    pub is_serious: bool,
+    /// What is wrong.
+    pub text: String,
+    /// What to do about it.
+    pub advice: String,
 }
 
 /// Looks at everything and says what is wrong; with `fix` removes what crashes left behind.
@@ -42,6 +45,7 @@ pub async fn run(context: &Context, options: &Options, fix: bool) -> Result<()> 
     let mut findings = Vec::new();
     look_at_binary(context, &hosts, &mut findings);
     look_at_hosts(&hosts, &mut findings);
+    doctor_hosts::look(context, &hosts, &mut findings).await;
     let crashed: Vec<NodeId> = all_nodes(&hosts)
         .filter(|node| has_crashed(node))
         .map(|node| node.id)

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod docker;
 pub mod doctor;
+mod doctor_hosts;
 pub mod down;
 pub mod gcp;
 pub mod hosts;

@@ -27,6 +27,9 @@ static LOGINS: Semaphore = Semaphore::const_new(LOGINS_MAX);
 /// Tries of a login that a busy server dropped.
 const TRIES_MAX: u32 = 4;
 
+/// A folder without a socket that is older than this belongs to no login that is under way.
+const LEFT_OVER_AFTER: Duration = Duration::from_secs(600);
+
 /// For how long a host that could not be reached is not tried again: a verb asks more than once.
 const FAILED_FOR: Duration = Duration::from_secs(3);
 
@@ -99,6 +102,7 @@ impl Connection {
         if let Some(session) = sockets.resume() {
             return Ok(session);
         }
+        sockets.tidy();
         let session = self.log_in(&sockets.folder).await?;
         Ok(sockets.keep(session))
     }
@@ -184,6 +188,24 @@ impl Sockets {
         }
         let link = folder.join(login.fingerprint());
         Ok(Sockets { folder, link })
+    }
+
+    /// Removes folders that masters left which have ended: they take their socket away, but not the
+    /// folder around it.
+    fn tidy(&self) {
+        let Ok(entries) = std::fs::read_dir(&self.folder) else {
+            return; // Only tidiness is lost.
+        };
+        for entry in entries.flatten() {
+            let is_old = entry
+                .metadata()
+                .and_then(|found| found.modified())
+                .is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER));
+            let path = entry.path();
+            if is_old && path.is_dir() && !path.is_symlink() && !path.join("master").exists() {
+                let _ = std::fs::remove_dir_all(&path);
+            }
+        }
     }
 
     /// The connection that an earlier raftctl left, if its master still listens.

@@ -1,0 +1,150 @@
+//! What `doctor` finds on hosts of their own: clocks, locks, packet filters, releases, containers.
+
+use super::doctor::Finding;
+use crate::cluster::{NodeId, Provider};
+use crate::hosts::control::HostFacts;
+use crate::hosts::docker;
+use crate::hosts::guard;
+use crate::ops::wait::list;
+use crate::ops::{Context, Outcomes};
+
+/// A clock that is further off than this is worth a note. Leases trust no clock to be right, only
+/// to run at the right speed; but times in dump.txt can't be compared any more.
+const CLOCK_AHEAD_MS_MAX: i64 = 500;
+
+/// Looks at all of it.
+pub(super) async fn look(
+    context: &Context,
+    hosts: &Outcomes<HostFacts>,
+    findings: &mut Vec<Finding>,
+) {
+    if !context.has_remote_hosts() {
+        return;
+    }
+    let settings = hosts
+        .iter()
+        .filter_map(|(id, host)| Some((*id, host.as_ref().ok()?)));
+    let settings: Vec<(NodeId, &HostFacts)> = settings.collect();
+    look_at_clocks(&settings, findings);
+    look_at_releases(&settings, findings);
+    let answering: Vec<NodeId> = settings.iter().map(|(id, _)| *id).collect();
+    look_for_filters(context, &answering, findings).await;
+    look_for_locks(context, &answering, findings).await;
+    if context.cluster.provider == Provider::Docker {
+        look_for_orphans(findings);
+    }
+}
+
+fn look_at_clocks(hosts: &[(NodeId, &HostFacts)], findings: &mut Vec<Finding>) {
+    for (id, host) in hosts {
+        let Some(ahead_ms) = host.setting.clock_ahead_ms else {
+            continue;
+        };
+        let within_ms = host.setting.clock_within_ms;
+        if ahead_ms.abs() - within_ms <= CLOCK_AHEAD_MS_MAX {
+            continue;
+        }
+        let direction = if ahead_ms > 0 { "ahead of" } else { "behind" };
+        findings.push(Finding {
+            is_serious: false,
+            text: format!(
+                "the clock of node {id} is {} ms {direction} this machine's, give or take \
+                 {within_ms} ms",
+                ahead_ms.abs()
+            ),
+            advice: "times in dump.txt can't be compared; set the clocks by NTP".into(),
+        });
+    }
+}
+
+fn look_at_releases(hosts: &[(NodeId, &HostFacts)], findings: &mut Vec<Finding>) {
+    for (id, host) in hosts {
+        let node = host.nodes.iter().find(|node| node.id == *id);
+        let runs = node.and_then(|node| node.sha256.as_deref());
+        let (Some(runs), Some(release)) = (runs, host.setting.release.as_deref()) else {
+            continue;
+        };
+        if !runs.starts_with(release) {
+            findings.push(Finding {
+                is_serious: false,
+                text: format!("node {id} runs another release than the one that its host has"),
+                advice: "an upgrade was interrupted: `raftctl upgrade` goes on, `raftctl upgrade \
+                         --rollback` goes back"
+                    .into(),
+            });
+        }
+    }
+}
+
+async fn look_for_filters(context: &Context, ids: &[NodeId], findings: &mut Vec<Finding>) {
+    let filters = context.filters(ids).await;
+    let filtered = filters
+        .iter()
+        .filter(|(_, found)| matches!(found, Ok(true)));
+    let filtered: Vec<NodeId> = filtered.map(|(id, _)| *id).collect();
+    if !filtered.is_empty() {
+        findings.push(Finding {
+            is_serious: false,
+            text: format!("a packet filter of raftctl cuts off {}", list(&filtered)),
+            advice: "`raftctl heal`; it takes itself away when its time is over".into(),
+        });
+    }
+}
+
+async fn look_for_locks(context: &Context, ids: &[NodeId], findings: &mut Vec<Finding>) {
+    for id in ids {
+        let host = context.inventory.host_of(*id);
+        // A host that does not answer any more has been told of.
+        let Ok(Some((holder, left_seconds))) = guard::show(host, context.cluster.limits.step).await
+        else {
+            continue;
+        };
+        findings.push(Finding {
+            is_serious: false,
+            text: format!("the cluster is locked by {holder}"),
+            advice: format!("if that is over, the lock ends by itself in {left_seconds} s"),
+        });
+        return; // The same on every host.
+    }
+}
+
+fn look_for_orphans(findings: &mut Vec<Finding>) {
+    // An engine that does not answer has been told of: then no host answers.
+    let orphans = docker::orphans().unwrap_or_default();
+    if !orphans.is_empty() {
+        findings.push(Finding {
+            is_serious: false,
+            text: format!(
+                "containers whose cluster.yaml is gone: {}",
+                orphans.join(", ")
+            ),
+            advice: format!("`docker rm --force --volumes {}`", orphans.join(" ")),
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Only a clock that is off for certain is told: not one that just took long to answer.
+    #[test]
+    fn clocks_that_are_off_are_told() {
+        let told = |ahead_ms, within_ms| {
+            let mut host = HostFacts::blank(1);
+            host.setting.clock_ahead_ms = Some(ahead_ms);
+            host.setting.clock_within_ms = within_ms;
+            let mut findings = Vec::new();
+            look_at_clocks(&[(1, &host)], &mut findings);
+            findings.pop().map(|finding| finding.text)
+        };
+        assert_eq!(told(400, 5), None);
+        assert_eq!(told(2000, 1600), None);
+        assert!(
+            told(2000, 100)
+                .unwrap()
+                .contains("2000 ms ahead of this machine's")
+        );
+        assert!(told(-9000, 100).unwrap().contains("9000 ms behind"));
+    }
+}
