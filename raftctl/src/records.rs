@@ -7,7 +7,7 @@
 //! Deliberately absent: checking the checksums. That is the node's business when it recovers.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::words::{self, Word};
 
@@ -21,6 +21,14 @@ pub struct RecordError {
     pub cause: &'static str,
     /// The beginning of the line.
     pub text: String,
+}
+
+impl RecordError {
+    fn new(line: usize, cause: &'static str, text: &str) -> Self {
+        const TEXT_CHARS_MAX: usize = 80;
+        let text = text.chars().take(TEXT_CHARS_MAX).collect();
+        RecordError { line, cause, text }
+    }
 }
 
 /// What an entry of the log does.
@@ -85,40 +93,69 @@ impl DumpRecord {
     }
 }
 
-/// Reads `logs.txt`.
+/// Reads those lines of `logs.txt` that `wanted` wants, by their text: a log may be long, and most
+/// of it somebody else's.
 ///
 /// # Errors
-/// The first line that is no entry.
-pub fn parse_log(text: &str) -> Result<Vec<LogRecord>, RecordError> {
+/// The first wanted line that is no entry.
+pub fn parse_log(text: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<LogRecord>, RecordError> {
     // A log may lie in space that was allocated ahead, filled with zeros.
-    parse_lines(text.trim_end_matches('\0'), log_record)
+    let mut records = Vec::new();
+    for (number, line) in (1..).zip(whole_lines(text.trim_end_matches('\0'))) {
+        if wanted(line) {
+            let record = log_record(line);
+            records.push(record.map_err(|cause| RecordError::new(number, cause, line))?);
+        }
+    }
+    Ok(records)
 }
 
-/// Reads `dump.txt`.
+/// Reads the lines of `dump.txt` from its end back to `after`, in the order of the file; without
+/// it all of them. Lines are written in the order of their times, but for lines that stand for
+/// several events, which may be late by less than [`LATE_MAX`].
 ///
 /// # Errors
-/// The first line that tells of no event.
-pub fn parse_dump(text: &str) -> Result<Vec<DumpRecord>, RecordError> {
-    parse_lines(text, dump_record)
+/// A line in that part that tells of no event.
+pub fn parse_dump(text: &str, after: Option<SystemTime>) -> Result<Vec<DumpRecord>, RecordError> {
+    let mut records = Vec::new();
+    for line in whole_lines(text).rev() {
+        let record = dump_record(line).map_err(|cause| {
+            let before = line.as_ptr() as usize - text.as_ptr() as usize;
+            let number = text[..before].lines().count() + 1;
+            RecordError::new(number, cause, line)
+        })?;
+        match after {
+            Some(after) if record.at + LATE_MAX < after => break,
+            Some(after) if record.at <= after => {}
+            _ => records.push(record),
+        }
+    }
+    records.reverse();
+    Ok(records)
 }
 
-fn parse_lines<T>(
-    text: &str,
-    parse: fn(&str) -> Result<T, &'static str>,
-) -> Result<Vec<T>, RecordError> {
-    const TEXT_CHARS_MAX: usize = 80;
-    let whole = text
-        .split_inclusive('\n')
-        .filter(|line| line.ends_with('\n'));
-    let records = whole.enumerate().map(|(number, line)| {
-        let line = line.trim_end_matches('\n');
-        parse(line).map_err(|cause| RecordError {
-            line: number + 1,
-            cause,
-            text: line.chars().take(TEXT_CHARS_MAX).collect(),
-        })
+/// By how much a line of `dump.txt` may be older than the line before it.
+pub const LATE_MAX: Duration = Duration::from_secs(2);
+
+/// The time of the last line of `dump.txt`, if it has any.
+///
+/// # Errors
+/// The last line tells of no event.
+pub fn last_time(text: &str) -> Result<Option<SystemTime>, RecordError> {
+    let Some(line) = whole_lines(text).next_back() else {
+        return Ok(None);
+    };
+    let record = dump_record(line).map_err(|cause| {
+        let number = text.lines().count();
+        RecordError::new(number, cause, line)
     });
-    records.collect()
+    Ok(Some(record?.at))
+}
+
+/// The lines that have an end, without it.
+fn whole_lines(text: &str) -> impl DoubleEndedIterator<Item = &str> {
+    let lines = text.split_inclusive('\n');
+    lines.filter_map(|line| line.strip_suffix('\n'))
 }
 
 fn log_record(line: &str) -> Result<LogRecord, &'static str> {
@@ -198,7 +235,10 @@ fn fields(machine: &str) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
+
+    fn all(_: &str) -> bool {
+        true
+    }
 
     fn set(key: &str, value: &str) -> Operation {
         Operation::Set {
@@ -216,7 +256,7 @@ mod tests {
                     DEL \"é\" 2\tindex=4 crc=7391f044\n\
                     CAS k \"\\\"\" new 2\tindex=5 request=1/2 since=3 crc=f79c1f78\n\
                     CREATE k new 2\tindex=6 crc=480b17a2\n";
-        let records = parse_log(text).unwrap();
+        let records = parse_log(text, all).unwrap();
         let operations: Vec<Operation> = records
             .iter()
             .map(|record| record.operation.clone())
@@ -246,7 +286,7 @@ mod tests {
     #[test]
     fn a_log_may_begin_with_a_snapshot() {
         let text = "SNAPSHOT 1200 3\tindex=1200 crc=00000000\nSET a b 3\tindex=1201 crc=1\n";
-        let records = parse_log(text).unwrap();
+        let records = parse_log(text, all).unwrap();
         assert_eq!(records[0].operation, Operation::Snapshot);
         assert_eq!((records[0].term, records[0].index), (3, 1200));
         assert_eq!(records[1].index, 1201);
@@ -255,7 +295,7 @@ mod tests {
     /// A key may be called like a verb, and a value like a term.
     #[test]
     fn words_are_taken_by_their_place() {
-        let records = parse_log("SET NO-OP 7 9\tindex=1 crc=0\n").unwrap();
+        let records = parse_log("SET NO-OP 7 9\tindex=1 crc=0\n", all).unwrap();
         assert_eq!(
             (&records[0].operation, records[0].term),
             (&set("NO-OP", "7"), 9)
@@ -267,10 +307,13 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_left_out_and_damage_is_not() {
         let whole = "NO-OP 1\tindex=1 crc=0\n";
-        assert_eq!(parse_log(&format!("{whole}SET a")).unwrap().len(), 1);
-        assert_eq!(parse_log(&format!("{whole}\0\0\0\0")).unwrap().len(), 1);
-        assert_eq!(parse_log("").unwrap(), []);
-        let error = parse_log(&format!("{whole}SET a\n{whole}")).unwrap_err();
+        assert_eq!(parse_log(&format!("{whole}SET a"), all).unwrap().len(), 1);
+        assert_eq!(
+            parse_log(&format!("{whole}\0\0\0\0"), all).unwrap().len(),
+            1
+        );
+        assert_eq!(parse_log("", all).unwrap(), []);
+        let error = parse_log(&format!("{whole}SET a\n{whole}"), all).unwrap_err();
         assert_eq!((error.line, error.cause), (2, "no tab"));
         for (line, cause) in [
             ("SET a b\tindex=1\n", "no term before the tab"),
@@ -279,7 +322,7 @@ mod tests {
             ("SET a b 1\tindex=1 request=x\n", "a request that is none"),
             ("SET \"a b 1\tindex=1\n", "a word that is no JSON string"),
         ] {
-            let error = parse_log(line).unwrap_err();
+            let error = parse_log(line, all).unwrap_err();
             assert_eq!((error.line, error.cause), (1, cause), "{line}");
         }
     }
@@ -291,7 +334,7 @@ mod tests {
                     index=17\n\
                     2026-11-21T09:30:01.100251Z Leader 3 sending heartbeat & Renewing Lease\n\
                     2026-11-21T09:30:0";
-        let records = parse_dump(text).unwrap();
+        let records = parse_dump(text, None).unwrap();
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].sentence, "Node 3 became the leader for term 7.");
         assert_eq!(
@@ -301,7 +344,34 @@ mod tests {
         let apart = records[1].at.duration_since(records[0].at).unwrap();
         assert_eq!(apart, Duration::from_micros(100_001));
         assert_eq!(records[1].number("term"), None);
-        let error = parse_dump("yesterday Node 3 slept\n").unwrap_err();
+        let error = parse_dump("yesterday Node 3 slept\n", None).unwrap_err();
         assert_eq!(error.cause, "no RFC 3339 time at its beginning");
+    }
+
+    /// Only what is asked for is read: what somebody else wrote is not looked at.
+    #[test]
+    fn a_log_is_read_in_part() {
+        let text = "NO-OP 1\tindex=1 crc=0\nSET a b\nSET mine b 1\tindex=3 crc=0\n";
+        let mine = |line: &str| line.contains("mine");
+        assert_eq!(parse_log(text, mine).unwrap()[0].index, 3);
+        assert_eq!(parse_log(text, all).unwrap_err().line, 2);
+    }
+
+    /// A dump is read from a moment on, a late line included, and what lies before is not even
+    /// looked at.
+    #[test]
+    fn a_dump_is_read_from_a_moment_on() {
+        let line = |seconds: &str| format!("2026-11-21T09:30:{seconds}Z Something happened.\n");
+        let early = line("01.000000");
+        let (marked, late, last) = (line("10.000000"), line("09.900000"), line("10.500000"));
+        let text = format!("garbage\n{early}{marked}{last}{late}");
+        let after = last_time(&format!("{early}{marked}")).unwrap();
+        let read = parse_dump(&text, after).unwrap();
+        assert_eq!(read.len(), 1, "{read:?}");
+        assert_eq!(Some(read[0].at), last_time(&last).unwrap());
+        let error = parse_dump(&text, None).unwrap_err();
+        assert_eq!((error.line, error.text.as_str()), (1, "garbage"));
+        assert_eq!(last_time("").unwrap(), None);
+        assert!(last_time("garbage\n").is_err());
     }
 }

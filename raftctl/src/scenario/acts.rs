@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use raftkv::admin::{Role, StatusReply};
 
-use super::dumps;
 use super::notation::{Choose, Nodes, Partition, WaitForLeader};
 use super::outcome::{Seen, Unmet};
 use super::runner::{Mark, Runner, until};
@@ -102,8 +101,7 @@ impl Runner<'_> {
 
     /// The files first: counters are compared over the time from the moment after.
     pub(super) async fn mark(&mut self, name: &str) -> Seen {
-        let dumps = self.dumps(&self.context.cluster.ids()).await?;
-        let dump_ends = dumps::ends(&dumps);
+        let dump_ends = self.dump_ends(&self.context.cluster.ids()).await?;
         let at = Instant::now();
         let replies = self.replies().await;
         let seen = format!("{} answering", replies.len());

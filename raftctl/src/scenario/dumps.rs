@@ -8,25 +8,8 @@ use crate::cluster::NodeId;
 use crate::cluster::timing::Timing;
 use crate::records::DumpRecord;
 
-/// The dumps of nodes.
+/// What the dumps of nodes tell since some moment.
 pub type Dumps = BTreeMap<NodeId, Vec<DumpRecord>>;
-
-/// The time of the last line of each.
-pub fn ends(dumps: &Dumps) -> BTreeMap<NodeId, SystemTime> {
-    let end = |(id, records): (&NodeId, &Vec<DumpRecord>)| Some((*id, records.last()?.at));
-    dumps.iter().filter_map(end).collect()
-}
-
-/// The lines of a node after a mark.
-pub fn since<'a>(
-    records: &'a [DumpRecord],
-    end: Option<&SystemTime>,
-) -> impl Iterator<Item = &'a DumpRecord> {
-    let end = end.copied();
-    records
-        .iter()
-        .filter(move |record| end.is_none_or(|end| record.at > end))
-}
 
 /// Whether a sentence is what a pattern says, in which `{id}` is the node and `*` any text.
 pub fn says(sentence: &str, pattern: &str, id: NodeId) -> bool {
@@ -68,15 +51,11 @@ pub struct LostLeader<'a> {
 /// dumps. The leader sent that message shortly before, and its lease runs from there, shortened by
 /// what its clock may be slow: so it ends before a whole lease is over, and not before the
 /// shortened one is, less one heartbeat for a message whose answer may have been lost.
-pub fn lease_expiry(
-    dumps: &Dumps,
-    ends: &BTreeMap<NodeId, SystemTime>,
-    lost: LostLeader<'_>,
-) -> Seen {
+pub fn lease_expiry(dumps: &Dumps, lost: LostLeader<'_>) -> Seen {
     let leader = lost.leader;
     let sentence = format!("Leader {leader} lease renewal failed. Stepping Down.");
     let own = dumps.get(&leader).map_or(&[][..], Vec::as_slice);
-    let stepped_down = since(own, ends.get(&leader)).find(|record| record.sentence == sentence);
+    let stepped_down = own.iter().find(|record| record.sentence == sentence);
     let Some(stepped_down) = stepped_down else {
         return Err(Unmet::expected(
             format!("{sentence:?} at node {leader}"),
@@ -163,7 +142,7 @@ mod tests {
             dumps.insert(id, lines);
         }
         let fell = "Leader 1 lease renewal failed. Stepping Down.";
-        dumps.insert(1, vec![line(0, fell), line(stepped_down_ms, fell)]);
+        dumps.insert(1, vec![line(stepped_down_ms, fell)]);
         dumps
     }
 
@@ -174,7 +153,7 @@ mod tests {
             timing: &Timing::LAN,
             tolerance: Duration::from_millis(50),
         };
-        lease_expiry(dumps, &BTreeMap::from([(1, at(0))]), lost)
+        lease_expiry(dumps, lost)
     }
 
     /// A lease of 2 s, shortened by 1 %, from the last moment of a majority (1,003 ms).
@@ -190,15 +169,12 @@ mod tests {
         );
     }
 
-    /// Without the sentence after the mark, or without a majority before it, nothing is proven.
+    /// Without the sentence, or without a majority before it, nothing is proven.
     #[test]
     fn what_is_missing_proves_nothing() {
-        let mut early = dumps(2983);
-        early.get_mut(&1).unwrap().pop();
-        assert!(
-            judge(&early).is_err(),
-            "the line before the mark does not count"
-        );
+        let mut silent = dumps(2983);
+        silent.get_mut(&1).unwrap().clear();
+        assert!(judge(&silent).is_err());
         let mut few = dumps(2983);
         few.retain(|id, _| [1, 4, 5].contains(id));
         assert!(judge(&few).is_err());

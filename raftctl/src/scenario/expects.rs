@@ -46,11 +46,11 @@ impl Runner<'_> {
             replies = self.replies().await;
         }
         let ids: Vec<NodeId> = replies.keys().copied().collect();
-        let dumps = self.dumps(&ids).await?;
         let mark = self.marked(&step.since);
+        let dumps = self.dumps(&ids, mark).await?;
         let became = "Node {id} became the leader for term *.";
         for (id, records) in &dumps {
-            let mut lines = dumps::since(records, mark.dump_ends.get(id));
+            let mut lines = records.iter();
             if let Some(line) = lines.find(|line| dumps::says(&line.sentence, became, *id)) {
                 return Err(Unmet::expected("nobody becomes the leader", &line.sentence));
             }
@@ -164,8 +164,8 @@ impl Runner<'_> {
         let mark = self.marked(&step.since);
         until(self.limit(step.within), async || {
             let mut told = Vec::new();
-            for (id, records) in self.dumps(&ids).await? {
-                let mut lines = dumps::since(&records, mark.dump_ends.get(&id));
+            for (id, records) in self.dumps(&ids, mark).await? {
+                let mut lines = records.iter();
                 let found = lines.find(|line| dumps::says(&line.sentence, &step.says, id));
                 match (found, step.never) {
                     (Some(line), false) => told.push(line.sentence.clone()),
@@ -203,8 +203,8 @@ impl Runner<'_> {
         };
         let mark = self.marked(&step.since);
         until(self.limit(step.within), async || {
-            let dumps = self.dumps(&cluster.ids()).await?;
-            dumps::lease_expiry(&dumps, &mark.dump_ends, lost)
+            let dumps = self.dumps(&cluster.ids(), mark).await?;
+            dumps::lease_expiry(&dumps, lost)
         })
         .await
     }
@@ -296,7 +296,7 @@ mod tests {
     #[test]
     fn a_log_is_searched_for_values_and_the_no_op() {
         let text = "NO-OP 2\tindex=1 crc=0\nSET a 1 2\tindex=2 crc=0\nSET a 2 2\tindex=3 crc=0\n";
-        let records = parse_log(text).unwrap();
+        let records = parse_log(text, |_| true).unwrap();
         let written = |entries: &[(&str, &str)]| -> BTreeMap<String, String> {
             entries
                 .iter()

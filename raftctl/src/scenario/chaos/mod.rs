@@ -173,6 +173,7 @@ impl Chaos<'_> {
         };
         let Some(struck) = struck else {
             report::write_history(&workload.cut_off(), &self.folder)?;
+            let restored = self.remove(&keys, restored).await;
             return Err(after_interruption(restored));
         };
         let history = match restored {
@@ -180,7 +181,7 @@ impl Chaos<'_> {
             Err(_) => workload.cut_off(),
         };
         report::write_history(&history, &self.folder)?;
-        let restored = restored.and(restore::remove(self.context, &keys).await);
+        let restored = self.remove(&keys, restored).await;
         report::fetch(self.context, &self.folder).await;
         struck?;
         self.judge(history, faults, restored).await
@@ -211,6 +212,12 @@ impl Chaos<'_> {
         }
         tokio::time::sleep_until(workload.started() + self.arguments.duration).await;
         Ok(())
+    }
+
+    /// Removes the keys of the run, if the cluster is well again.
+    async fn remove(&self, keys: &[String], restored: Result<()>) -> Result<()> {
+        restored?;
+        restore::remove(self.context, keys).await
     }
 
     async fn judge(
