@@ -1,0 +1,173 @@
+//! Chaos on a cluster of real processes: faults strike, the history is recorded and judged, and
+//! the cluster is put back.
+
+mod support;
+
+use std::time::Duration;
+
+use checker::{Kind, Operation, Outcome, read_history, write_history};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{PATIENCE, TestCluster, command};
+
+fn all_run(cluster: &TestCluster) -> bool {
+    let status = cluster.status();
+    let mut nodes = status["nodes"].as_array().unwrap().iter();
+    nodes.all(|node| node["process"] == "running")
+}
+
+// A run with every kind of fault ends with a verdict, with faults that have times, and with a
+// folder from which the same verdict can be had again. A history in which one read is stale is
+// found out.
+#[test]
+fn a_run_is_judged_and_can_be_judged_again() {
+    let cluster = TestCluster::up(3);
+    let arguments = [
+        "scenario",
+        "chaos",
+        "--seed",
+        "3",
+        "--duration",
+        "15s",
+        "--clients",
+        "8",
+    ];
+    let run = cluster
+        .raftctl(&[&arguments[..], &["--output", "json"]].concat())
+        .ok();
+    let report = run.json();
+    assert_eq!(report["verdict"], "linearizable", "{report:#}");
+    assert_eq!(
+        (&report["seed"], &report["clients"]),
+        (&3.into(), &8.into())
+    );
+    let faults = report["faults"].as_array().unwrap();
+    assert!(faults.len() >= 2, "{report:#}");
+    for fault in faults {
+        assert!(
+            fault["until_ms"].as_u64() > fault["at_ms"].as_u64(),
+            "{fault}"
+        );
+    }
+    for kind in ["reads", "writes"] {
+        assert!(
+            report[kind]["succeeded"].as_u64().unwrap() > 50,
+            "{report:#}"
+        );
+        let share = report[kind]["share"].as_f64().unwrap();
+        assert!(share > 0.1 && share <= 1.0, "{report:#}");
+    }
+    assert!(all_run(&cluster));
+    let left = cluster
+        .raftctl(&["list", "chaos/", "--output", "json"])
+        .ok()
+        .json();
+    assert_eq!(
+        left["entries"].as_array().unwrap().len(),
+        0,
+        "its keys are gone"
+    );
+
+    let folder = cluster.state("chaos/seed-3");
+    for file in [
+        "report.json",
+        "logs_node_1/dump.txt",
+        "logs_node_3/logs.txt",
+    ] {
+        assert!(folder.join(file).exists(), "{file}");
+    }
+    let path = folder.join("history.jsonl");
+    cluster
+        .raftctl(&["scenario", "verify", path.to_str().unwrap()])
+        .ok();
+
+    let file = std::fs::File::open(&path).unwrap();
+    let mut history = read_history(std::io::BufReader::new(file)).unwrap();
+    history.push(stale_read(history.operations())).unwrap();
+    let doctored = folder.join("doctored.jsonl");
+    write_history(&history, std::fs::File::create(&doctored).unwrap()).unwrap();
+    let verdict = cluster
+        .raftctl(&["scenario", "verify", doctored.to_str().unwrap()])
+        .code(40);
+    assert!(verdict.stdout.contains("linearizable: NO"), "{verdict:?}");
+}
+
+/// A read, after everything else, of the first value of a key that holds another by then.
+fn stale_read(operations: &[Operation]) -> Operation {
+    let written = |operation: &&Operation| operation.outcome == Outcome::Written;
+    let first = operations.iter().find(written).unwrap();
+    let Kind::Set { value } = &first.kind else {
+        panic!("{first:?}")
+    };
+    let later = |operation: &&Operation| {
+        operation.key == first.key && operation.outcome == Outcome::Written
+    };
+    assert!(operations.iter().filter(later).count() > 1);
+    let end_us = operations
+        .iter()
+        .filter_map(|operation| operation.return_us)
+        .max()
+        .unwrap();
+    Operation {
+        client: 99,
+        call_us: end_us + 1,
+        return_us: Some(end_us + 2),
+        key: first.key.clone(),
+        kind: Kind::Get,
+        outcome: Outcome::Read(Some(value.clone())),
+    }
+}
+
+// Ctrl-C while nodes are frozen: they go on, and nothing of the run is left in the store.
+#[test]
+fn an_interrupted_run_heals() {
+    let cluster = TestCluster::up(3);
+    let arguments = [
+        "scenario",
+        "chaos",
+        "--seed",
+        "1",
+        "--duration",
+        "5m",
+        "--faults",
+        "pause",
+    ];
+    let mut running = command(cluster.folder(), &arguments)
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    cluster.eventually("a paused node", |status| {
+        let mut nodes = status["nodes"].as_array().unwrap().iter();
+        nodes.any(|node| node["process"] == "paused")
+    });
+    let pid = Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let started = std::time::Instant::now();
+    while running.try_wait().unwrap().is_none() {
+        assert!(started.elapsed() < PATIENCE, "it does not end");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(all_run(&cluster));
+    let left = cluster
+        .raftctl(&["list", "chaos/", "--output", "json"])
+        .ok()
+        .json();
+    assert_eq!(left["entries"].as_array().unwrap().len(), 0);
+}
+
+// What can't be done is refused before anything is touched.
+#[test]
+fn wrong_flags_touch_nothing() {
+    let cluster = TestCluster::with(3, "fault_injection: false");
+    cluster.raftctl(&["up"]).ok();
+    let chaos = |faults: &str| cluster.raftctl(&["scenario", "chaos", "--faults", faults]);
+    chaos("partition,kill")
+        .code(2)
+        .says("fault_injection: true");
+    chaos("kill,meteor").code(2).says("\"meteor\" is none");
+    cluster
+        .raftctl(&["scenario", "chaos", "--clients", "0"])
+        .code(2);
+    cluster.raftctl(&["kill", "1"]).ok();
+    chaos("kill").code(30).says("raftctl up");
+    assert!(!cluster.state("chaos").exists());
+}
