@@ -1,6 +1,7 @@
 //! The node as a process: what its operators and clients see.
 
 mod clients;
+mod clocks;
 mod cluster;
 mod crashes;
 mod files;
