@@ -56,6 +56,20 @@ fn life_of_a_cluster(user: &'static str, base: &str) {
     cluster.raftctl(&["restart", &leader.to_string()]).ok();
     assert_eq!(cluster.of_node(leader, "role"), "follower");
 
+    let said = cluster
+        .raftctl(&["exec", "1,3", "--", "hostname; id -un >&2"])
+        .ok();
+    assert_eq!(said.stdout, "node 1: n1\nnode 3: n3\n");
+    let rights = if user == PLAIN { PLAIN } else { ROOT };
+    assert!(
+        said.stderr.contains(&format!("node 1: {rights}\n")),
+        "{said:?}"
+    );
+    let shell = cluster
+        .raftctl(&["ssh", "2", "hostname; id -un; exit 7"])
+        .code(7);
+    assert_eq!(shell.stdout, format!("n2\n{user}\n"));
+
     cluster.raftctl(&["pause", &next.to_string()]).ok();
     assert_eq!(cluster.of_node(next, "process"), "paused");
     cluster.raftctl(&["resume", "all"]).ok();
@@ -145,6 +159,9 @@ fn a_packet_filter_cuts_and_heals_itself() {
     let table = format!("nft list table inet raftkv_test_{leader}");
     let host = &cluster.set.hosts[usize::try_from(leader).unwrap() - 1];
     assert!(host.must_run(&table).contains("tcp dport 7400 drop"));
+    let doctor = cluster.raftctl(&["doctor"]);
+    let found = "a packet filter of raftctl cuts off nodes 1, 2 and 3; `raftctl heal`";
+    assert!(doctor.stdout.contains(found), "{doctor:?}");
     cluster.leader(|id| id != leader);
     let started = Instant::now();
     while host.run(&table).status.success() {
@@ -169,6 +186,35 @@ fn a_packet_filter_cuts_and_heals_itself() {
     for host in &cluster.set.hosts {
         assert_eq!(host.must_run("nft list tables"), "");
     }
+}
+
+// Hosts that have IPv6 addresses alone are hosts like any others.
+#[test]
+fn a_cluster_lives_on_ipv6() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    let mut yaml = format!(
+        "name: test\nprovider: ssh\nssh: {{user: root, identity_file: {}}}\nnodes:\n",
+        cluster.set.key().display()
+    );
+    for (at, host) in cluster.set.hosts.iter().enumerate() {
+        yaml.push_str(&format!(
+            "  - {{id: {}, host: \"{}\"}}\n",
+            at + 1,
+            host.address_v6
+        ));
+    }
+    std::fs::write(cluster.path("cluster.yaml"), yaml).unwrap();
+    let up = cluster.raftctl(&["up"]).ok();
+    assert!(
+        up.stdout
+            .contains(&format!("[{}]:7500", cluster.set.hosts[0].address_v6)),
+        "{up:?}"
+    );
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster.raftctl(&["kill", "leader"]).ok();
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
 }
 
 // The six scenarios, on hosts of their own.

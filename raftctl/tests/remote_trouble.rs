@@ -243,8 +243,9 @@ fn a_connection_cut_while_shipping_is_survived() {
     assert_eq!(code, Some(3), "{stderr}");
     assert!(stderr.contains("node 2: 10.77."), "{stderr}");
     assert_nothing_left(&cluster, 1);
-    cluster.set.hosts[1].speed_up();
+    // A slow host is no trouble: it takes its time.
     cluster.raftctl(&["up"]).ok();
+    assert_eq!(cluster.of_node(2, "role"), "follower");
 }
 
 // While one operator ships over a slow line, another one can't change the cluster, and learns who
@@ -319,4 +320,44 @@ fn a_taken_port_is_told() {
             .status
             .success()
     );
+}
+
+// A binary for another machine is refused before it is sent, one for another C library when it is
+// tried: each time with the command that helps, and nothing is switched.
+#[test]
+fn a_binary_that_does_not_fit_is_refused() {
+    let Some(cluster) = RemoteCluster::new(1, ROOT) else {
+        return;
+    };
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+    let own = std::fs::read(own).unwrap();
+    cluster.configure("binary: ./raft-node");
+
+    let mut foreign = own.clone();
+    // The field of the ELF header that names the machine: AArch64, or RISC-V on such a machine.
+    foreign[18] = if foreign[18] == 0xb7 { 0xf3 } else { 0xb7 };
+    std::fs::write(cluster.path("raft-node"), foreign).unwrap();
+    let up = cluster.raftctl(&["up"]).code(20).says("it is built for");
+    assert!(
+        up.stderr.contains("name it in cluster.yaml: binary: PATH"),
+        "{up:?}"
+    );
+
+    let mut other = own.clone();
+    let loader = b"/ld-linux";
+    let at = other
+        .windows(loader.len())
+        .position(|part| part == loader)
+        .unwrap();
+    other[at + 1..at + 3].copy_from_slice(b"no");
+    std::fs::write(cluster.path("raft-node"), other).unwrap();
+    let up = cluster
+        .raftctl(&["up"])
+        .code(20)
+        .says("raft-node does not run there");
+    assert!(up.stderr.contains("its C library does not fit"), "{up:?}");
+    assert_nothing_left(&cluster, 0);
+
+    std::fs::write(cluster.path("raft-node"), own).unwrap();
+    cluster.raftctl(&["up"]).ok();
 }

@@ -22,7 +22,11 @@ rules() {
 filter() {
   table=$1 mark=$2 seconds=$3
   shift 3
-  [ "$(id -u)" = 0 ] || { echo "a packet filter needs root: $(sudo -n true 2>&1)" >&2 && exit 1; }
+  if [ "$(id -u)" != 0 ]; then
+    echo "a packet filter needs root: $(sudo -n true 2>&1); let the login use sudo without a" \
+      "password (visudo), or leave --packet-filter out" >&2
+    exit 1
+  fi
   command -v nft >/dev/null || { echo "nft is missing; install nftables" >&2 && exit 1; }
   text=$(
     echo "add table inet $table"

@@ -17,7 +17,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 impl Context {
     /// Does `work` while this cluster is locked on every host that answers, waiting for the lock at
     /// most `wait`. It is given back afterwards, also when `work` fails or the operator interrupts
-    /// it. Hosts of this machine need no such lock.
+    /// it, or it takes longer than `limits.total`. Hosts of this machine need no such lock.
     ///
     /// # Errors
     /// Someone else holds it; the message names them. Else what `work` fails with.
@@ -38,9 +38,15 @@ impl Context {
         }
         let claim = claim(&self.cluster.state_dir(), verb)?;
         let taken = self.take_all(&hosts, &claim, wait).await;
+        let total = self.cluster.limits.total;
         let done = match taken {
             Ok(()) => tokio::select! {
                 done = work => done,
+                () = tokio::time::sleep(total) => Err(Error::Other(format!(
+                    "`raftctl {verb}` is not done within {} (limits.total in cluster.yaml); what was \
+                     done stays done: run it again to go on",
+                    humantime::format_duration(total)
+                ))),
                 error = keep(&hosts, &claim) => Err(error),
                 () = interrupted() => Err(Error::Other(format!(
                     "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"

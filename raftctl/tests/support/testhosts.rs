@@ -2,7 +2,7 @@
 //!
 //! A host is a set of namespaces (network, mount, process, name) around one `sshd`:
 //!
-//! - an address in `10.77.<number>.0/24`, joined to the others and to this machine by a bridge;
+//! - addresses in `10.77.<number>.0/24` and `fd77:<number>::/64`, joined to the others and to this machine by a bridge;
 //! - this machine's file system with a writable layer of its own above it, so that what is written
 //!   on one host is seen on no other, and stays there while the host is dead;
 //! - processes of its own, which end with it;
@@ -17,7 +17,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -70,6 +70,8 @@ pub struct TestHost {
     pub name: String,
     /// Where it is.
     pub address: IpAddr,
+    /// Where it is, too.
+    pub address_v6: Ipv6Addr,
     namespace: String,
     folder: PathBuf,
     /// The namespace of the bridge, and the device there that leads to the host.
@@ -140,6 +142,8 @@ impl TestHosts {
         must("ip", &["link", "set", &inner, "netns", &switch]);
         inside(&["link", "set", &inner, "master", "bridge", "up"]);
         must("ip", &["address", "add", &own, "dev", &outer]);
+        let second = format!("{}/64", address_v6(number, 1));
+        must("ip", &["address", "add", &second, "dev", &outer, "nodad"]);
         must("ip", &["link", "set", &outer, "up"]);
     }
 
@@ -148,6 +152,7 @@ impl TestHosts {
         let host = TestHost {
             name: format!("n{index}"),
             address: IpAddr::V4(Ipv4Addr::new(10, 77, number, 10 + index)),
+            address_v6: address_v6(number, 10 + u16::from(index)),
             namespace: namespace(number, index),
             folder: self.folder.join(format!("n{index}")),
             switch: namespace(number, 0),
@@ -182,6 +187,9 @@ impl TestHosts {
             "dev",
             "eth0",
         ]);
+        let second = format!("{}/64", host.address_v6);
+        // Nobody else has it, so there is no need to wait until that is sure.
+        inside(&["address", "add", &second, "dev", "eth0", "nodad"]);
         inside(&["link", "set", "eth0", "up"]);
         host.furnish(&fs::read_to_string(self.key().with_extension("pub")).unwrap());
         self.hosts.push(host);
@@ -476,6 +484,10 @@ fn pids(namespace: &str) -> Vec<String> {
         .unwrap();
     let text = String::from_utf8_lossy(&pids.stdout);
     text.split_whitespace().map(str::to_owned).collect()
+}
+
+fn address_v6(number: u8, host: u16) -> Ipv6Addr {
+    Ipv6Addr::new(0xfd77, u16::from(number), 0, 0, 0, 0, 0, host)
 }
 
 fn namespace(number: u8, index: u8) -> String {
