@@ -68,6 +68,9 @@ fn run(line: CommandLine) -> Result<()> {
             clap_complete::generate(shell, &mut CommandLine::command(), "raftctl", &mut text);
             crate::out::print(&String::from_utf8_lossy(&text))
         }
+        Verb::Scenario(arguments) if !arguments.needs_cluster() => {
+            runtime()?.block_on(scenario::without_cluster(&options, arguments))
+        }
         verb => {
             let cluster = cluster::load(&line.config)?;
             if !cluster.warnings.list.is_empty() && options.output == Output::Text {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::{PATIENCE, TestCluster, command};
+use support::{PATIENCE, TestCluster, command, raftctl};
 
 fn processes(cluster: &TestCluster) -> Vec<String> {
     let status = cluster.status();
@@ -133,4 +133,27 @@ fn wait(child: &mut std::process::Child) -> std::process::ExitStatus {
         assert!(started.elapsed() < PATIENCE, "it does not end");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+// Files of scenarios can be listed, read and checked in any folder; only running them needs a
+// cluster.
+#[test]
+fn scenarios_can_be_read_without_a_cluster() {
+    let folder = tempfile::tempdir().unwrap();
+    let list = raftctl(folder.path(), &["scenario", "list", "--output", "json"])
+        .ok()
+        .json();
+    assert_eq!(list.as_array().unwrap().len(), 6);
+    let shown = raftctl(folder.path(), &["scenario", "show", "lease-timeout"]).ok();
+    assert!(
+        shown.stdout.starts_with("scenario: lease-timeout\n"),
+        "{}",
+        shown.stdout
+    );
+    raftctl(folder.path(), &["scenario", "show", "lease-timeuot"])
+        .code(2)
+        .says("lease-timeout?");
+    raftctl(folder.path(), &["scenario", "run", "all"])
+        .code(2)
+        .says("raftctl init");
 }

@@ -89,20 +89,20 @@ enum Command {
     },
 }
 
-/// Runs, lists or shows scenarios.
+impl Arguments {
+    /// Whether there has to be a cluster: not to list or show files, or to judge a history.
+    #[must_use]
+    pub fn needs_cluster(&self) -> bool {
+        matches!(self.command, Command::Run { .. } | Command::Chaos(_))
+    }
+}
+
+/// Runs scenarios on a cluster.
 ///
 /// # Errors
 /// A scenario failed, can't be read, or the cluster is not up.
 pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
     match arguments.command {
-        Command::List => list(options),
-        Command::Show { scenario } => {
-            let loaded = file::find(&scenario)?;
-            let texts: Vec<&str> = loaded.iter().map(|loaded| loaded.text.as_str()).collect();
-            out::print(&texts.join("\n---\n"))
-        }
-        Command::Chaos(arguments) => chaos::run(context, options, arguments).await,
-        Command::Verify { history } => verdict::verify(options, &history).await,
         Command::Run { scenarios, clients } => {
             let mut loaded = Vec::new();
             for word in &scenarios {
@@ -110,6 +110,27 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
             }
             play::all(context, options, &loaded, clients).await
         }
+        Command::Chaos(arguments) => chaos::run(context, options, arguments).await,
+        _ => without_cluster(options, arguments).await,
+    }
+}
+
+/// Lists or shows scenarios, or judges a history.
+///
+/// # Errors
+/// There is no such scenario or file; a history is not linearizable.
+pub async fn without_cluster(options: &Options, arguments: Arguments) -> Result<()> {
+    match arguments.command {
+        Command::List => list(options),
+        Command::Show { scenario } => {
+            let loaded = file::find(&scenario)?;
+            let texts: Vec<&str> = loaded.iter().map(|loaded| loaded.text.as_str()).collect();
+            out::print(&texts.join("\n---\n"))
+        }
+        Command::Verify { history } => verdict::verify(options, &history).await,
+        Command::Run { .. } | Command::Chaos(_) => Err(Error::Usage(
+            "this needs a cluster.yaml: raftctl init writes one".into(),
+        )),
     }
 }
 
