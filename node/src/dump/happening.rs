@@ -51,6 +51,13 @@ pub enum Happening {
         /// For how long.
         for_ms: u64,
     },
+    /// The clock was made to run wrong on request.
+    ClockDisturbed {
+        /// Forth or back.
+        jump_ms: i64,
+        /// Fast or slow from now on.
+        rate_ppm: i64,
+    },
     /// Cut links were healed on request.
     LinksHealed {
         /// To whom.
@@ -126,6 +133,10 @@ impl Happening {
             Happening::LinksCut { peers, for_ms } => (
                 format!("Node {id} cut its links to Nodes {}.", commas(peers)),
                 format!("for_ms={for_ms}"),
+            ),
+            Happening::ClockDisturbed { jump_ms, rate_ppm } => (
+                format!("The clock of Node {id} was made to run wrong."),
+                format!("jump_ms={jump_ms} rate_ppm={rate_ppm}"),
             ),
             Happening::LinksHealed { peers } => (
                 format!("Node {id} healed its links to Nodes {}.", commas(peers)),

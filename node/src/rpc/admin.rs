@@ -12,6 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tonic::{Request, Response, Status};
 use wire::admin_server::{Admin, AdminServer};
 
+/// Most that a clock may be made to run fast or slow, in parts per million.
+const CLOCK_RATE_PPM_MAX: u64 = 900_000;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct AdminService {
@@ -191,6 +194,27 @@ impl Admin for AdminService {
             for_ms,
         });
         Ok(Response::new(wire::CutLinksReply {}))
+    }
+
+    async fn disturb_clock(
+        &self,
+        request: Request<wire::DisturbClockRequest>,
+    ) -> Result<Response<wire::DisturbClockReply>, Status> {
+        let wire::DisturbClockRequest { jump_ms, rate_ppm } = request.into_inner();
+        if jump_ms.unsigned_abs() > CUT_MS_MAX || rate_ppm.unsigned_abs() > CLOCK_RATE_PPM_MAX {
+            let why = format!(
+                "a jump is at most {CUT_MS_MAX} ms, a rate at most {CLOCK_RATE_PPM_MAX} ppm"
+            );
+            return Err(Refusal::invalid(why).into_status());
+        }
+        if !self.front.clock.disturb(jump_ms * 1000, rate_ppm) {
+            let why = "start the node with --allow-clock-faults to run its clock wrong";
+            return Err(Status::permission_denied(why));
+        }
+        self.front
+            .dump
+            .tell(Happening::ClockDisturbed { jump_ms, rate_ppm });
+        Ok(Response::new(wire::DisturbClockReply {}))
     }
 
     async fn heal_links(

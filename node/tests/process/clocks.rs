@@ -3,10 +3,11 @@
 
 use crate::cluster::{Cluster, eventually};
 use checker::{Budget, History, Kind, Operation, Outcome, Verdict, check};
-use raftkv::admin::{CutLinksRequest, TransferLeadershipRequest};
+use raftkv::admin::{CutLinksRequest, DisturbClockRequest, TransferLeadershipRequest};
 use raftkv::kv::Consistency;
 use std::time::{Duration, Instant};
 use tokio::time::timeout;
+use tonic::Code;
 
 const KEY: &str = "k";
 /// The node whose clock runs wrong.
@@ -17,7 +18,7 @@ const READ_TIMEOUT: Duration = Duration::from_millis(300);
 const READS_AFTER: usize = 20;
 
 /// Cuts a leader with such a clock off, lets the others write, and reads from it all the while.
-async fn history_of_a_cut_off_leader(clock_rate_ppm: i64) -> History {
+async fn history_of_a_cut_off_leader(clock_rate_ppm: i64, jump_ms: i64) -> History {
     let flags = ["--allow-fault-injection", "--heartbeat-ms=20", "--quiet"];
     let mut cluster = Cluster::new(3, &flags);
     for id in cluster.ids() {
@@ -51,6 +52,11 @@ async fn history_of_a_cut_off_leader(clock_rate_ppm: i64) -> History {
         .cut_links(CutLinksRequest { peer_ids, for_ms })
         .await
         .unwrap();
+    let jump = DisturbClockRequest {
+        jump_ms,
+        rate_ppm: clock_rate_ppm,
+    };
+    admin.disturb_clock(jump).await.unwrap();
     let call_us = now_us();
     let mut write = std::pin::pin!(cluster.set_among(&others, KEY, "after"));
     let mut reads_after = None;
@@ -114,7 +120,7 @@ fn push(history: &mut History, call_us: u64, return_us: u64, kind: Kind, outcome
 // A leader whose clock is slow by the whole bound serves nothing old.
 #[tokio::test]
 async fn a_clock_within_the_bound_does_no_harm() {
-    let history = history_of_a_cut_off_leader(-5_000).await;
+    let history = history_of_a_cut_off_leader(-5_000, 0).await;
     let verdict = check(&history, &Budget::default());
     assert!(verdict.is_linearizable(), "{verdict}");
     let reads = history.operations().iter();
@@ -128,7 +134,30 @@ async fn a_clock_within_the_bound_does_no_harm() {
 // checker sees the old value that it serves: so it would see one in the test above, too.
 #[tokio::test]
 async fn a_clock_far_beyond_the_bound_is_seen_by_the_checker() {
-    let history = history_of_a_cut_off_leader(-900_000).await;
+    let history = history_of_a_cut_off_leader(-900_000, 0).await;
     let verdict = check(&history, &Budget::default());
     assert!(matches!(verdict, Verdict::NotLinearizable(_)), "{verdict}");
+}
+
+// The same where the clock jumps back by more than a lease.
+#[tokio::test]
+async fn a_clock_that_jumps_back_is_seen_by_the_checker() {
+    let history = history_of_a_cut_off_leader(0, -20_000).await;
+    let verdict = check(&history, &Budget::default());
+    assert!(matches!(verdict, Verdict::NotLinearizable(_)), "{verdict}");
+}
+
+// Nobody runs the clock of a node wrong that was not started for it, nor beyond all measure.
+#[tokio::test]
+async fn running_a_clock_wrong_needs_permission() {
+    let cluster = Cluster::start(1, &["--allow-fault-injection"]).await;
+    let jump = |jump_ms, rate_ppm| DisturbClockRequest { jump_ms, rate_ppm };
+    let refused = cluster.admin(1).disturb_clock(jump(1, 0)).await;
+    let refused = refused.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied);
+    assert!(refused.message().contains("--allow-clock-faults"));
+    for nonsense in [jump(3_600_001, 0), jump(0, 900_001), jump(i64::MIN, 0)] {
+        let refused = cluster.admin(1).disturb_clock(nonsense).await;
+        assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
+    }
 }
