@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::path::Path;
 use std::time::Duration;
 
 use checker::{Kind, Operation, Outcome, read_history, write_history};
@@ -80,15 +81,20 @@ fn a_run_is_judged_and_can_be_judged_again() {
         .raftctl(&["scenario", "verify", path.to_str().unwrap()])
         .ok();
 
-    let file = std::fs::File::open(&path).unwrap();
-    let mut history = read_history(std::io::BufReader::new(file)).unwrap();
-    history.push(stale_read(history.operations())).unwrap();
-    let doctored = folder.join("doctored.jsonl");
-    write_history(&history, std::fs::File::create(&doctored).unwrap()).unwrap();
     let verdict = cluster
-        .raftctl(&["scenario", "verify", doctored.to_str().unwrap()])
+        .raftctl(&["scenario", "verify", &with_a_stale_read(&path)])
         .code(40);
     assert!(verdict.stdout.contains("linearizable: NO"), "{verdict:?}");
+}
+
+/// The same history with one read more, which is stale; its path.
+fn with_a_stale_read(path: &Path) -> String {
+    let file = std::fs::File::open(path).unwrap();
+    let mut history = read_history(std::io::BufReader::new(file)).unwrap();
+    history.push(stale_read(history.operations())).unwrap();
+    let doctored = path.with_file_name("doctored.jsonl");
+    write_history(&history, std::fs::File::create(&doctored).unwrap()).unwrap();
+    doctored.to_str().unwrap().to_owned()
 }
 
 /// A read, after everything else, of the first value of a key that holds another by then.

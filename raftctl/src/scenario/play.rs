@@ -2,6 +2,7 @@
 //! what they saw is checked: a fault that a scenario injects must not make anybody else read
 //! something wrong.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -102,6 +103,17 @@ fn summarize(
     )))
 }
 
+/// What became of the steps of a scenario.
+struct Acted {
+    steps: Vec<StepReport>,
+    /// The keys that it has written, or may have.
+    touched: BTreeSet<String>,
+    took: Duration,
+    interrupted: bool,
+    /// Whether everything could be printed.
+    said: Result<()>,
+}
+
 /// What scenarios are played on.
 struct Stage<'a> {
     context: &'a Context,
@@ -118,9 +130,43 @@ impl Stage<'_> {
         let started = Instant::now();
         let run = format!("{:08x}", rand::random::<u32>());
         let background = self.background(&run);
-        let mut runner = Runner::new(self.context, self.binary, loaded, &run);
-        let mut steps = Vec::new();
-        let mut said = Ok(());
+        let acted = self.act(loaded, &run).await;
+        let restored = tokio::select! {
+            restored = self.put_back(background, &acted, &run) => restored,
+            () = interruption() => Err(Error::Other("interrupted".into())),
+        };
+        acted.said?;
+        if acted.interrupted {
+            return Err(after_interruption(restored.map(drop)));
+        }
+        let (workload, not_restored) = match restored {
+            Ok(workload) => (workload, None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let linearizable = workload
+            .as_ref()
+            .is_none_or(|workload| workload.verdict.is_linearizable());
+        let steps_passed = acted.steps.iter().all(|step| step.passed);
+        let report = ScenarioReport {
+            name: scenario.name.clone(),
+            number: scenario.number,
+            title: scenario.title.clone(),
+            passed: not_restored.is_none() && linearizable && steps_passed,
+            seconds: started.elapsed().as_secs_f64(),
+            steps: acted.steps,
+            workload,
+            not_restored,
+        };
+        self.say(&report.ending())?;
+        Ok(report)
+    }
+
+    /// Takes the steps, up to the first that is not as expected or the interruption. Whatever
+    /// happens, it is told by value: the cluster has to be put back first.
+    async fn act(&self, loaded: &Loaded, run: &str) -> Acted {
+        let started = Instant::now();
+        let mut runner = Runner::new(self.context, self.binary, loaded, run);
+        let (mut steps, mut said) = (Vec::new(), Ok(()));
         let tell = |report: StepReport| {
             if said.is_ok() {
                 said = self.say(&report.text(&loaded.source));
@@ -134,50 +180,31 @@ impl Stage<'_> {
         if interrupted {
             eprintln!("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
         }
-        let length = background.started().elapsed();
-        let keys: Vec<String> = runner
-            .touched
-            .iter()
-            .cloned()
-            .chain(self.keys(&run))
-            .collect();
-        let restoring = async {
-            restore::restore(self.context, self.binary).await?;
-            let workload = match interrupted {
-                true => None,
-                false => Some(judge(background, length).await),
-            };
-            restore::remove(self.context, &keys).await?;
-            Ok(workload)
-        };
-        let restored = tokio::select! {
-            restored = restoring => restored,
-            () = interruption() => Err(Error::Other("interrupted".into())),
-        };
-        said?;
-        if interrupted {
-            return Err(after_interruption(restored.map(drop)));
-        }
-        let (workload, not_restored) = match restored {
-            Ok(workload) => (workload, None),
-            Err(error) => (None, Some(error.to_string())),
-        };
-        let linearizable = workload
-            .as_ref()
-            .is_none_or(|w| w.verdict.is_linearizable());
-        let steps_passed = steps.iter().all(|step| step.passed);
-        let report = ScenarioReport {
-            name: scenario.name.clone(),
-            number: scenario.number,
-            title: scenario.title.clone(),
-            passed: not_restored.is_none() && linearizable && steps_passed,
-            seconds: started.elapsed().as_secs_f64(),
+        Acted {
             steps,
-            workload,
-            not_restored,
+            touched: runner.touched,
+            took: started.elapsed(),
+            interrupted,
+            said,
+        }
+    }
+
+    /// Puts the cluster back, judges what the clients saw unless that was interrupted, and removes
+    /// all keys.
+    async fn put_back(
+        &self,
+        background: Workload,
+        acted: &Acted,
+        run: &str,
+    ) -> Result<Option<WorkloadReport>> {
+        restore::restore(self.context, self.binary).await?;
+        let workload = match acted.interrupted {
+            true => None,
+            false => Some(judge(background, acted.took).await),
         };
-        self.say(&report.ending())?;
-        Ok(report)
+        let keys = self.keys(run);
+        restore::remove(self.context, acted.touched.iter().chain(&keys)).await?;
+        Ok(workload)
     }
 
     fn background(&self, run: &str) -> Workload {
