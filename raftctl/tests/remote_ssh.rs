@@ -45,7 +45,7 @@ fn life_of_a_cluster(user: &'static str, base: &str) {
     let leader = cluster.leader(|_| true);
     cluster.raftctl(&["kill", "leader"]).ok();
     let next = cluster.leader(|id| id != leader);
-    assert_eq!(cluster.of_node(leader, "process"), "stopped");
+    cluster.until(leader, "process", "stopped");
     assert_eq!(cluster.raftctl(&["get", "name1"]).ok().stdout, "Jaggu\n");
     let logs = cluster.raftctl(&["logs", "--all"]).ok();
     assert!(
@@ -54,7 +54,7 @@ fn life_of_a_cluster(user: &'static str, base: &str) {
         "{logs:?}"
     );
     cluster.raftctl(&["restart", &leader.to_string()]).ok();
-    assert_eq!(cluster.of_node(leader, "role"), "follower");
+    cluster.until(leader, "role", "follower");
 
     let said = cluster
         .raftctl(&["exec", "1,3", "--", "hostname; id -un >&2"])
@@ -71,7 +71,7 @@ fn life_of_a_cluster(user: &'static str, base: &str) {
     assert_eq!(shell.stdout, format!("n2\n{user}\n"));
 
     cluster.raftctl(&["pause", &next.to_string()]).ok();
-    assert_eq!(cluster.of_node(next, "process"), "paused");
+    cluster.until(next, "process", "paused");
     cluster.raftctl(&["resume", "all"]).ok();
     cluster.leader(|_| true);
 
@@ -168,13 +168,7 @@ fn a_packet_filter_cuts_and_heals_itself() {
         assert!(started.elapsed() < PATIENCE, "the filter stays");
         std::thread::sleep(Duration::from_millis(100));
     }
-    let back = |cluster: &RemoteCluster| cluster.of_node(leader, "role") == "follower";
-    while !back(&cluster) {
-        assert!(
-            started.elapsed() < PATIENCE,
-            "the old leader does not come back"
-        );
-    }
+    cluster.until(leader, "role", "follower");
     let seen = load.stop();
     assert!(seen.len() > 100, "{}", seen.len());
     assert_linearizable(seen);

@@ -75,11 +75,11 @@ fn a_dead_host_is_left_behind() {
     assert!(status.stdout.contains("unreachable"), "{status:?}");
     cluster.set.revive(2);
     cluster.raftctl(&["up"]).ok();
-    assert_eq!(cluster.of_node(3, "role"), "follower");
+    cluster.until(3, "role", "follower");
     // It dies and comes back as after a loss of power: the process is gone, its files are not.
     cluster.set.hosts[2].die();
     cluster.set.revive(2);
-    assert_eq!(cluster.of_node(3, "process"), "stopped");
+    cluster.until(3, "process", "stopped");
     cluster.raftctl(&["up"]).ok();
 }
 
@@ -245,7 +245,7 @@ fn a_connection_cut_while_shipping_is_survived() {
     assert_nothing_left(&cluster, 1);
     // A slow host is no trouble: it takes its time.
     cluster.raftctl(&["up"]).ok();
-    assert_eq!(cluster.of_node(2, "role"), "follower");
+    cluster.until(2, "role", "follower");
 }
 
 // While one operator ships over a slow line, another one can't change the cluster, and learns who

@@ -85,6 +85,23 @@ impl RemoteCluster {
             .map_or_else(|| node[field].to_string(), str::to_owned)
     }
 
+    /// Waits until a field of a node's status says something. A host that is slow to answer has its
+    /// process called unknown for a while.
+    #[track_caller]
+    pub fn until(&self, id: u64, field: &str, wanted: &str) {
+        let started = Instant::now();
+        loop {
+            let is = self.of_node(id, field);
+            if is == wanted {
+                return;
+            }
+            assert!(
+                started.elapsed() < PATIENCE,
+                "node {id}: {field} stays {is}, not {wanted}"
+            );
+        }
+    }
+
     /// Where clients reach the nodes.
     pub fn members(&self) -> Vec<Member> {
         let hosts = self.set.hosts.iter().zip(1..);
