@@ -7,6 +7,15 @@
 //! them and reads their answers. So a provider is a transport and a way to come by hosts, and
 //! nothing about nodes is written twice.
 //!
+//! ```text
+//! local ssh/              transports: this machine, and any other
+//! docker/ gcp/            making hosts: containers, machines in a cloud; then ssh
+//! inventory layout        the hosts of a cluster; where things are on each
+//! scripts control         nodes: found, started, signalled    unit     the same under systemd
+//! ship                    binaries: sent, verified, switched to
+//! guard                   one operator at a time              filter   packet filters that heal
+//! ```
+//!
 //! # What a transport owes
 //!
 //! - The script is given to `sh -c` as one argument, never through a second shell that would

@@ -190,8 +190,8 @@ impl Sockets {
         Ok(Sockets { folder, link })
     }
 
-    /// Removes folders that masters left which have ended: they take their socket away, but not the
-    /// folder around it.
+    /// Removes folders that masters left which have ended (they take their socket away, but not the
+    /// folder around it), and links that lead nowhere.
     fn tidy(&self) {
         let Ok(entries) = std::fs::read_dir(&self.folder) else {
             return; // Only tidiness is lost.
@@ -202,7 +202,10 @@ impl Sockets {
                 .and_then(|found| found.modified())
                 .is_ok_and(|changed| changed.elapsed().is_ok_and(|age| age > LEFT_OVER_AFTER));
             let path = entry.path();
-            if is_old && path.is_dir() && !path.is_symlink() && !path.join("master").exists() {
+            if path.is_symlink() && !path.exists() {
+                let _ = std::fs::remove_file(&path);
+            } else if is_old && path.is_dir() && !path.is_symlink() && !path.join("master").exists()
+            {
                 let _ = std::fs::remove_dir_all(&path);
             }
         }
