@@ -56,7 +56,12 @@ impl Load {
         for (connection, sizes) in sizes.iter().enumerate() {
             let channels = Channels::default();
             for &size in sizes {
-                let worker = Worker::new(source(number, count), self.read.consistency(), size);
+                let worker = Worker::new(
+                    source(number, count),
+                    self.read.consistency(),
+                    size,
+                    until.into_std(),
+                );
                 let share = Share {
                     finder: Arc::clone(&finder),
                     channels: channels.clone(),

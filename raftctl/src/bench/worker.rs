@@ -46,19 +46,22 @@ pub struct Worker {
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
     sessions: Vec<RequestId>,
+    /// What is answered later is not counted: it would belong to a longer time.
+    until: Instant,
     /// What was measured so far.
     pub tally: Tally,
 }
 
 impl Worker {
-    /// A worker that has up to `in_flight` operations on their way.
-    pub fn new(source: Source, consistency: i32, in_flight: usize) -> Self {
+    /// A worker that has up to `in_flight` operations on their way, and measures until `until`.
+    pub fn new(source: Source, consistency: i32, in_flight: usize, until: Instant) -> Self {
         Worker {
             source,
             consistency,
             pending: vec![None; in_flight],
             free: (0..in_flight).rev().collect(),
             sessions: Vec::new(),
+            until,
             tally: Tally::default(),
         }
     }
@@ -153,7 +156,9 @@ impl Worker {
         if let Some(session) = self.sessions.get_mut(slot / SESSION_WINDOW) {
             session.since_index = session.since_index.max(index);
         }
-        self.tally.succeeded(pending.kind, now - pending.sent);
+        if now <= self.until {
+            self.tally.succeeded(pending.kind, now - pending.sent);
+        }
         After::GoOn
     }
 
@@ -185,6 +190,9 @@ mod tests {
     use super::*;
     use crate::bench::workload::{Mix, Workload};
     use raftkv::kv::{Error, GetReply, SetReply};
+    use std::time::Duration;
+
+    const HOUR: Duration = Duration::from_secs(3600);
 
     fn worker(read_share: f64, in_flight: usize) -> Worker {
         let workload = Workload {
@@ -193,7 +201,8 @@ mod tests {
             value_bytes: 8,
             key_prefix: "bench/".into(),
         };
-        let mut worker = Worker::new(Source::Mix(Mix::new(&workload, 1)), 0, in_flight);
+        let mix = Source::Mix(Mix::new(&workload, 1));
+        let mut worker = Worker::new(mix, 0, in_flight, Instant::now() + HOUR);
         let sessions = in_flight.div_ceil(SESSION_WINDOW) as u64;
         worker.sessions = (1..=sessions)
             .map(|client_id| RequestId {
@@ -246,6 +255,20 @@ mod tests {
         worker.answered(&answer, Instant::now());
         assert_eq!(worker.tally.errors()["answer to nothing"], 1);
         assert_eq!(request(worker.next_operation().unwrap()).since_index, 9);
+    }
+
+    /// What is answered after the end does not count: the figures are per second up to there.
+    #[test]
+    fn late_answers_are_not_counted() {
+        let mut worker = worker(1.0, 2);
+        worker.next_operation().unwrap();
+        worker.next_operation().unwrap();
+        let answer = |id| outcome(id, Answer::Get(GetReply::default()));
+        worker.answered(&answer(0), worker.until);
+        worker.answered(&answer(1), worker.until + Duration::from_millis(1));
+        assert_eq!(worker.outstanding(), 0);
+        let reads = worker.tally.figures(Kind::Read, HOUR).unwrap();
+        assert_eq!(reads.operations, 1);
     }
 
     /// Refusals are errors with their reason, and say whether to wait or to leave.

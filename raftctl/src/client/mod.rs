@@ -129,7 +129,7 @@ impl Client {
     /// # Errors
     /// [`ClientError::NoLeader`] within the timeout.
     pub async fn find_leader(&mut self) -> Result<Member, ClientError> {
-        self.get("", Read::Lease).await?;
+        self.get("leader?", Read::Lease).await?;
         let leader = self.route.leader().and_then(|id| self.route.member(id));
         // A lease read that succeeded has named the leader.
         Ok(leader.expect("a served read names the leader"))

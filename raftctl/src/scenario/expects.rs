@@ -132,8 +132,12 @@ impl Runner<'_> {
                 }
             }
         }
-        let values = self.written.len();
-        Ok(format!("{}, with {values} values each", list(&ids)))
+        let values = match self.written.len() {
+            0 => "nothing was set".to_owned(),
+            1 => "with the one value set".to_owned(),
+            count => format!("with all {count} values set"),
+        };
+        Ok(format!("{}, {values}", list(&ids)))
     }
 
     pub(super) async fn expect_counters(&mut self, step: &ExpectCounters) -> Seen {
