@@ -392,7 +392,7 @@ pub fn set(id: u64, key: &str, value: &str) -> Operation {
     }
 }
 
-fn get(id: u64, key: &str, consistency: Consistency) -> Operation {
+pub fn get(id: u64, key: &str, consistency: Consistency) -> Operation {
     let get = kv::GetRequest {
         key: key.into(),
         consistency: consistency.into(),

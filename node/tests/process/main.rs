@@ -7,5 +7,6 @@ mod crashes;
 mod files;
 mod overload;
 mod partitions;
+mod pauses;
 mod standards;
 mod starts;
