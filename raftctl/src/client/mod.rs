@@ -123,6 +123,12 @@ impl Client {
         self.route.leader()
     }
 
+    /// Believes nobody to lead: the next operation begins at the next node in turn. For those who
+    /// look for nodes that wrongly believe to lead; everybody else is better off with the memory.
+    pub fn forget_leader(&mut self) {
+        self.route.forget_leader();
+    }
+
     /// The node that leads: asks with a read, which only a leader answers, as long as the timeout
     /// allows.
     ///

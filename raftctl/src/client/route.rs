@@ -82,6 +82,11 @@ impl Route {
         self.leader
     }
 
+    /// Nobody is believed to lead any more.
+    pub fn forget_leader(&mut self) {
+        self.leader = None;
+    }
+
     /// `id` answered an operation that only a leader answers.
     pub fn led(&mut self, id: u64) {
         self.leader = Some(id);

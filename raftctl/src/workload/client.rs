@@ -24,6 +24,9 @@ pub(super) async fn work(
     let mut asker = Asker::new(number, &settings);
     while !stop.load(Ordering::SeqCst) && !recorder.is_full() {
         let (key, kind) = asker.next_operation();
+        if asker.begins_anywhere() {
+            client.forget_leader();
+        }
         let called = recorder.call(number, &key, kind.clone());
         let outcome = send(&mut client, &key, &kind).await;
         asker.learn(key, &kind, &outcome);
@@ -72,6 +75,12 @@ impl Asker {
             _ => Kind::Delete,
         };
         (key, kind)
+    }
+
+    /// Half of the operations go to a node in turn, not to the believed leader: clients that all
+    /// followed the leaders would hardly ever ask one that was deposed and has not noticed.
+    fn begins_anywhere(&mut self) -> bool {
+        self.random.random_bool(0.5)
     }
 
     fn next_value(&mut self) -> String {

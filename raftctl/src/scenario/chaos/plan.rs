@@ -64,13 +64,13 @@ const FIRST_AFTER: Duration = Duration::from_secs(1);
 pub fn plan(seed: u64, duration: Duration, kinds: &[Kind], timing: &Timing) -> Vec<Planned> {
     let mut random = SmallRng::seed_from_u64(seed);
     // Short faults that nobody notices up to those that outlive a lease and an election.
-    let length_max = Duration::from_millis(timing.lease_ms + timing.election_timeout_max_ms);
-    let rest_max = timing.recovery();
+    let recovery = Duration::from_millis(timing.lease_ms + timing.election_timeout_max_ms);
+    let length_max = recovery * 3 / 2;
     let mut planned = Vec::new();
     let mut at = FIRST_AFTER;
     while let Some(kind) = kinds.choose(&mut random).copied() {
         let (target, length) = match kind {
-            Kind::RestartAll => (Target::All, length_max / 4),
+            Kind::RestartAll => (Target::All, length_max / 6),
             Kind::Kill | Kind::Pause | Kind::Partition => (any_target(&mut random), length_max),
         };
         let length = random.random_range(length / 20..=length);
@@ -83,7 +83,7 @@ pub fn plan(seed: u64, duration: Duration, kinds: &[Kind], timing: &Timing) -> V
             target,
             length,
         });
-        at += length + random.random_range(Duration::from_millis(100)..=rest_max);
+        at += length + random.random_range(Duration::from_millis(100)..=recovery);
     }
     planned
 }
