@@ -130,8 +130,6 @@ pub struct Settings {
     pub listen_peers: String,
     /// `host:port` to listen on for clients.
     pub listen_clients: String,
-    /// The cluster's lease, in milliseconds.
-    pub lease_ms: u64,
     /// Time between heartbeats, in milliseconds.
     pub heartbeat_ms: u64,
     /// From these the election timeout is drawn.
@@ -158,12 +156,12 @@ impl Flags {
         let (min, max) = election;
         let election = self.election_timeout_ms.unwrap_or(RangeMs { min, max });
         let settings = Settings {
-            lease_ms: self.lease_ms.unwrap_or(lease),
             heartbeat_ms: self.heartbeat_ms.unwrap_or(heartbeat),
             election_timeout_ms: election.min..=election.max,
             identity: Identity {
                 id: self.id,
                 cluster: self.cluster,
+                lease_ms: self.lease_ms.unwrap_or(lease),
                 members: members(self.id, self.nodes)?,
             },
             data_dir: self.data_dir,
@@ -219,11 +217,11 @@ impl Settings {
                 election.start()
             ));
         }
-        if heartbeat * 2 > self.lease_ms {
+        if heartbeat * 2 > self.identity.lease_ms {
             return Err(format!(
                 "--heartbeat-ms {heartbeat} is too long for a lease of {} ms: at least two \
                  heartbeats must fit in it",
-                self.lease_ms
+                self.identity.lease_ms
             ));
         }
         Ok(())
@@ -236,7 +234,7 @@ impl Settings {
         Config {
             id: self.identity.id,
             voters: self.identity.members.keys().copied().collect(),
-            lease_us: us(self.lease_ms),
+            lease_us: us(self.identity.lease_ms),
             max_clock_drift_ppm: self.max_clock_drift_ppm,
             election_timeout_us: us(*election.start())..=us(*election.end()),
             heartbeat_us: us(self.heartbeat_ms),
@@ -326,10 +324,10 @@ mod tests {
     #[test]
     fn timings() {
         let lan = settings(&[]).unwrap();
-        assert_eq!((lan.lease_ms, lan.heartbeat_ms), (2_000, 100));
+        assert_eq!((lan.identity.lease_ms, lan.heartbeat_ms), (2_000, 100));
         assert_eq!(lan.election_timeout_ms, 1_000..=2_000);
         let wan = settings(&["--timing=wan", "--lease-ms=10000"]).unwrap();
-        assert_eq!((wan.lease_ms, wan.heartbeat_ms), (10_000, 1_000));
+        assert_eq!((wan.identity.lease_ms, wan.heartbeat_ms), (10_000, 1_000));
         assert_eq!(wan.election_timeout_ms, 5_000..=10_000);
     }
 

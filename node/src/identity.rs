@@ -10,6 +10,8 @@ pub struct Identity {
     pub id: NodeId,
     /// Name of the cluster: nodes of another one are refused.
     pub cluster: String,
+    /// The one lease of the whole cluster, in milliseconds.
+    pub lease_ms: u64,
     /// All nodes, this one included.
     pub members: BTreeMap<NodeId, Member>,
 }

@@ -179,7 +179,8 @@ impl Happening {
             Happening::Ready => format!("Node {id} is ready."),
             Happening::Failed(why) => format!("Node {id} failed: {why}."),
             Happening::Stopping => format!("Node {id} was told to stop."),
-            _ => format!("Node {id} stopped."),
+            Happening::Stopped => format!("Node {id} stopped."),
+            other => unreachable!("{other:?} is rendered elsewhere"),
         };
         (sentence, fields)
     }

@@ -1,8 +1,6 @@
 //! Takes in the streams that peers dial.
 
-use super::{
-    CLUSTER_METADATA, Links, MESSAGE_BYTES_MAX, NODE_ID_METADATA, Peers, TARGET_ID_METADATA,
-};
+use super::{Links, MESSAGE_BYTES_MAX, Peers, greeting};
 use crate::clock::Clock;
 use crate::convert;
 use crate::desk::Desk;
@@ -16,7 +14,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 use tokio_stream::Stream;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status, Streaming};
 use wire::raft_server::{Raft, RaftServer};
 
@@ -57,34 +54,6 @@ impl RaftService {
             streams: Arc::default(),
         };
         RaftServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
-    }
-
-    /// Who calls, if it may.
-    fn admit(&self, metadata: &MetadataMap) -> Result<NodeId, Status> {
-        let text = |key: &str| {
-            let value = metadata.get(key).and_then(|value| value.to_str().ok());
-            value.unwrap_or_default().to_owned()
-        };
-        let cluster = text(CLUSTER_METADATA);
-        if cluster != self.identity.cluster {
-            return Err(Status::permission_denied(format!(
-                "this is a node of cluster '{}', not of '{cluster}'",
-                self.identity.cluster
-            )));
-        }
-        let target = text(TARGET_ID_METADATA);
-        if target != self.identity.id.to_string() {
-            return Err(Status::permission_denied(format!(
-                "this is node {}, not node {target}: check the addresses",
-                self.identity.id
-            )));
-        }
-        let caller = text(NODE_ID_METADATA);
-        let known = self.identity.peers().map(|(peer, _)| peer);
-        let mut matching = known.filter(|peer| peer.to_string() == caller);
-        matching.next().ok_or_else(|| {
-            Status::permission_denied(format!("node '{caller}' is no other node of this cluster"))
-        })
     }
 
     /// Notes a new stream of a peer. An older one that is still open has been given up by the
@@ -156,7 +125,7 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<wire::Message>>,
     ) -> Result<Response<UntilEnd>, Status> {
-        let peer = self.admit(request.metadata())?;
+        let peer = greeting::admit(&self.identity, request.metadata())?;
         let (end, ended) = oneshot::channel();
         let service = self.clone();
         tokio::spawn(async move {

@@ -8,6 +8,7 @@
 //! A peer counts as connected while the stream that it dialed is up: when its process dies, the
 //! kernel closes that connection, and this node knows within a millisecond.
 
+mod greeting;
 mod incoming;
 mod links;
 mod outbox;
@@ -24,13 +25,6 @@ use outbox::Outbox;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-
-/// Metadata of a stream: the cluster that the caller belongs to.
-const CLUSTER_METADATA: &str = "raft-cluster";
-/// Metadata of a stream: who calls.
-const NODE_ID_METADATA: &str = "raft-node-id";
-/// Metadata of a stream: whom the caller means to reach.
-const TARGET_ID_METADATA: &str = "raft-target-node-id";
 
 /// A connection that carries nothing for these two together is given up and dialed anew. After a
 /// long partition that is much sooner than the kernel would try the old one again. A broken

@@ -1,16 +1,13 @@
 //! Dials one peer, for ever.
 
 use super::outbox::{Outbox, OutboxStream};
-use super::{
-    CLUSTER_METADATA, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, NODE_ID_METADATA, TARGET_ID_METADATA,
-};
+use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, greeting};
 use crate::dump::{Dump, Happening};
 use crate::identity::Identity;
 use crate::raft::NodeId;
 use raftkv::raft::raft_client::RaftClient;
 use std::sync::Arc;
 use std::time::Duration;
-use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::Endpoint;
 use tonic::{Code, Request, Status};
 
@@ -46,9 +43,10 @@ enum Lost {
 impl Dialer {
     pub(super) async fn run(self) {
         let mut backoff = BACKOFF_MIN;
+        let mut refused = None;
         loop {
             let lost = self.connect(&mut backoff).await;
-            self.report(&lost);
+            self.report(&lost, &mut refused);
             // Half of it random, so that nodes that lost each other do not dial in step.
             let wait = backoff.mul_f64(0.5 + rand::random::<f64>() / 2.0);
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -78,10 +76,7 @@ impl Dialer {
             .initial_connection_window_size(STREAM_WINDOW_BYTES);
         let mut client = RaftClient::new(endpoint.connect().await?);
         let mut request = Request::new(OutboxStream(Arc::clone(&self.outbox)));
-        let metadata = request.metadata_mut();
-        metadata.insert(CLUSTER_METADATA, ascii(&self.identity.cluster)?);
-        metadata.insert(NODE_ID_METADATA, self.identity.id.into());
-        metadata.insert(TARGET_ID_METADATA, self.peer.into());
+        greeting::write(&self.identity, self.peer, request.metadata_mut())?;
         let mut replies = client.exchange(request).await?.into_inner();
         *backoff = BACKOFF_MIN;
         // The peer says nothing on this stream; it ends when the peer is gone.
@@ -89,30 +84,22 @@ impl Dialer {
         Ok(())
     }
 
-    fn report(&self, lost: &Lost) {
-        let refused = matches!(lost, Lost::Status(status)
-            if matches!(status.code(), Code::PermissionDenied | Code::InvalidArgument));
-        if refused {
-            tracing::error!(
-                peer = self.peer,
-                "node {} refuses this one: {lost}",
-                self.peer
-            );
-        } else {
-            tracing::debug!(
-                peer = self.peer,
-                "no connection to node {}: {lost}",
-                self.peer
-            );
+    /// Tells what is worth telling; a refusal only when it is another than the one before.
+    fn report(&self, lost: &Lost, refused: &mut Option<String>) {
+        let peer = self.peer;
+        match lost {
+            Lost::Status(status) if status.code() == Code::PermissionDenied => {
+                let why = Some(status.message().to_owned());
+                if *refused != why {
+                    tracing::error!(peer, "node {peer} refuses this one: {lost}");
+                    *refused = why;
+                }
+            }
+            _ => tracing::debug!(peer, "no connection to node {peer}: {lost}"),
         }
         // What waited is out of date. It is worth a line only where there was something to send.
         if self.outbox.clear() {
-            self.dump.tell(Happening::SendFailed(self.peer));
+            self.dump.tell(Happening::SendFailed(peer));
         }
     }
-}
-
-fn ascii(text: &str) -> Result<MetadataValue<Ascii>, Status> {
-    let refused = |_| Status::invalid_argument("the cluster's name is not plain ASCII");
-    MetadataValue::try_from(text).map_err(refused)
 }

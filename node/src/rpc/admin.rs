@@ -61,7 +61,7 @@ impl AdminService {
             counters: Some(self.counters(&inspection_counters(&status, fsyncs))),
             cut_links: self.cut_links(now),
             peers: status.peers.iter().map(peer_progress).collect(),
-            lease_duration_ms: front.lease_ms,
+            lease_duration_ms: front.identity.lease_ms,
             fault_injection_allowed: front.fault_injection_allowed,
             forgotten_promises_remaining_ms: remaining_ms(lease.unknown_promises_until_us),
         }

@@ -47,8 +47,6 @@ pub struct Front {
     pub links: Arc<Links>,
     /// Whether that was allowed at the start.
     pub fault_injection_allowed: bool,
-    /// The cluster's lease, in milliseconds.
-    pub lease_ms: u64,
     /// On the node's clock.
     pub started_us: Micros,
     /// What was answered and refused here.

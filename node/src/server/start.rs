@@ -167,7 +167,6 @@ impl Node {
             dump: dump.clone(),
             links,
             fault_injection_allowed: settings.allow_fault_injection,
-            lease_ms: settings.lease_ms,
             started_us,
             counters: Default::default(),
         });

@@ -144,7 +144,7 @@ async fn strangers_are_refused() {
     arguments[1] = "--cluster=another".into();
     cluster.spawn_with(2, &arguments);
     eventually("the refusal", async || {
-        let refusal = "node 1 refuses this one: this is a node of cluster 'test', not of 'another'";
+        let refusal = "node 1 refuses this one: this is a node of cluster 'test', not 'another'";
         cluster.stderr(2).contains(refusal).then_some(())
     })
     .await;
