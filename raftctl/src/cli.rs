@@ -25,6 +25,8 @@ pub struct Options {
     pub timeout: Option<Duration>,
     /// Ask nothing.
     pub yes: bool,
+    /// Accept that data is lost.
+    pub allow_data_loss: bool,
 }
 
 /// How results are printed.
@@ -59,6 +61,13 @@ fn run(line: CommandLine) -> Result<()> {
         output: line.output,
         timeout: line.timeout,
         yes: line.yes,
+        allow_data_loss: match line.verb {
+            Verb::Plan { allow_data_loss } => allow_data_loss,
+            Verb::Up {
+                allow_data_loss, ..
+            } => allow_data_loss,
+            _ => false,
+        },
     };
     match line.verb {
         Verb::Init(arguments) => init::run(&line.config, &arguments),
@@ -141,29 +150,63 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
         Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
             Context::reach(cluster, true).await?
         }
+        Verb::Status => Context::glance(cluster).await?,
         _ => Context::reach(cluster, false).await?,
     };
-    match changes(&verb) {
-        Some(name) => {
-            context
-                .locked(name, lock::WAIT, on_cluster(&context, options, verb))
-                .await
-        }
-        None => on_cluster(&context, options, verb).await,
+    let (extent, name) = extent(&verb);
+    let work = on_cluster(&context, options, verb);
+    match extent {
+        Extent::Changes => context.locked(name, lock::WAIT, work).await,
+        Extent::Bounded => context.within_total(name, work).await,
+        Extent::Own => work.await,
     }
 }
 
-/// The verbs that change what a cluster is, for which it is locked on its hosts. Faults are not
-/// among them: what they do ends by itself, and must not wait. `up` locks it itself, once it knows
-/// that there is something to do.
-fn changes(verb: &Verb) -> Option<&'static str> {
+/// How far a verb reaches, in time and on the hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// It changes what the cluster is: the cluster is locked on its hosts meanwhile, and the time
+    /// is bounded by `limits.total`.
+    Changes,
+    /// It looks, or injects a fault, which ends by itself and must not wait. The time is bounded by
+    /// `limits.total`.
+    Bounded,
+    /// It has bounds of its own, or lasts as long as its user likes. `up` is among them: it locks
+    /// the cluster itself, once it knows that there is something to do.
+    Own,
+}
+
+fn extent(verb: &Verb) -> (Extent, &'static str) {
     match verb {
-        Verb::Down { .. } => Some("down"),
-        Verb::Start(_) => Some("start"),
-        Verb::Stop(_) => Some("stop"),
-        Verb::Restart { vm: false, .. } => Some("restart"),
-        Verb::Upgrade { .. } => Some("upgrade"),
-        _ => None,
+        Verb::Down { .. } => (Extent::Changes, "down"),
+        Verb::Start(_) => (Extent::Changes, "start"),
+        Verb::Stop(_) => (Extent::Changes, "stop"),
+        Verb::Restart { vm: false, .. } => (Extent::Changes, "restart"),
+        Verb::Upgrade { .. } => (Extent::Changes, "upgrade"),
+        Verb::Plan { .. } | Verb::Up { dry_run: true, .. } => (Extent::Bounded, "plan"),
+        Verb::Status => (Extent::Bounded, "status"),
+        Verb::Exec { .. } => (Extent::Bounded, "exec"),
+        Verb::Kill { vm: false, .. } => (Extent::Bounded, "kill"),
+        Verb::Pause(_) => (Extent::Bounded, "pause"),
+        Verb::Resume(_) => (Extent::Bounded, "resume"),
+        Verb::Partition { wait: false, .. } => (Extent::Bounded, "partition"),
+        Verb::Heal => (Extent::Bounded, "heal"),
+        Verb::Logs(_) => (Extent::Bounded, "logs"),
+        Verb::Transfer { .. } => (Extent::Bounded, "transfer"),
+        Verb::Doctor { .. } => (Extent::Bounded, "doctor"),
+        Verb::Up { .. }
+        | Verb::Kill { vm: true, .. }
+        | Verb::Restart { vm: true, .. }
+        | Verb::Extend { .. }
+        | Verb::Partition { wait: true, .. }
+        | Verb::Ssh { .. }
+        | Verb::Keys(_)
+        | Verb::Shell(_)
+        | Verb::Scenario(_)
+        | Verb::Bench(_)
+        | Verb::Init(_)
+        | Verb::Check
+        | Verb::Completions { .. } => (Extent::Own, ""),
     }
 }
 

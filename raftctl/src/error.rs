@@ -48,12 +48,28 @@ pub enum Error {
         /// The nodes where it was not, each with the reason.
         failed: Vec<(u64, String)>,
     },
+    /// Done on no node, or on too few, for several reasons.
+    #[error("{}", several(.what, .failed))]
+    Several {
+        /// What was not done: "not stopped on any of the nodes".
+        what: String,
+        /// Every node that failed with the reason; never empty.
+        failed: Vec<(u64, Error)>,
+    },
     /// A host could not be reached, or its answer was lost.
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// Terraform, gcloud or Google refused or failed; with the cause and the next command.
     #[error("{0}")]
     Cloud(String),
+    /// Another error, and what to do next.
+    #[error("{error}\n{advice}")]
+    Advised {
+        /// What went wrong.
+        error: Box<Error>,
+        /// What to do next.
+        advice: String,
+    },
     /// A command ran on a host and failed there.
     #[error("{host}: cannot {purpose}: {detail}")]
     Host {
@@ -85,6 +101,11 @@ impl Error {
         match self {
             Error::Usage(_) | Error::Cluster(_) => exit::USAGE,
             Error::Partial { .. } => exit::PARTIAL,
+            // Several kinds of trouble at once: the first is the one to begin with.
+            Error::Several { failed, .. } => failed
+                .first()
+                .map_or(exit::UNFORESEEN, |(_, error)| error.exit_code()),
+            Error::Advised { error, .. } => error.exit_code(),
             Error::Transport(_) | Error::Cloud(_) => exit::REMOTE,
             Error::Host { .. } => exit::HOST,
             Error::NoLeader(_) => exit::NO_LEADER,
@@ -94,11 +115,26 @@ impl Error {
         }
     }
 
+    /// The same error with what to do next on a line of its own.
+    #[must_use]
+    pub fn advise(self, advice: String) -> Self {
+        let error = Box::new(self);
+        Error::Advised { error, advice }
+    }
+
     /// A local file that could not be read or written, with the reason.
     #[must_use]
     pub fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
         Error::Other(format!("cannot {doing} {}: {error}", path.display()))
     }
+}
+
+fn several(what: &str, failed: &[(u64, Error)]) -> String {
+    let mut text = format!("{what}:");
+    for (id, reason) in failed {
+        text.push_str(&format!("\n  node {id}: {reason}"));
+    }
+    text
 }
 
 fn partial(done: &str, failed: &[(u64, String)]) -> String {

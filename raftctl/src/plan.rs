@@ -9,7 +9,7 @@ use std::fmt;
 use crate::arguments::{self, member_ids};
 use crate::cluster::NodeId;
 use crate::error::Error;
-use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
+use crate::hosts::control::{HostFacts, NodeFacts, ProcessState, TakenPort};
 use crate::hosts::scripts::StartNode;
 use crate::ops::wait::list;
 
@@ -41,10 +41,73 @@ pub struct Release {
 pub struct Facts {
     /// What the host of each node says; a node is missing where its host does not answer.
     pub hosts: BTreeMap<NodeId, HostFacts>,
+    /// What the operator calls the host of each node, for messages.
+    pub names: BTreeMap<NodeId, String>,
     /// The node that leads.
     pub leader: Option<NodeId>,
-    /// The nodes whose hosts do not answer, where the others make a majority, each with the reason.
-    pub unreachable: BTreeMap<NodeId, Error>,
+    /// The nodes that are left behind, where the others make a majority, each with the reason: the
+    /// host does not answer, or a person must clear something there first.
+    pub left_behind: BTreeMap<NodeId, Error>,
+}
+
+impl Facts {
+    /// Leaves the nodes behind that something stands in the way of, if `majority` others remain.
+    pub fn leave_obstructed(&mut self, majority: usize) {
+        let obstructed: Vec<(NodeId, String)> = self
+            .hosts
+            .iter()
+            .filter_map(|(id, host)| Some((*id, self.obstacles(*id, host)?)))
+            .collect();
+        if obstructed.is_empty() || self.hosts.len() - obstructed.len() < majority {
+            return; // All of it is told when the plan is made.
+        }
+        for (id, text) in obstructed {
+            self.hosts.remove(&id);
+            self.left_behind.insert(id, Error::Usage(text));
+        }
+    }
+
+    /// Lets nodes begin with nothing whose logs are gone.
+    pub fn accept_lost_data(&mut self) {
+        let nodes = self.hosts.values_mut().flat_map(|host| &mut host.nodes);
+        nodes.for_each(|node| node.lost_data = false);
+    }
+
+    /// What a person must clear before a node can be started on its host.
+    fn obstacles(&self, id: NodeId, host: &HostFacts) -> Option<String> {
+        let node = host.nodes.iter().find(|node| node.id == id)?;
+        if node.state != ProcessState::Stopped {
+            return None;
+        }
+        let at = self
+            .names
+            .get(&id)
+            .map_or(String::new(), |name| format!("{name}: "));
+        let port = |taken: &TakenPort| {
+            let port = taken.port;
+            format!(
+                "{at}port {port} of node {id} is in use by {}; end that (see it with `raftctl exec \
+                 {id} -- ss -ltnp sport = :{port}`), or move `ports` in cluster.yaml",
+                taken.owner
+            )
+        };
+        let mut obstacles: Vec<String> = node.taken_ports.iter().map(port).collect();
+        if node.lost_data {
+            obstacles.push(format!(
+                "{at}the log of node {id} is gone; started with nothing it could vote against what \
+                 it voted for before, and acknowledged entries could be lost: put logs_node_{id} \
+                 back, or accept that with `raftctl up --allow-data-loss`"
+            ));
+        }
+        let free_kib = host.disk_free_kib;
+        if free_kib < DISK_FREE_KIB_MIN {
+            obstacles.push(format!(
+                "{at}node {id} has {free_kib} KiB of disk space left, and needs \
+                 {DISK_FREE_KIB_MIN} to start; free some (`raftctl exec {id} -- df -h`)"
+            ));
+        }
+        (!obstacles.is_empty()).then(|| obstacles.join("\n"))
+    }
 }
 
 /// One step of a plan. Steps are taken one after the other; within a step all hosts work at once.
@@ -124,18 +187,22 @@ impl Step {
         }
     }
 
-    /// The same step without some of its nodes.
+    /// The same step without some of its nodes; nothing where none is left.
     #[must_use]
-    pub fn without(mut self, is_left_out: impl Fn(&NodeId) -> bool) -> Self {
-        match &mut self {
-            Step::Build { .. } | Step::Restart { .. } => {}
+    pub fn without(mut self, is_left_out: impl Fn(&NodeId) -> bool) -> Option<Self> {
+        let is_empty = match &mut self {
+            Step::Build { .. } => false,
+            Step::Restart { node, .. } => is_left_out(node),
             Step::Resume { nodes }
             | Step::Ship { nodes, .. }
             | Step::Stop { nodes, .. }
             | Step::Start { nodes, .. }
-            | Step::WaitForLeader { nodes } => nodes.retain(|id| !is_left_out(id)),
-        }
-        self
+            | Step::WaitForLeader { nodes } => {
+                nodes.retain(|id| !is_left_out(id));
+                nodes.is_empty()
+            }
+        };
+        (!is_empty).then_some(self)
     }
 
     /// Why it has to be; may be empty.
@@ -186,7 +253,10 @@ pub struct Obstacles(pub Vec<String>);
 /// # Errors
 /// Everything that stands in the way, and must be cleared by a person first.
 pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
-    let mut obstacles = obstacles(facts);
+    let hosts = facts.hosts.iter();
+    let mut obstacles: Vec<String> = hosts
+        .filter_map(|(id, host)| facts.obstacles(*id, host))
+        .collect();
     obstacles.extend(other_members(target, facts));
     if !obstacles.is_empty() {
         return Err(Obstacles(obstacles));
@@ -317,28 +387,6 @@ fn roll(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
         node,
         why: "another binary".into(),
     }));
-}
-
-fn obstacles(facts: &Facts) -> Vec<String> {
-    let mut obstacles = Vec::new();
-    for (id, host) in &facts.hosts {
-        let node = host.nodes.iter().find(|node| node.id == *id);
-        for taken in node.iter().flat_map(|node| &node.taken_ports) {
-            obstacles.push(format!(
-                "port {} of node {id} is in use by {}; end that, or move `ports` in cluster.yaml",
-                taken.port, taken.owner
-            ));
-        }
-        let is_stopped = node.is_some_and(|node| node.state == ProcessState::Stopped);
-        if is_stopped && host.disk_free_kib < DISK_FREE_KIB_MIN {
-            obstacles.push(format!(
-                "node {id} has {} KiB of disk space left, and needs {DISK_FREE_KIB_MIN} to start; \
-                 free some",
-                host.disk_free_kib
-            ));
-        }
-    }
-    obstacles
 }
 
 /// A cluster that has data can't be given other members by starting its nodes with them: a

@@ -1,13 +1,13 @@
 //! Runs the steps of a plan.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::binary::Binary;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
-use crate::ops::{Context, all_or_partial};
+use crate::ops::{Context, Outcomes, all_or_partial, no_majority};
 use crate::plan::Step;
 use crate::progress::Progress;
 
@@ -18,8 +18,9 @@ pub const STOP_GRACE: Duration = Duration::from_secs(10);
 pub type LeftBehind = BTreeMap<NodeId, Error>;
 
 /// Runs steps one after the other, and stops at the first that fails: what is done stays done, and
-/// a new plan begins there. Hosts that can't take the binary are left behind, as long as the
-/// others make a majority.
+/// a new plan begins there. Nodes whose host can't take the binary, that do not start, or that do
+/// not come up, are left behind as long as the others make a majority; `left_behind` are those
+/// that were before the first step.
 ///
 /// # Errors
 /// Why a step failed.
@@ -29,75 +30,161 @@ pub async fn run(
     binary: &Binary,
     timeout: Duration,
     progress: &Progress,
+    left_behind: LeftBehind,
 ) -> Result<LeftBehind> {
-    let mut left_behind = LeftBehind::new();
+    let mut run = Run {
+        context,
+        binary,
+        timeout,
+        progress,
+        left_behind,
+    };
     for step in steps {
-        let step = step.clone().without(|id| left_behind.contains_key(id));
-        match &step {
-            // Done already: without the binary there is nothing to run.
-            Step::Build { .. } => continue,
-            Step::Ship { nodes, .. } => {
-                left_behind.extend(ship(context, nodes, &step, binary, progress).await?);
-                continue;
-            }
-            step if step.nodes().is_empty() => continue,
-            _ => {}
+        let Some(step) = step.clone().without(|id| run.left_behind.contains_key(id)) else {
+            continue; // Nobody is left to do it.
+        };
+        if matches!(step, Step::Build { .. }) {
+            continue; // Built already: without the binary there is nothing to run.
         }
         let running = progress.begin(&step.to_string());
-        one(context, &step, binary, timeout).await?;
+        run.one(&step).await?;
         running.done();
     }
-    Ok(left_behind)
+    Ok(run.left_behind)
 }
 
-/// Sends the binary; those hosts that can't take it.
-async fn ship(
-    context: &Context,
-    nodes: &[NodeId],
-    step: &Step,
-    binary: &Binary,
-    progress: &Progress,
-) -> Result<LeftBehind> {
-    let running = progress.begin(&step.to_string());
-    let uploads = progress.uploads(nodes);
-    let outcomes = context.ship(nodes, binary, uploads.watch()).await?;
-    let failed = outcomes.values().filter(|outcome| outcome.is_err()).count();
-    if context.cluster.nodes.len() - failed < context.cluster.majority() {
-        all_or_partial(outcomes, "shipped")?;
-        return Ok(LeftBehind::new());
-    }
-    running.done();
-    let failed = outcomes
-        .into_iter()
-        .filter_map(|(id, outcome)| Some((id, outcome.err()?)));
-    Ok(failed.collect())
+/// A plan on its way.
+struct Run<'a> {
+    context: &'a Context,
+    binary: &'a Binary,
+    timeout: Duration,
+    progress: &'a Progress,
+    left_behind: LeftBehind,
 }
 
-async fn one(context: &Context, step: &Step, binary: &Binary, timeout: Duration) -> Result<()> {
-    match step {
-        Step::Build { .. } | Step::Ship { .. } => Ok(()),
-        Step::Resume { nodes } => all_or_partial(context.resume(nodes).await, "resumed").map(drop),
-        Step::Stop { nodes, .. } => {
-            all_or_partial(context.stop(nodes, STOP_GRACE).await, "stopped").map(drop)
+impl Run<'_> {
+    async fn one(&mut self, step: &Step) -> Result<()> {
+        let context = self.context;
+        match step {
+            Step::Build { .. } => Ok(()),
+            Step::Ship { nodes, .. } => self.ship(nodes).await,
+            Step::Resume { nodes } => {
+                all_or_partial(context.resume(nodes).await, "resumed").map(drop)
+            }
+            Step::Stop { nodes, .. } => {
+                all_or_partial(context.stop(nodes, STOP_GRACE).await, "stopped").map(drop)
+            }
+            Step::Start { nodes, .. } => {
+                self.leave_failed(start_each(context, nodes, self.binary).await, "started")
+            }
+            Step::Restart { node, .. } => restart(context, *node, self.binary, self.timeout).await,
+            Step::WaitForLeader { nodes } => self.wait_for_leader(nodes).await,
         }
-        Step::Start { nodes, .. } => start(context, nodes, binary).await,
-        Step::Restart { node, .. } => restart(context, *node, binary, timeout).await,
-        Step::WaitForLeader { nodes } => context.wait_for_leader(nodes, timeout).await.map(drop),
+    }
+
+    /// Sends the binary; those hosts that can't take it are left behind.
+    async fn ship(&mut self, nodes: &[NodeId]) -> Result<()> {
+        let uploads = self.progress.uploads(nodes);
+        let outcomes = self
+            .context
+            .ship(nodes, self.binary, uploads.watch())
+            .await?;
+        drop(uploads);
+        self.leave_failed(outcomes, "shipped")
+    }
+
+    /// Waits for a leader; nodes that end meanwhile, or do not follow in time, are left behind.
+    async fn wait_for_leader(&mut self, nodes: &[NodeId]) -> Result<()> {
+        let deadline = Instant::now() + self.timeout;
+        let mut nodes = nodes.to_vec();
+        // Each round leaves a node behind, or is the last.
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Err(error) = self.context.wait_for_leader(&nodes, left).await else {
+                return Ok(());
+            };
+            let lost = self.context.stragglers(&nodes).await;
+            if lost.is_empty() {
+                return Err(error);
+            }
+            if !self.can_leave(lost.len()) {
+                return Err(self.too_few(lost, "brought up"));
+            }
+            nodes.retain(|id| !lost.contains_key(id));
+            self.leave(lost);
+            if Instant::now() >= deadline {
+                return Ok(()); // All others follow: that is how the stragglers were found.
+            }
+        }
+    }
+
+    /// Whether the cluster has a majority without so many more nodes.
+    fn can_leave(&self, more: usize) -> bool {
+        let cluster = &self.context.cluster;
+        self.left_behind.len() + more <= cluster.nodes.len() - cluster.majority()
+    }
+
+    fn leave(&mut self, lost: LeftBehind) {
+        for (id, error) in &lost {
+            self.progress
+                .note(&format!("going on without node {id}: {error}"));
+        }
+        self.left_behind.extend(lost);
+    }
+
+    /// Leaves behind the nodes that failed.
+    ///
+    /// # Errors
+    /// The others are no majority.
+    fn leave_failed<T>(&mut self, outcomes: Outcomes<T>, done: &str) -> Result<()> {
+        let failed = outcomes.into_iter();
+        let failed: LeftBehind = failed
+            .filter_map(|(id, outcome)| Some((id, outcome.err()?)))
+            .collect();
+        if !self.can_leave(failed.len()) {
+            return Err(self.too_few(failed, done));
+        }
+        self.leave(failed);
+        Ok(())
+    }
+
+    /// The error of these nodes, and those that were left behind before.
+    fn too_few(&self, failed: LeftBehind, done: &str) -> Error {
+        let before = self.left_behind.iter();
+        let before = before.map(|(id, error)| (*id, error.clone()));
+        let failed = failed.into_iter().chain(before);
+        no_majority(
+            failed
+                .map(|(id, error)| (id, Err::<(), _>(error)))
+                .collect(),
+            done,
+        )
     }
 }
 
-/// Starts nodes; one that ended right away is an error that shows what it printed.
+/// Starts nodes, all or it is an error.
 ///
 /// # Errors
-/// As said, or a host can't be reached.
+/// As of [`start_each`], for every node that failed.
 pub async fn start(context: &Context, nodes: &[NodeId], binary: &Binary) -> Result<()> {
-    let started = all_or_partial(context.start(nodes, binary).await, "started")?;
-    let is_dead = |id: &&NodeId| started[*id].1.state == ProcessState::Stopped;
-    let dead: Vec<NodeId> = started.keys().filter(is_dead).copied().collect();
-    if dead.is_empty() {
-        return Ok(());
+    all_or_partial(start_each(context, nodes, binary).await, "started").map(drop)
+}
+
+/// Starts nodes; for one that ended right away the error shows what it printed.
+pub async fn start_each(context: &Context, nodes: &[NodeId], binary: &Binary) -> Outcomes<()> {
+    let started = context.start(nodes, binary).await;
+    let mut outcomes = Outcomes::new();
+    let mut dead = Vec::new();
+    for (id, outcome) in started {
+        match outcome {
+            Ok((_, facts)) if facts.state == ProcessState::Stopped => dead.push(id),
+            Ok(_) => drop(outcomes.insert(id, Ok(()))),
+            Err(error) => drop(outcomes.insert(id, Err(error))),
+        }
     }
-    Err(context.last_words(&dead).await)
+    let words = context.last_words(&dead).await.into_iter();
+    outcomes.extend(words.map(|(id, error)| (id, Err(error))));
+    outcomes
 }
 
 /// Stops one node in order, starts it, and waits until it is back. A leader hands over first, at a

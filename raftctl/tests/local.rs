@@ -55,6 +55,7 @@ fn up_converges_and_down_leaves_nothing() {
         "applied_index",
         "last_index",
         "lease_remaining_ms",
+        "host_error",
     ];
     assert_eq!(keys, expected);
     assert_eq!(
@@ -431,7 +432,7 @@ fn a_node_that_cannot_start_shows_why() {
     std::fs::write(&metadata, "nonsense\n").unwrap();
     let up = cluster
         .raftctl(&["up"])
-        .code(30)
+        .code(3)
         .says("node 3 on this machine ended");
     assert!(up.stderr.contains("metadata.txt"), "{up:?}");
     let doctor = cluster.raftctl(&["doctor"]).code(40);
@@ -467,4 +468,29 @@ fn a_foreign_process_is_never_killed() {
     bystander.kill().unwrap();
     bystander.wait().unwrap();
     assert!(alive, "the bystander was killed");
+}
+
+// A node whose log is gone is not started with nothing behind the operator's back: it could forget
+// a vote. Whoever accepts it says so.
+#[test]
+fn a_lost_log_is_missed() {
+    let cluster = TestCluster::up(3);
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster.raftctl(&["kill", "2"]).ok();
+    std::fs::remove_dir_all(cluster.state("logs_node_2")).unwrap();
+    cluster
+        .raftctl(&["up"])
+        .code(2)
+        .says("the log of node 2 is gone");
+    cluster
+        .raftctl(&["start", "2"])
+        .code(2)
+        .says("the log of node 2 is gone");
+    cluster.raftctl(&["doctor"]).code(40);
+    assert!(!cluster.state("logs_node_2").exists());
+    cluster.raftctl(&["up", "--allow-data-loss"]).ok();
+    cluster.eventually("node 2 has it all", |status| {
+        status["nodes"][1]["applied_index"] == status["nodes"][0]["applied_index"]
+    });
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
 }

@@ -78,10 +78,7 @@ fn systemd_looks_after_nodes() {
                 .status
                 .success()
         );
-        assert!(
-            !set.run(at, "ls -d /opt/raftkv/test/logs_node_*")
-                .status
-                .success()
-        );
+        assert!(!set.run(at, "ls -d /opt/raftkv").status.success());
+        assert!(!set.run(at, "id raftkv").status.success());
     }
 }

@@ -309,10 +309,11 @@ fn a_taken_port_is_told() {
     cluster.set.hosts[0]
         .must_run("/usr/sbin/sshd -f /etc/ssh/testhost_config -o PidFile=none -p 7400");
     let up = cluster.raftctl(&["up"]).code(2);
-    assert!(
-        up.stderr.contains("port 7400 of node 1 is in use by"),
-        "{up:?}"
+    let told = format!(
+        "{}: port 7400 of node 1 is in use by",
+        cluster.set.hosts[0].address
     );
+    assert!(up.stderr.contains(&told), "{up:?}");
     assert!(up.stderr.contains("/usr/sbin/sshd"), "{up:?}");
     assert!(
         !cluster.set.hosts[0]

@@ -78,7 +78,7 @@ pub enum Verb {
     /// Print the steps that `up` would take, and take none
     #[command(after_help = "Example:\n  raftctl plan --output json")]
     Plan {
-        /// Show a plan that loses data, too (provider gcp)
+        /// Show a plan that loses data, too
         #[arg(long)]
         allow_data_loss: bool,
     },
@@ -86,13 +86,16 @@ pub enum Verb {
     /// Bring the cluster up: find out what is there, and do what is missing
     ///
     /// A second `up` changes nothing. One that was interrupted is simply run again. Waits until
-    /// every node answers and a leader has its lease, at most --timeout (30s).
+    /// every node answers and a leader has its lease, at most --timeout (30s). A node that can't be
+    /// brought up is left behind, with the reason, as long as the others make a majority (exit
+    /// code 3).
     #[command(after_help = "Examples:\n  raftctl up\n  raftctl up --dry-run")]
     Up {
         /// Print the steps only
         #[arg(long)]
         dry_run: bool,
-        /// Let data disks be deleted or replaced (provider gcp)
+        /// Let nodes begin with nothing whose logs are gone, and data disks be deleted or replaced
+        /// (provider gcp)
         #[arg(long)]
         allow_data_loss: bool,
     },

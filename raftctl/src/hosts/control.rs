@@ -52,6 +52,8 @@ pub struct NodeFacts {
     pub has_record: bool,
     /// Whether it has a log already.
     pub has_data: bool,
+    /// Whether it had one that was seen, and has none now.
+    pub lost_data: bool,
     /// The process, while it lives.
     pub pid: Option<u32>,
     /// What it runs, while it lives.
@@ -117,6 +119,7 @@ impl HostFacts {
                 state: ProcessState::Stopped,
                 has_record: false,
                 has_data: false,
+                lost_data: false,
                 pid: None,
                 executable: None,
                 sha256: None,
@@ -284,7 +287,9 @@ pub async fn clean(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Ve
 /// # Errors
 /// The host can't be reached, or its answer makes no sense.
 pub async fn purge(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Vec<NodeId>> {
-    let script = scripts::purge(&host.layouts(ids));
+    let layout = &host.layout;
+    let base = layout.is_remote.then_some(layout.base.as_str());
+    let script = scripts::purge(&host.layouts(ids), base);
     let answer = ask(host, "delete the files of nodes", &script, deadline).await?;
     answer.those(ids, "purged")
 }
@@ -426,6 +431,7 @@ impl Answer {
             state: self.state(&subject, "state")?,
             has_record: self.one(&subject, "record")? == "present",
             has_data: optional("data").as_deref() == Some("present"),
+            lost_data: optional("data").as_deref() == Some("lost"),
             pid: optional("pid").and_then(|pid| pid.parse().ok()),
             executable: optional("executable"),
             sha256: optional("sha256"),

@@ -52,6 +52,8 @@ leave_lock() {
   read_lock "$1/lock"
   [ "$TOKEN" != "$2" ] || rm -f "$1/lock"
   rmdir "$1/lock.busy"
+  # After the last of a cluster was deleted, and the last cluster.
+  rmdir "$1" 2>/dev/null && rmdir "${1%/*}" 2>/dev/null || :
 }
 
 # show_lock BASE

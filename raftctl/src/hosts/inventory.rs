@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Transport;
 use super::layout::{HostLayout, NodeLayout};
@@ -101,17 +102,42 @@ impl Inventory {
     /// # Errors
     /// As [`Self::open`].
     pub async fn reach(cluster: &Cluster, again: bool) -> Result<Self> {
+        Inventory::reach_within(cluster, again, cluster.limits.connect).await
+    }
+
+    /// The same for whoever can do without the hosts that have never been reached, and do not
+    /// answer at once.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn glance(cluster: &Cluster) -> Result<Self> {
+        const PATIENCE: Duration = Duration::from_millis(1300);
+        let patience = PATIENCE.min(cluster.limits.connect);
+        Inventory::reach_within(cluster, false, patience).await
+    }
+
+    async fn reach_within(cluster: &Cluster, again: bool, deadline: Duration) -> Result<Self> {
+        let logins = match cluster.provider {
+            Provider::Ssh => super::ssh::inventory::logins(cluster)?,
+            Provider::Docker => super::docker::logins(cluster)?,
+            Provider::Gcp => return super::gcp::inventory::reach(cluster).await,
+            Provider::Local => return Inventory::local(cluster),
+        };
+        super::ssh::inventory::reach(cluster, &logins, again, deadline).await
+    }
+
+    /// What an operator may not expect of the hosts, each with what to do about it.
+    #[must_use]
+    pub fn remarks(cluster: &Cluster) -> Vec<(String, &'static str)> {
         match cluster.provider {
             Provider::Ssh => {
-                let logins = super::ssh::inventory::logins(cluster)?;
-                super::ssh::inventory::reach(cluster, &logins, again).await
+                let remarks = super::ssh::inventory::remarks(cluster).into_iter();
+                remarks
+                    .map(|remark| (remark, super::ssh::place::ADVICE))
+                    .collect()
             }
-            Provider::Gcp => super::gcp::inventory::reach(cluster).await,
-            Provider::Docker => {
-                let logins = super::docker::logins(cluster)?;
-                super::ssh::inventory::reach(cluster, &logins, again).await
-            }
-            _ => Inventory::open(cluster),
+            // Hosts that raftctl makes are as it makes them.
+            Provider::Local | Provider::Docker | Provider::Gcp => Vec::new(),
         }
     }
 

@@ -8,6 +8,7 @@
 //! <base>/run/node_<id>.pid   the process, told apart from any later one of the same number
 //! <base>/run/node_<id>.args  the arguments it was started with, one a line
 //! <base>/run/node_<id>.log   what it printed: its last words when it does not come up
+//! <base>/run/node_<id>.data  its log has been seen: if it is gone now, it was lost
 //! <base>/run/node_<id>.launch   what systemd starts; it becomes the node
 //! <base>/run/node_<id>.held     while it is there, systemd does not start the node
 //! ```

@@ -189,8 +189,8 @@ obey() {
 
 /// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, where they can be seen
 /// `host.release`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
-/// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent),
-/// while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
+/// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent, or
+/// lost: it was seen before), while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
 /// `argument` line each, what it was last started with.
 ///
 /// For a node that does not run, `port_taken=<port> <pid> <executable>` tells which of its ports
@@ -220,15 +220,24 @@ setting() {
   echo "host.time_ms=$now"
 }
 
+# data ID DATA_DIR PID_FILE: a log that has been seen is remembered apart from it.
 data() {
-  if [ -s "$2/logs.txt" ]; then echo "$1.data=present"; else echo "$1.data=absent"; fi
+  seen=${3%.pid}.data
+  if [ -f "$2/logs.txt" ] && [ -s "$2/logs.txt" ]; then
+    [ -e "$seen" ] || [ ! -w "${seen%/*}" ] || : >"$seen"
+    echo "$1.data=present"
+  elif [ -e "$seen" ]; then
+    echo "$1.data=lost"
+  else
+    echo "$1.data=absent"
+  fi
 }
 "#;
     let mut calls = vec![call("host", [base]), call("setting", [base])];
     for (node, ports) in nodes {
         let id = node.id.to_string();
         calls.push(call("report", [&*id, &node.pid_file, &node.args_file]));
-        calls.push(call("data", [&*id, &node.data_dir]));
+        calls.push(call("data", [&*id, &node.data_dir, &node.pid_file]));
         if !ports.is_empty() {
             let ports: Vec<String> = ports.iter().map(|port| format!("{port:04X}")).collect();
             calls.push(call("ports", [&*id, &node.pid_file, &ports.join("|")]));
@@ -301,10 +310,11 @@ clean() {
     assemble(&[CLEAN], &calls)
 }
 
-/// Deletes all that nodes left on a host, and the folder of pid files with the last of them.
-/// Refuses a node that lives: answers `purged=yes|no`.
+/// Deletes all that nodes left on a host, and the folder of pid files with the last of them; where
+/// binaries are shipped to it (`base`), those too, and with the last cluster the user that was made
+/// for nodes. Refuses a node that lives: answers `purged=yes|no`.
 #[must_use]
-pub fn purge(nodes: &[NodeLayout]) -> String {
+pub fn purge(nodes: &[NodeLayout], base: Option<&str>) -> String {
     const PURGE: &str = r#"
 purge() {
   look_up "$2"
@@ -314,11 +324,23 @@ purge() {
   fi
   case $5 in
     */logs_node_"$1")
-      rm -rf -- "$5" "$2" "$3" "$4" "$4.1" && echo "$1.purged=yes"
+      rm -rf -- "$5" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" && echo "$1.purged=yes"
       rmdir "${2%/*}" 2>/dev/null || :
       ;;
     *) echo "$1.purged=no" ;;
   esac
+}
+
+# purge_shared BASE USER: the lock is still held; whoever leaves it removes the empty folders.
+purge_shared() {
+  case $1 in */raftkv/?* | */.raftkv/?*) ;; *) return 0 ;; esac
+  for left in "$1"/logs_node_*; do [ ! -e "$left" ] || return 0; done
+  rm -rf -- "$1/bin" "$1/run"
+  parent=${1%/*}
+  for other in "$parent"/*; do [ "$other" = "$1" ] || [ ! -e "$other" ] || return 0; done
+  [ -e "$parent/.made_user" ] || return 0
+  ! id -u "$2" >/dev/null 2>&1 || userdel "$2" || return 0
+  rm -f "$parent/.made_user"
 }
 "#;
     let mut calls = Vec::new();
@@ -336,6 +358,7 @@ purge() {
         ];
         calls.push(call("purge", words));
     }
+    calls.extend(base.map(|base| call("purge_shared", [base, unit::USER])));
     assemble(&[PURGE, systemd(nodes.iter())], &calls)
 }
 

@@ -15,8 +15,12 @@ start_unit() {
     return 0
   fi
   mkdir -p "$data_dir" "${pid_file%/*}" || return 0
-  id -u "$user" >/dev/null 2>&1 ||
+  if ! id -u "$user" >/dev/null 2>&1; then
     useradd --system --no-create-home --home-dir / --shell /usr/sbin/nologin "$user" || return 0
+    # Whoever deletes the last cluster deletes the user as well, if it was made here.
+    clusters=${data_dir%/*/*}
+    : >"$clusters/.made_user"
+  fi
   rm -f "$pid_file"
   printf '%s\n' "$@" >"$args_file.new" && mv -f "$args_file.new" "$args_file" || return 0
   replace "${pid_file%.pid}.launch" "$launch_text" || :

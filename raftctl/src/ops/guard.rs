@@ -34,19 +34,13 @@ impl Context {
             .filter(|host| host.layout.is_remote);
         let hosts: Vec<Host> = hosts.cloned().collect();
         if hosts.is_empty() {
-            return work.await;
+            return self.within_total(verb, work).await;
         }
         let claim = claim(&self.cluster.state_dir(), verb)?;
         let taken = self.take_all(&hosts, &claim, wait).await;
-        let total = self.cluster.limits.total;
         let done = match taken {
             Ok(()) => tokio::select! {
-                done = work => done,
-                () = tokio::time::sleep(total) => Err(Error::Other(format!(
-                    "`raftctl {verb}` is not done within {} (limits.total in cluster.yaml); what was \
-                     done stays done: run it again to go on",
-                    humantime::format_duration(total)
-                ))),
+                done = self.within_total(verb, work) => done,
                 error = keep(&hosts, &claim) => Err(error),
                 () = interrupted() => Err(Error::Other(format!(
                     "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
@@ -60,6 +54,26 @@ impl Context {
             .map(|host| guard::leave(host, &claim.token, DEADLINE));
         drop(join_all(leaving).await);
         done
+    }
+
+    /// Does `work`, but no longer than `limits.total`.
+    ///
+    /// # Errors
+    /// It takes longer; else what `work` fails with.
+    pub async fn within_total<T>(
+        &self,
+        verb: &str,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let total = self.cluster.limits.total;
+        let done = tokio::time::timeout(total, work).await;
+        done.unwrap_or_else(|_| {
+            Err(Error::Other(format!(
+                "`raftctl {verb}` is not done within {} (limits.total in cluster.yaml); what was \
+                 done stays done: run it again to go on",
+                humantime::format_duration(total)
+            )))
+        })
     }
 
     /// Everyone begins with the first host that answers: whoever has that gets the others.

@@ -60,6 +60,18 @@ impl Context {
         })
     }
 
+    /// The same for whoever only wants to see what is there to be seen at once.
+    ///
+    /// # Errors
+    /// The provider can't tell where they are.
+    pub async fn glance(cluster: Cluster) -> Result<Self> {
+        let inventory = Inventory::glance(&cluster).await?;
+        Ok(Context {
+            cluster: Arc::new(cluster),
+            inventory: Arc::new(inventory),
+        })
+    }
+
     /// Whether nodes live on hosts of their own, and not on this machine.
     #[must_use]
     pub fn has_remote_hosts(&self) -> bool {
@@ -116,13 +128,13 @@ impl Context {
     }
 }
 
-/// One result of many: success where all succeeded; the error itself where none did and all for
-/// the same reason; else [`Error::Partial`], which names every node that failed.
+/// One result of many: success where all succeeded; where none did, the error itself if it is the
+/// same everywhere, else [`Error::Several`]; else [`Error::Partial`]. Both name every node that
+/// failed.
 ///
 /// # Errors
 /// As said.
 pub fn all_or_partial<T>(outcomes: Outcomes<T>, done: &str) -> Result<BTreeMap<NodeId, T>> {
-    let count = outcomes.len();
     let mut succeeded = BTreeMap::new();
     let mut failed: Vec<(NodeId, Error)> = Vec::new();
     for (id, outcome) in outcomes {
@@ -131,19 +143,43 @@ pub fn all_or_partial<T>(outcomes: Outcomes<T>, done: &str) -> Result<BTreeMap<N
             Err(error) => failed.push((id, error)),
         }
     }
-    if failed.is_empty() {
+    let Some((_, first)) = failed.first() else {
         return Ok(succeeded);
-    }
-    let mut texts: Vec<String> = failed.iter().map(|(_, error)| error.to_string()).collect();
-    texts.dedup();
-    if failed.len() == count && texts.len() == 1 {
-        return Err(failed.swap_remove(0).1);
-    }
-    Err(Error::Partial {
-        done: done.to_owned(),
-        failed: failed
+    };
+    let is_first = |(_, error): &(NodeId, Error)| error.to_string() == first.to_string();
+    if !succeeded.is_empty() {
+        let failed = failed
             .into_iter()
             .map(|(id, error)| (id, error.to_string()))
-            .collect(),
-    })
+            .collect();
+        let done = done.to_owned();
+        Err(Error::Partial { done, failed })
+    } else if failed.iter().all(is_first) {
+        Err(first.clone())
+    } else {
+        let what = format!("not {done} on any of the nodes");
+        Err(Error::Several { what, failed })
+    }
+}
+
+/// The error of nodes without which the others are no majority.
+///
+/// # Panics
+/// When none failed.
+#[must_use]
+pub fn no_majority<T>(outcomes: Outcomes<T>, done: &str) -> Error {
+    let failed = outcomes.into_iter();
+    let mut failed: Vec<(NodeId, Error)> = failed
+        .filter_map(|(id, outcome)| Some((id, outcome.err()?)))
+        .collect();
+    assert!(!failed.is_empty(), "there is a majority where none failed");
+    let is_first = |(_, error): &(NodeId, Error)| error.to_string() == failed[0].1.to_string();
+    if failed.iter().all(is_first) {
+        return failed.swap_remove(0).1;
+    }
+    let what = format!(
+        "not {done} on {} of the nodes, and the others are no majority",
+        failed.len()
+    );
+    Error::Several { what, failed }
 }

@@ -44,6 +44,8 @@ pub struct NodeStatus {
     pub address: String,
     /// Its process; `None` where its host did not tell.
     pub process: Option<ProcessState>,
+    /// Why its host did not tell.
+    pub host_error: Option<String>,
     /// What it says of itself; `Err` where it did not answer.
     pub reply: Result<StatusReply, AdminError>,
 }
@@ -111,6 +113,13 @@ pub(super) async fn ask(
     Ok(reply)
 }
 
+fn silent(host: &str) -> String {
+    format!(
+        "{host}: no answer within {} ms",
+        SILENT_HOST_DEADLINE.as_millis()
+    )
+}
+
 fn stranger(address: &str, reply: &StatusReply) -> AdminError {
     AdminError::Stranger {
         address: address.to_owned(),
@@ -126,8 +135,11 @@ impl Context {
         let ids = self.cluster.ids();
         let (mut replies, mut facts) = self.replies_and_facts(&ids).await;
         let nodes = self.inventory.members.iter().map(|member| {
-            let facts = facts.remove(&member.id).and_then(Result::ok);
-            let process = facts.map(|facts| facts.state);
+            let (process, host_error) = match facts.remove(&member.id) {
+                Some(Ok(facts)) => (Some(facts.state), None),
+                Some(Err(error)) => (None, Some(error.to_string())),
+                None => (None, Some(silent(self.inventory.host_of(member.id).name()))),
+            };
             let reply = replies.remove(&member.id).unwrap_or_else(|| {
                 Err(AdminError::Silent {
                     address: member.admin_address.clone(),
@@ -138,6 +150,7 @@ impl Context {
                 id: member.id,
                 address: member.client_address.clone(),
                 process,
+                host_error,
                 reply: match reply {
                     // A cluster of the same name somewhere else, on the same ports.
                     Ok(reply) if process == Some(ProcessState::Stopped) => {

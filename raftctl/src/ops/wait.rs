@@ -125,11 +125,17 @@ impl Context {
         if dead.is_empty() {
             return Ok(());
         }
-        Err(self.last_words(&dead).await)
+        let words: Vec<String> = self
+            .last_words(&dead)
+            .await
+            .into_values()
+            .map(|error| error.to_string())
+            .collect();
+        Err(Error::NoLeader(words.join("\n")))
     }
 
-    /// An error that shows what nodes that are not running printed last.
-    pub async fn last_words(&self, dead: &[NodeId]) -> Error {
+    /// What nodes that are not running printed last, as an error for each.
+    pub async fn last_words(&self, dead: &[NodeId]) -> BTreeMap<NodeId, Error> {
         let deadline = self.cluster.limits.step;
         let tails = self
             .on_hosts(dead, |host, here| async move {
@@ -137,25 +143,51 @@ impl Context {
                 Ok(tails.into_iter().collect())
             })
             .await;
-        let mut text = String::new();
-        for (id, tail) in tails {
-            if !text.is_empty() {
-                text.push('\n');
-            }
-            let host = self.inventory.host_of(id);
-            text.push_str(&format!("node {id} on {} ended", host.name()));
+        let words = |(id, tail): (NodeId, Result<Vec<String>>)| {
+            let mut text = format!("node {id} on {} ended", self.inventory.host_of(id).name());
             match tail {
                 Ok(lines) if lines.is_empty() => text.push_str(" without a word"),
                 Ok(lines) => {
                     text.push_str("; it printed last:");
-                    for line in lines {
-                        text.push_str(&format!("\n  {line}"));
-                    }
+                    lines
+                        .iter()
+                        .for_each(|line| text.push_str(&format!("\n  {line}")));
                 }
                 Err(error) => text.push_str(&format!("; its output can't be read: {error}")),
             }
+            (id, Error::NoLeader(text))
+        };
+        tails.into_iter().map(words).collect()
+    }
+
+    /// Of these nodes, those without which the others would be up: the ones that ended, each with
+    /// its last words; or, where none did and a leader has its lease, the ones that do not follow.
+    pub async fn stragglers(&self, ids: &[NodeId]) -> BTreeMap<NodeId, Error> {
+        let facts = self.node_facts(ids).await;
+        let stopped = |id: &NodeId| matches!(facts.get(id), Some(Ok(facts)) if facts.state == ProcessState::Stopped);
+        let dead: Vec<NodeId> = ids.iter().copied().filter(stopped).collect();
+        if !dead.is_empty() {
+            return self.last_words(&dead).await;
         }
-        Error::NoLeader(text)
+        let replies = self.replies(&self.cluster.ids()).await;
+        let heard = replies.values().flatten();
+        let with_lease = heard.filter(|reply| reply.lease_remaining_ms.is_some());
+        let Some(leader) = leader(with_lease) else {
+            return BTreeMap::new(); // Nobody is up.
+        };
+        let lags = |id: &NodeId| {
+            let says = match replies.get(id) {
+                Some(Ok(reply)) if reply.leader_id == leader => return None,
+                Some(Ok(reply)) => {
+                    format!("{:?} in term {}", reply.role(), reply.term).to_lowercase()
+                }
+                Some(Err(error)) => error.to_string(),
+                None => "no answer".into(),
+            };
+            let text = format!("it does not follow the leader, node {leader}: {says}");
+            Some((*id, Error::NoLeader(text)))
+        };
+        ids.iter().filter_map(lags).collect()
     }
 
     async fn explain(&self, heard: &Heard, ids: &[NodeId], timeout: Duration) -> Error {

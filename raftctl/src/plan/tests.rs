@@ -35,6 +35,7 @@ fn running(id: NodeId) -> NodeFacts {
         state: ProcessState::Running,
         has_record: true,
         has_data: true,
+        lost_data: false,
         pid: Some(1000),
         executable: Some("/bin/raft-node".into()),
         sha256: Some(NEW.into()),
@@ -67,7 +68,7 @@ fn facts(nodes: Vec<NodeFacts>, leader: Option<NodeId>) -> Facts {
             .map(|node| (node.id, host(node)))
             .collect(),
         leader,
-        unreachable: BTreeMap::new(),
+        ..Facts::default()
     }
 }
 
@@ -225,11 +226,38 @@ fn obstacles_stop_everything() {
     let mut facts = facts(vec![blocked, stopped(2), running(3)], None);
     facts.hosts.get_mut(&2).unwrap().disk_free_kib = 100;
     facts.hosts.get_mut(&3).unwrap().disk_free_kib = 100; // Runs already: its own affair.
+    facts.names = BTreeMap::from([(1, "a".into()), (2, "b".into())]);
     let error = plan(&target(), &facts).unwrap_err().to_string();
     assert_eq!(
         error,
-        "port 7401 of node 1 is in use by process 12 (/usr/bin/other); end that, or move `ports` \
-         in cluster.yaml\n\
-         node 2 has 100 KiB of disk space left, and needs 16384 to start; free some"
+        "a: port 7401 of node 1 is in use by process 12 (/usr/bin/other); end that (see it with \
+         `raftctl exec 1 -- ss -ltnp sport = :7401`), or move `ports` in cluster.yaml\n\
+         b: node 2 has 100 KiB of disk space left, and needs 16384 to start; free some (`raftctl \
+         exec 2 -- df -h`)"
     );
+}
+
+// Where the others make a majority, what stands in the way of one node is no obstacle to them.
+#[test]
+fn an_obstructed_node_is_left_behind() {
+    let mut blocked = stopped(1);
+    blocked.lost_data = true;
+    let mut facts = facts(vec![blocked, stopped(2), running(3)], None);
+    assert!(plan(&target(), &facts).is_err());
+    let mut accepted = facts.clone();
+    accepted.accept_lost_data();
+    assert!(steps(&target(), &accepted).starts_with("start nodes 1 and 2"));
+    facts.leave_obstructed(3);
+    assert!(
+        plan(&target(), &facts).is_err(),
+        "two are no majority of five"
+    );
+    facts.leave_obstructed(2);
+    assert_eq!(
+        steps(&target(), &facts),
+        "start node 2 (not running)\n\
+         wait for a leader with a lease, and for nodes 2 and 3\n"
+    );
+    let why = facts.left_behind[&1].to_string();
+    assert!(why.contains("the log of node 1 is gone"), "{why}");
 }

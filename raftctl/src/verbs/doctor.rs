@@ -7,10 +7,11 @@ use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
+use crate::hosts::inventory::Inventory;
 use crate::lock::{Lock, WAIT};
 use crate::ops::status::{NodeStatus, Snapshot};
 use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial};
+use crate::ops::{Context, Outcomes};
 use crate::out;
 use crate::plan::DISK_FREE_KIB_MIN;
 use crate::verbs::doctor_hosts;
@@ -36,13 +37,31 @@ pub(super) struct Finding {
 /// # Errors
 /// Something serious is wrong.
 pub async fn run(context: &Context, options: &Options, fix: bool) -> Result<()> {
+    let mut findings = Vec::new();
     if fix {
         let _lock = Lock::take(&context.cluster, "doctor --fix", WAIT).await?;
-        let ids = context.cluster.ids();
-        all_or_partial(context.clean(&ids).await, "cleaned up")?;
+        let cleaned = context.clean(&context.cluster.ids()).await;
+        // Hosts that do not answer are found below.
+        let failed = cleaned.into_values().filter_map(Result::err);
+        findings.extend(failed.filter_map(|error| match error {
+            Error::Host { .. } => Some(Finding {
+                is_serious: true,
+                text: error.to_string(),
+                advice: "mend that, and run this again".into(),
+            }),
+            _ => None,
+        }));
     }
     let (hosts, snapshot) = tokio::join!(context.host_facts(), context.status());
-    let mut findings = Vec::new();
+    findings.extend(
+        Inventory::remarks(&context.cluster)
+            .into_iter()
+            .map(|(text, advice)| Finding {
+                is_serious: false,
+                text,
+                advice: advice.into(),
+            }),
+    );
     look_at_binary(context, &hosts, &mut findings);
     look_at_hosts(&hosts, &mut findings);
     doctor_hosts::look(context, &hosts, &mut findings).await;
@@ -161,6 +180,13 @@ fn look_at_hosts(hosts: &Outcomes<HostFacts>, findings: &mut Vec<Finding>) {
                 advice: "end that, or move `ports` in cluster.yaml".into(),
             });
         }
+        if node.lost_data {
+            findings.push(Finding {
+                is_serious: true,
+                text: format!("the log of node {id} is gone"),
+                advice: format!("put logs_node_{id} back; `raftctl plan` says more"),
+            });
+        }
         if has_crashed(node) {
             findings.push(Finding {
                 is_serious: true,
@@ -196,6 +222,7 @@ fn look_at_nodes(snapshot: &Snapshot, crashed: &[NodeId], findings: &mut Vec<Fin
                 continue;
             }
             (Some(ProcessState::Paused), _) => Some("is paused".to_owned()),
+            (None, Err(error)) => Some(format!("does not answer: {error}")),
             (_, Err(error)) => Some(format!("runs but does not answer: {error}")),
             (_, Ok(_)) => None,
         };

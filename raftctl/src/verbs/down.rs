@@ -7,14 +7,17 @@ use serde_json::json;
 use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
+use crate::hosts::control::Signalled;
+use crate::hosts::ssh::place;
 use crate::lock::{Lock, WAIT};
 use crate::ops::wait::list;
-use crate::ops::{Context, all_or_partial};
+use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
 use crate::progress::Progress;
 use crate::run::STOP_GRACE;
 
-/// Stops every node, kills those that do not stop, and with `purge` deletes all their files.
+/// Stops every node, kills those that do not stop, and with `purge` deletes all their files. A host
+/// that does not answer does not hide the others.
 ///
 /// # Errors
 /// A node is still there, or its files are; each is named. The operator did not confirm.
@@ -26,36 +29,66 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
     let lock = Lock::take(&context.cluster, "down", WAIT).await?;
     let ids = context.cluster.ids();
     let step = progress.begin(&format!("stop {}", list(&ids)));
-    let stopped = context.stop(&ids, STOP_GRACE).await;
-    let stubborn: Vec<NodeId> = stopped
-        .iter()
-        .filter(|(_, outcome)| outcome.is_err())
-        .map(|(id, _)| *id)
-        .collect();
-    if !stubborn.is_empty() {
-        progress.note(&format!("{} did not stop: killing", list(&stubborn)));
-        all_or_partial(context.kill(&stubborn).await, "killed")?;
-    }
-    all_or_partial(context.clean(&ids).await, "cleaned up")?;
+    let mut outcomes = end(context, &ids, &progress).await;
+    then(&mut outcomes, async |ids| context.clean(ids).await).await;
     step.done();
-    let folder = context.cluster.state_dir();
     if purge {
-        all_or_partial(context.purge(&ids).await, "deleted")?;
+        then(&mut outcomes, async |ids| context.purge(ids).await).await;
+    }
+    all_or_partial(outcomes, if purge { "deleted" } else { "stopped" })?;
+    if purge {
+        place::forget(&context.cluster.state_dir())?;
         lock.remove()?;
     }
+    tell(context, options, purge)
+}
+
+/// Stops nodes, and kills those that do not stop.
+async fn end(context: &Context, ids: &[NodeId], progress: &Progress) -> Outcomes<()> {
+    let stopped = context.stop(ids, STOP_GRACE).await;
+    let disobeyed = |error: &Error| matches!(error, Error::Host { .. });
+    let stubborn: Vec<NodeId> = stopped
+        .iter()
+        .filter(|(_, outcome)| outcome.as_ref().is_err_and(disobeyed))
+        .map(|(id, _)| *id)
+        .collect();
+    let drop_answer = |(id, outcome): (NodeId, Result<Signalled>)| (id, outcome.map(drop));
+    let mut outcomes: Outcomes<()> = stopped.into_iter().map(drop_answer).collect();
+    if !stubborn.is_empty() {
+        progress.note(&format!("{} did not stop: killing", list(&stubborn)));
+        outcomes.extend(context.kill(&stubborn).await.into_iter().map(drop_answer));
+    }
+    outcomes
+}
+
+/// Does the next thing with those nodes with which all went well so far.
+async fn then<T>(outcomes: &mut Outcomes<()>, next: impl AsyncFnOnce(&[NodeId]) -> Outcomes<T>) {
+    let well = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+    let well: Vec<NodeId> = well.map(|(id, _)| *id).collect();
+    let done = next(&well).await.into_iter();
+    outcomes.extend(done.map(|(id, outcome)| (id, outcome.map(drop))));
+}
+
+fn tell(context: &Context, options: &Options, purge: bool) -> Result<()> {
     let name = &context.cluster.name;
+    let hosts = context.inventory.hosts.iter();
+    let mut folders: Vec<&str> = hosts.map(|host| host.layout.base.as_str()).collect();
+    folders.dedup();
+    let at = match context.has_remote_hosts() {
+        true => format!("{} on its hosts", folders.join(", ")),
+        false => folders.join(", "),
+    };
     match options.output {
         Output::Json => {
-            let data = (!purge).then_some(&folder);
+            let data = (!purge).then_some(folders);
             out::json(&json!({ "cluster": name, "data": data }))
         }
         Output::Text if purge => {
             out::line(&format!("cluster {name} is down, and its data is deleted"))
         }
         Output::Text => out::line(&format!(
-            "cluster {name} is down; its data is still in {} (`raftctl up` goes on with it, \
-             `raftctl down --purge` deletes it)",
-            folder.display()
+            "cluster {name} is down; its data is still in {at} (`raftctl up` goes on with it, \
+             `raftctl down --purge` deletes it)"
         )),
     }
 }

@@ -12,6 +12,7 @@ pub mod links;
 pub mod logs;
 pub mod nodes;
 pub mod status;
+mod told;
 pub mod up;
 pub mod upgrade;
 

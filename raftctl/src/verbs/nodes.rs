@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::admin;
 use crate::cli::{Options, Output};
@@ -15,6 +15,7 @@ use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
 use crate::progress::Progress;
 use crate::run;
+use crate::verbs::told::Told;
 use crate::verbs::{select, up};
 
 /// A verb that sends nodes a signal.
@@ -110,37 +111,8 @@ fn tell(signal: Signal, outcomes: &Outcomes<Signalled>, options: &Options) -> Re
     Ok(())
 }
 
-/// Says what was done with nodes, as it is done; for programs in one piece at the end.
-struct Told<'a> {
-    options: &'a Options,
-    nodes: Vec<Value>,
-}
-
-impl<'a> Told<'a> {
-    fn new(options: &'a Options) -> Self {
-        Told {
-            options,
-            nodes: Vec::new(),
-        }
-    }
-
-    fn node(&mut self, id: NodeId, done: &str) -> Result<()> {
-        self.nodes.push(json!({ "id": id, "done": done }));
-        match self.options.output {
-            Output::Text => out::line(&format!("node {id} {done}")),
-            Output::Json => Ok(()),
-        }
-    }
-
-    fn end(self) -> Result<()> {
-        match self.options.output {
-            Output::Text => Ok(()),
-            Output::Json => out::json(&json!({ "nodes": self.nodes })),
-        }
-    }
-}
-
-/// Starts the nodes of a selector that do not run, and waits until they are back.
+/// Starts the nodes of a selector that do not run, and waits until they are back. A node that can't
+/// be started does not hide the others.
 ///
 /// # Errors
 /// The selector names none; a node does not come up.
@@ -148,69 +120,110 @@ pub async fn start(context: &Context, options: &Options, selector: &str) -> Resu
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "start", WAIT).await?;
     let ids = select(context, selector).await?;
-    let stopped = stopped(context, &ids).await?;
+    let (stopped, mut outcomes) = look(context, &ids).await;
     let mut told = Told::new(options);
-    for id in ids.iter().filter(|id| !stopped.contains(id)) {
-        told.node(*id, "was running already")?;
+    for id in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
+        told.node(*id.0, "was running already")?;
     }
-    bring_back(context, &stopped, &progress, &mut told).await?;
-    told.end()
+    outcomes.extend(bring_back(context, options, &stopped, &progress, &mut told).await?);
+    told.end()?;
+    all_or_partial(outcomes, "started").map(drop)
 }
 
 /// Stops the nodes of a selector in order, one after the other, and starts them again; nodes that
-/// do not run are started.
+/// do not run are started. Nodes whose host does not answer do not hide the others.
 ///
 /// # Errors
-/// The selector names none; a node does not stop, or does not come back.
+/// The selector names none; a node does not stop, or does not come back: those after it are left
+/// as they are then.
 pub async fn restart(context: &Context, options: &Options, selector: &str) -> Result<()> {
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "restart", WAIT).await?;
     let ids = select(context, selector).await?;
-    let stopped = stopped(context, &ids).await?;
+    let (stopped, mut outcomes) = look(context, &ids).await;
     let mut told = Told::new(options);
-    bring_back(context, &stopped, &progress, &mut told).await?;
+    let started = bring_back(context, options, &stopped, &progress, &mut told).await?;
+    let running = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+    let mut running: Vec<NodeId> = running.map(|(id, _)| *id).collect();
+    outcomes.extend(started);
     let binary = up::obtain(context, &progress)?;
-    let mut running: Vec<NodeId> = ids.into_iter().filter(|id| !stopped.contains(id)).collect();
     // The leader last: each of the others would else be a likely next leader, and be moved again.
     let leader = context.leader().await;
     running.sort_by_key(|id| (Some(*id) == leader, *id));
-    for id in running {
+    let timeout = options.timeout.unwrap_or(up::TIMEOUT);
+    for (at, id) in running.iter().copied().enumerate() {
         let step = progress.begin(&format!("restart node {id}"));
-        run::restart(context, id, &binary, options.timeout.unwrap_or(up::TIMEOUT)).await?;
+        if let Err(error) = run::restart(context, id, &binary, timeout).await {
+            // One that does not come back must not be followed by the next.
+            told.end()?;
+            return Err(not_restarted(error, &running[at + 1..]));
+        }
         step.done();
         told.node(id, "restarted")?;
     }
-    told.end()
+    told.end()?;
+    all_or_partial(outcomes, "restarted").map(drop)
 }
 
-/// Of these nodes, those that do not run.
-async fn stopped(context: &Context, ids: &[NodeId]) -> Result<Vec<NodeId>> {
-    let facts = all_or_partial(context.node_facts(ids).await, "looked at")?;
-    let is_stopped = |id: &NodeId| facts[id].state == ProcessState::Stopped;
-    Ok(ids.iter().copied().filter(is_stopped).collect())
+/// The same error, with the nodes whose turn did not come.
+fn not_restarted(error: Error, left: &[NodeId]) -> Error {
+    if left.is_empty() {
+        return error;
+    }
+    error.advise(format!(
+        "left as they are: {}; once it is mended, run this again",
+        list(left)
+    ))
 }
 
-/// Starts nodes and waits until they are back.
+/// Of these nodes, those that do not run; and what is known of the others: that they run, or why
+/// nothing is known.
+async fn look(context: &Context, ids: &[NodeId]) -> (Vec<NodeId>, Outcomes<()>) {
+    let mut stopped = Vec::new();
+    let mut others = Outcomes::new();
+    for (id, facts) in context.node_facts(ids).await {
+        match facts {
+            Ok(facts) if facts.lost_data => {
+                let error = Error::Usage(format!(
+                    "the log of node {id} is gone; `raftctl plan` says more"
+                ));
+                others.insert(id, Err(error));
+            }
+            Ok(facts) if facts.state == ProcessState::Stopped => stopped.push(id),
+            Ok(_) => drop(others.insert(id, Ok(()))),
+            Err(error) => drop(others.insert(id, Err(error))),
+        }
+    }
+    (stopped, others)
+}
+
+/// Starts nodes and waits until those that could be started are back.
 async fn bring_back(
     context: &Context,
+    options: &Options,
     ids: &[NodeId],
     progress: &Progress,
     told: &mut Told<'_>,
-) -> Result<()> {
+) -> Result<Outcomes<()>> {
     if ids.is_empty() {
-        return Ok(());
+        return Ok(Outcomes::new());
     }
     let binary = up::obtain(context, progress)?;
     let step = progress.begin(&format!("start {}", list(ids)));
-    run::start(context, ids, &binary).await?;
+    let outcomes = run::start_each(context, ids, &binary).await;
+    let started = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+    let started: Vec<NodeId> = started.map(|(id, _)| *id).collect();
+    if started.is_empty() {
+        return Ok(outcomes);
+    }
     context
-        .wait_until_back(ids, told.options.timeout.unwrap_or(up::TIMEOUT))
+        .wait_until_back(&started, options.timeout.unwrap_or(up::TIMEOUT))
         .await?;
     step.done();
-    for id in ids {
-        told.node(*id, "started")?;
+    for id in started {
+        told.node(id, "started")?;
     }
-    Ok(())
+    Ok(outcomes)
 }
 
 /// Asks the leader to hand over to a node, or to the most up-to-date one.

@@ -61,6 +61,7 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
             "applied_index": number(|reply| reply.applied_index),
             "last_index": number(|reply| reply.last_index),
             "lease_remaining_ms": reply.and_then(|reply| reply.lease_remaining_ms),
+            "host_error": node.host_error,
         })
     };
     json!({
@@ -122,8 +123,12 @@ fn row(node: &NodeStatus) -> Vec<String> {
     ]
 }
 
-/// What does not fit into the table: faults that are injected, and leases that are waited for.
+/// What does not fit into the table: hosts that do not answer, faults that are injected, and leases
+/// that are waited for.
 fn note(node: &NodeStatus) -> Option<String> {
+    if let Some(error) = &node.host_error {
+        return Some(format!("node {}: {error}", node.id));
+    }
     let reply = node.reply.as_ref().ok()?;
     let mut notes = Vec::new();
     if !reply.cut_links.is_empty() {

@@ -1,6 +1,5 @@
 //! `plan` and `up`: from what is to what should be.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::json;
@@ -9,10 +8,11 @@ use crate::arguments;
 use crate::binary::{self, Binary, Origin};
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
+use crate::hosts::inventory::Inventory;
 use crate::hosts::layout::release_name;
 use crate::lock::Lock;
 use crate::ops::status::leader;
-use crate::ops::{Context, all_or_partial};
+use crate::ops::{Context, no_majority};
 use crate::out;
 use crate::plan::{self, Facts, Release, Step, Target};
 use crate::progress::Progress;
@@ -28,9 +28,10 @@ pub const TIMEOUT: Duration = Duration::from_secs(30);
 /// Something stands in the way, or a host does not answer.
 pub async fn plan(context: &Context, options: &Options) -> Result<()> {
     let origin = binary::locate(&context.cluster)?;
-    let facts = facts(context).await?;
+    let facts = workable_facts(context, options.allow_data_loss).await?;
     let steps = steps(context, &origin, &facts)?;
-    tell_unreachable(&facts, &Progress::new());
+    tell_remarks(context, &Progress::new());
+    tell_left_behind(&facts, &Progress::new());
     match options.output {
         Output::Text => out::print(&to_text(context, &steps)),
         Output::Json => out::json(&to_json(context, &steps)),
@@ -48,9 +49,11 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "up", crate::lock::WAIT).await?;
     let binary = obtain(context, &progress)?;
-    let (mut facts, steps) = look(context, &binary).await?;
-    let mut left_behind = run::LeftBehind::new();
+    let accept = options.allow_data_loss;
+    let (mut facts, steps) = look(context, &binary, accept).await?;
+    let mut left_behind = facts.left_behind.clone();
     if steps.is_empty() {
+        tell_left_behind(&facts, &progress);
         progress.note(&format!(
             "cluster {} is up already: nothing to do",
             context.cluster.name
@@ -60,17 +63,19 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
         let working = async {
             if context.has_remote_hosts() {
                 // Before the lock was taken here, someone else may have had it.
-                facts = look(context, &binary).await?.0;
+                facts = look(context, &binary, accept).await?.0;
             }
             let steps = plan_of(context, &binary, &facts)?;
-            tell_unreachable(&facts, &progress);
-            run::run(context, &steps, &binary, timeout, &progress).await
+            tell_remarks(context, &progress);
+            tell_left_behind(&facts, &progress);
+            let left_behind = facts.left_behind;
+            run::run(context, &steps, &binary, timeout, &progress, left_behind).await
         };
         left_behind = context.locked("up", crate::lock::WAIT, working).await?;
     }
     status::run(context, options).await?;
-    let failed = facts.unreachable.iter().chain(&left_behind);
-    let failed: Vec<_> = failed.map(|(id, error)| (*id, error.to_string())).collect();
+    let failed = left_behind.into_iter();
+    let failed: Vec<_> = failed.map(|(id, error)| (id, error.to_string())).collect();
     if failed.is_empty() {
         return Ok(());
     }
@@ -79,8 +84,12 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
 }
 
 /// What is there, and what is to be done about it.
-async fn look(context: &Context, binary: &Binary) -> Result<(Facts, Vec<Step>)> {
-    let facts = facts(context).await?;
+async fn look(
+    context: &Context,
+    binary: &Binary,
+    accept_data_loss: bool,
+) -> Result<(Facts, Vec<Step>)> {
+    let facts = workable_facts(context, accept_data_loss).await?;
     let steps = plan_of(context, binary, &facts)?;
     Ok((facts, steps))
 }
@@ -90,8 +99,14 @@ fn plan_of(context: &Context, binary: &Binary, facts: &Facts) -> Result<Vec<Step
     plan::plan(&target, facts).map_err(|found| Error::Usage(found.to_string()))
 }
 
-fn tell_unreachable(facts: &Facts, progress: &Progress) {
-    for (id, error) in &facts.unreachable {
+fn tell_remarks(context: &Context, progress: &Progress) {
+    for (remark, advice) in Inventory::remarks(&context.cluster) {
+        progress.note(&format!("{remark}; {advice}"));
+    }
+}
+
+fn tell_left_behind(facts: &Facts, progress: &Progress) {
+    for (id, error) in &facts.left_behind {
         progress.note(&format!("going on without node {id}: {error}"));
     }
 }
@@ -117,7 +132,7 @@ fn steps(context: &Context, origin: &Origin, facts: &Facts) -> Result<Vec<Step>>
 /// Something stands in the way, or too few hosts answer.
 pub async fn steps_now(context: &Context) -> Result<Vec<Step>> {
     let origin = binary::locate(&context.cluster)?;
-    steps(context, &origin, &facts(context).await?)
+    steps(context, &origin, &workable_facts(context, false).await?)
 }
 
 /// What the nodes of a cluster are to be.
@@ -161,35 +176,46 @@ fn release(binary: &Binary) -> Release {
     }
 }
 
-/// What the hosts and nodes of a cluster are. Hosts that do not answer are told of, as long as the
-/// others make a majority.
+/// What the hosts and nodes of a cluster are, without the nodes on hosts of their own that
+/// something stands in the way of, as long as the others make a majority.
+async fn workable_facts(context: &Context, accept_data_loss: bool) -> Result<Facts> {
+    let mut facts = facts(context).await?;
+    if accept_data_loss {
+        facts.accept_lost_data();
+    }
+    // On one machine what stands in the way is as easily moved as found, and concerns them all.
+    if context.has_remote_hosts() {
+        facts.leave_obstructed(context.cluster.majority());
+    }
+    Ok(facts)
+}
+
+/// What the hosts and nodes of a cluster are. Hosts that do not answer are left behind as long as
+/// the others make a majority. Hosts that are yet to be made count among the others.
 ///
 /// # Errors
 /// Too few hosts answer.
 pub async fn facts(context: &Context) -> Result<Facts> {
     let ids = context.cluster.ids();
     let (hosts, replies) = tokio::join!(context.host_facts(), context.replies(&ids));
+    let missing = ids.len() - hosts.len();
+    let needed = context.cluster.majority().saturating_sub(missing);
     let answering = hosts.values().filter(|outcome| outcome.is_ok()).count();
-    if answering < context.cluster.majority() {
-        all_or_partial(hosts, "looked at")?;
-        return Err(Error::Other("too few hosts answer".into()));
+    if answering < needed {
+        return Err(no_majority(hosts, "looked at"));
     }
-    let (mut facts, mut unreachable) = (BTreeMap::new(), BTreeMap::new());
+    let mut facts = Facts::default();
     for (id, outcome) in hosts {
+        let name = context.inventory.host_of(id).name().to_owned();
+        facts.names.insert(id, name);
         match outcome {
-            Ok(host) => drop(facts.insert(id, host)),
-            Err(error) => drop(unreachable.insert(id, error)),
+            Ok(host) => drop(facts.hosts.insert(id, host)),
+            Err(error) => drop(facts.left_behind.insert(id, error)),
         }
     }
-    let with_lease = replies
-        .values()
-        .filter_map(|reply| reply.as_ref().ok())
-        .filter(|reply| reply.lease_remaining_ms.is_some());
-    Ok(Facts {
-        hosts: facts,
-        leader: leader(with_lease),
-        unreachable,
-    })
+    let heard = replies.values().filter_map(|reply| reply.as_ref().ok());
+    facts.leader = leader(heard.filter(|reply| reply.lease_remaining_ms.is_some()));
+    Ok(facts)
 }
 
 fn to_text(context: &Context, steps: &[Step]) -> String {

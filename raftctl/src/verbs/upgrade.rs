@@ -10,9 +10,9 @@ use crate::hosts::layout::release_name;
 use crate::lock::{Lock, WAIT};
 use crate::ops::wait::list;
 use crate::ops::{Context, all_or_partial};
-use crate::out;
 use crate::progress::Progress;
 use crate::run;
+use crate::verbs::told::Told;
 use crate::verbs::up;
 
 /// Ships the binary to every host, and restarts the nodes that run another one: followers first,
@@ -58,18 +58,21 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
         step.done();
     }
     let outdated = outdated(context, &binary.sha256).await?;
+    let mut told = Told::new(options);
     if outdated.is_empty() {
-        return out::line("every node runs this release already");
+        progress.note("every node runs this release already");
     }
     let timeout = options.timeout.unwrap_or(up::TIMEOUT);
     for (at, id) in outdated.iter().enumerate() {
         let step = progress.begin(&format!("restart node {id}"));
-        let restarted = one(context, *id, &binary, timeout).await;
-        restarted.map_err(|error| interrupted(error, &outdated[at..], rollback))?;
+        if let Err(error) = one(context, *id, &binary, timeout).await {
+            told.end()?;
+            return Err(interrupted(error, &outdated[at..], rollback));
+        }
         step.done();
-        out::line(&format!("node {id} upgraded"))?;
+        told.node(*id, "upgraded")?;
     }
-    Ok(())
+    told.end()
 }
 
 async fn one(
@@ -107,8 +110,8 @@ fn interrupted(error: Error, left: &[NodeId], rollback: bool) -> Error {
     } else {
         "; `raftctl upgrade --rollback` goes back"
     };
-    Error::NoLeader(format!(
-        "{error}\nnot upgraded yet: {}; run this again to go on{back}",
+    error.advise(format!(
+        "not upgraded yet: {}; run this again to go on{back}",
         list(left)
     ))
 }

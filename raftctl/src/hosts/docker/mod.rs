@@ -282,7 +282,7 @@ fn login(cluster: &Cluster, name: &str, address: &str) -> Result<Login> {
         port: Some(22),
         identity_file: Some(state_dir.join(key::FILE)),
         jump: None,
-        config_file: login::write_config(&state_dir)?,
+        config_file: login::write_config(&state_dir, None)?,
     })
 }
 

@@ -36,7 +36,8 @@ pub fn open(cluster: &Cluster) -> Result<Inventory> {
 /// As [`open`]. A machine that does not answer is no error here.
 pub async fn reach(cluster: &Cluster) -> Result<Inventory> {
     let made = Made::of(cluster)?;
-    let inventory = ssh::inventory::reach(&made.cluster, &made.logins, true).await?;
+    let inventory =
+        ssh::inventory::reach(&made.cluster, &made.logins, true, cluster.limits.connect).await?;
     with_tunnels(&made, inventory)
 }
 

@@ -20,7 +20,7 @@ use crate::hosts::ssh::login::{known_hosts, write_config};
 /// A file can't be written.
 pub fn logins(cluster: &Cluster, machines: &Machines, key: &Path) -> Result<Vec<(String, Login)>> {
     let folder = cluster.state_dir();
-    let shared = write_config(&folder)?;
+    let shared = write_config(&folder, None)?;
     let path = folder.join("ssh_config.machines");
     let text = text(cluster.gcp.ssh_via(), machines, key, &shared);
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {

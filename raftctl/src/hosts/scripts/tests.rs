@@ -86,7 +86,7 @@ fn facts_ask_for_ports_in_hexadecimal() {
         "host /base\n\
          setting /base\n\
          report 1 /base/run/node_1.pid /base/run/node_1.args\n\
-         data 1 /base/logs_node_1\n\
+         data 1 /base/logs_node_1 /base/run/node_1.pid\n\
          ports 1 /base/run/node_1.pid '1CE9|1D4D'\n\
          echo end=ok\n"
     );
@@ -118,7 +118,8 @@ fn shells_read_every_script() {
         facts("/base", &[(node(1), vec![1])]),
         tail(&nodes),
         clean(&nodes),
-        purge(&nodes),
+        purge(&nodes, None),
+        purge(&nodes, Some("/opt/raftkv/demo")),
     ];
     for script in &with_end {
         assert!(script.ends_with("echo end=ok\n"), "{script}");

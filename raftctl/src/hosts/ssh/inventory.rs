@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
 
 use super::login::{self, Login};
@@ -14,6 +15,7 @@ use crate::cluster::{Cluster, Node, NodeId};
 use crate::error::Result;
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::hosts::layout::HostLayout;
+use crate::hosts::{BoxFuture, Exit, Request, Transport, TransportError};
 
 /// What is assumed of a host that has never been reached. No script runs there before that.
 const UNKNOWN_BASE: &str = "/opt/raftkv";
@@ -23,6 +25,8 @@ struct Found {
     node: Node,
     transport: Arc<SshTransport>,
     place: Option<Place>,
+    /// Why a look at it failed.
+    trouble: Option<TransportError>,
 }
 
 /// The hosts as they were found last. Connects to none.
@@ -47,8 +51,8 @@ pub fn from_logins(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Resul
 }
 
 /// The hosts as they are: logs in where it is not known yet what a login finds there; with `again`
-/// also where that was found a while ago. Hosts that can't be reached stay in the inventory; whoever runs a
-/// script there learns why.
+/// also where that was found a while ago. Hosts that can't be reached within `deadline` stay in the
+/// inventory; whoever runs a script there learns why.
 ///
 /// # Errors
 /// A file of raftctl's own can't be written.
@@ -56,6 +60,7 @@ pub async fn reach(
     cluster: &Cluster,
     logins: &BTreeMap<NodeId, Login>,
     again: bool,
+    deadline: Duration,
 ) -> Result<Inventory> {
     let mut found = find(cluster, logins);
     let mut looking = JoinSet::new();
@@ -65,7 +70,6 @@ pub async fn reach(
             continue;
         }
         let (transport, name) = (Arc::clone(&host.transport), cluster.name.clone());
-        let deadline = cluster.limits.connect;
         looking.spawn(async move {
             let address = address(transport.login()).await;
             (at, place::look(&transport, &name, &address, deadline).await)
@@ -73,10 +77,12 @@ pub async fn reach(
     }
     let mut is_news = false;
     for (at, place) in looking.join_all().await {
-        // The reason is told when the host is needed: the transport remembers it.
-        if let Ok(place) = place {
-            is_news |= found[at].place.as_ref() != Some(&place);
-            found[at].place = Some(place);
+        match place {
+            Ok(place) => {
+                is_news |= found[at].place.as_ref() != Some(&place);
+                found[at].place = Some(place);
+            }
+            Err(trouble) => found[at].trouble = Some(trouble),
         }
     }
     if is_news {
@@ -105,20 +111,22 @@ fn login(cluster: &Cluster, node: &Node) -> Result<Login> {
     // Checked with the file: with provider ssh every node has a host.
     let host = node.host.clone().unwrap_or_default();
     let settings = &cluster.ssh;
-    let config_file = login::write_config(&absolute(cluster))?;
+    let identity_file = settings.identity_file.as_deref().map(|path| {
+        let path = expand_home(path);
+        if path.is_absolute() {
+            path
+        } else {
+            cluster.directory.join(path)
+        }
+    });
+    let identity_file = identity_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let config_file = login::write_config(&absolute(cluster), identity_file.as_deref())?;
     Ok(Login {
         destination: host.trim_matches(['[', ']']).to_owned(),
         host,
         user: node.ssh_user.clone().or_else(|| settings.user.clone()),
         port: node.ssh_port.or(settings.port),
-        identity_file: settings.identity_file.as_deref().map(|path| {
-            let path = expand_home(path);
-            if path.is_absolute() {
-                path
-            } else {
-                cluster.directory.join(path)
-            }
-        }),
+        identity_file,
         jump: settings.jump.clone(),
         config_file,
     })
@@ -145,6 +153,7 @@ fn find(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Vec<Found> {
             node: node.clone(),
             place: places.remove(&login.fingerprint()),
             transport: Arc::new(SshTransport::new(login.clone(), cluster.limits.connect)),
+            trouble: None,
         })
     };
     cluster.nodes.iter().filter_map(host).collect()
@@ -160,16 +169,64 @@ fn inventory(cluster: &Cluster, found: &[Found]) -> Inventory {
         inventory.hosts.push(Host {
             layout: layout(cluster, host.place.as_ref()),
             nodes: vec![host.node.id],
-            transport: match &host.place {
-                Some(place) => {
-                    host.transport.set_rights(place.rights());
-                    Arc::clone(&host.transport) as _
-                }
-                None => Arc::clone(&host.transport) as _,
-            },
+            transport: transport(host),
         });
     }
     inventory
+}
+
+fn transport(host: &Found) -> Arc<dyn Transport> {
+    if let Some(trouble) = host.trouble.clone() {
+        let login = host.transport.login().clone();
+        return Arc::new(OutOfReach { login, trouble });
+    }
+    if let Some(place) = &host.place {
+        host.transport.set_rights(place.rights());
+    }
+    Arc::clone(&host.transport) as _
+}
+
+/// A host that could not be looked at just now: whose place is not known, or may be another by
+/// now. No script runs there, and nobody waits for it a second time.
+struct OutOfReach {
+    login: Login,
+    trouble: TransportError,
+}
+
+impl Transport for OutOfReach {
+    fn host(&self) -> &str {
+        &self.login.host
+    }
+
+    fn shell_command(&self) -> Option<Vec<String>> {
+        Some(self.login.command_words())
+    }
+
+    fn execute<'a>(
+        &'a self,
+        _: Request<'a>,
+        _: &'a mut (dyn AsyncWrite + Send + Unpin),
+    ) -> BoxFuture<'a, Result<Exit, TransportError>> {
+        Box::pin(async { Err(self.trouble.clone()) })
+    }
+}
+
+/// What an operator may not expect of hosts, as it was found last, behind the hosts of which it
+/// holds.
+#[must_use]
+pub fn remarks(cluster: &Cluster) -> Vec<String> {
+    let Ok(logins) = logins(cluster) else {
+        return Vec::new(); // Whoever reaches the hosts is told.
+    };
+    let mut remarks: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for host in find(cluster, &logins) {
+        if let Some(remark) = host.place.as_ref().and_then(Place::remark) {
+            let name = host.transport.login().host.clone();
+            remarks.entry(remark).or_default().push(name);
+        }
+    }
+    let text = |(remark, hosts): (String, Vec<String>)| format!("{}: {remark}", hosts.join(", "));
+    remarks.into_iter().map(text).collect()
 }
 
 fn layout(cluster: &Cluster, place: Option<&Place>) -> HostLayout {

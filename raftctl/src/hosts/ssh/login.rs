@@ -76,15 +76,16 @@ pub fn known_hosts(state_dir: &Path) -> PathBuf {
 
 /// Writes the configuration with which `ssh` is started for all hosts of a cluster, and gives its
 /// path. Of an option that is there twice, ssh takes the first: so the operator's own files come
-/// last, and can't undo what is said here.
+/// last, and can't undo what is said here. A key that is named is for jump hosts, too, which know
+/// nothing of the command line.
 ///
 /// # Errors
 /// The file can't be written.
-pub fn write_config(state_dir: &Path) -> Result<PathBuf> {
+pub fn write_config(state_dir: &Path, identity_file: Option<&Path>) -> Result<PathBuf> {
     std::fs::create_dir_all(state_dir)
         .map_err(|error| Error::file("make the folder", state_dir, &error))?;
     let path = state_dir.join("ssh_config");
-    let text = config(&known_hosts(state_dir));
+    let text = config(&known_hosts(state_dir), identity_file);
     // Others may read it just now.
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return Ok(path);
@@ -96,9 +97,13 @@ pub fn write_config(state_dir: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-fn config(known_hosts: &Path) -> String {
+fn config(known_hosts: &Path, identity_file: Option<&Path>) -> String {
     // ssh expands % and splits at spaces.
-    let known_hosts = known_hosts.display().to_string().replace('%', "%%");
+    let word = |path: &Path| path.display().to_string().replace('%', "%%");
+    let known_hosts = word(known_hosts);
+    let identity = identity_file.map_or(String::new(), |path| {
+        format!("IdentityFile \"{}\"\nIdentitiesOnly yes\n", word(path))
+    });
     format!(
         "# Written by raftctl, and written again when it is changed.\n\
          UserKnownHostsFile \"{known_hosts}\"\n\
@@ -117,6 +122,7 @@ fn config(known_hosts: &Path) -> String {
          ClearAllForwardings yes\n\
          PermitLocalCommand no\n\
          RemoteCommand none\n\
+         {identity}\
          Include ~/.ssh/config\n\
          Include /etc/ssh/ssh_config\n"
     )
@@ -129,7 +135,8 @@ mod tests {
     // What protects the operator comes before the operator's own files, which ssh reads first-wins.
     #[test]
     fn own_options_come_first() {
-        let text = config(Path::new("/a b/50%/known_hosts"));
+        let text = config(Path::new("/a b/50%/known_hosts"), Some(Path::new("/k")));
+        assert!(text.contains("IdentityFile \"/k\"\n"));
         assert!(text.contains("UserKnownHostsFile \"/a b/50%%/known_hosts\"\n"));
         let include = text.find("Include").unwrap();
         assert!(text.find("StrictHostKeyChecking accept-new").unwrap() < include);

@@ -14,6 +14,10 @@ use super::transport::SshTransport;
 use crate::error::{Error, Result};
 use crate::hosts::{OUTPUT_BYTES_MAX, Request, TransportError, scripts};
 
+/// What to do about a [`Place::remark`].
+pub const ADVICE: &str =
+    "for /opt and systemd let the login use sudo without a password (`visudo`: NOPASSWD)";
+
 /// Where everything lies on a host where raftctl is root.
 const SYSTEM_FOLDER: &str = "/opt/raftkv";
 /// The same below the home of someone who is not.
@@ -62,6 +66,16 @@ impl Place {
         age.is_some_and(|age| age < FRESH_SECONDS)
     }
 
+    /// What an operator may not expect of it.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        let why = self.sudo_says.as_deref().filter(|_| !self.is_root)?;
+        Some(format!(
+            "no root there ({why}), so all of it is in {} and runs as the login, without systemd",
+            self.base
+        ))
+    }
+
     fn to_json(&self) -> Value {
         json!({
             "address": self.address,
@@ -105,61 +119,80 @@ fi
 if [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1; then
   echo place.systemd=yes
 fi
+[ ! -d "$system" ] || echo place.system_folder=present
+[ ! -d "$HOME/$below_home" ] || echo place.home_folder=present
 echo end=ok
 "#;
 
 /// Logs in and looks.
 ///
 /// # Errors
-/// The host can't be reached, or its answer makes no sense.
+/// The host can't be reached, its answer makes no sense, or the cluster lives there where this
+/// login may not go.
 pub async fn look(
     transport: &SshTransport,
     cluster: &str,
     address: &str,
     deadline: Duration,
-) -> Result<Place> {
-    let request = Request::new("look at the login", LOOK, deadline);
+) -> Result<Place, TransportError> {
+    let script = format!(
+        "system={}\nbelow_home={}\n{LOOK}",
+        scripts::quote(&format!("{SYSTEM_FOLDER}/{cluster}")),
+        scripts::quote(&format!("{HOME_FOLDER}/{cluster}"))
+    );
+    let request = Request::new("look at the login", &script, deadline);
     let mut stdout = Vec::new();
     let exit = transport
         .execute_as(&request, Rights::Login, &mut stdout)
         .await?;
     let text = String::from_utf8_lossy(&stdout[..stdout.len().min(OUTPUT_BYTES_MAX)]).into_owned();
-    let host = || transport.login().host.clone();
+    let host = transport.login().host.clone();
     if exit.status != 0 || text.lines().next_back() != Some(scripts::END) {
-        return Err(Error::Transport(TransportError::Lost {
-            host: host(),
+        return Err(TransportError::Lost {
+            host,
             purpose: request.purpose.to_owned(),
             cause: format!("the answer ends early: {}", exit.stderr.trim()),
-        }));
+        });
     }
+    found(&text, cluster, address).map_err(|cause| TransportError::Refused { host, cause })
+}
+
+/// What an answer to [`LOOK`] means. A cluster that lives on the host already stays where it is,
+/// with the rights that it has there.
+fn found(text: &str, cluster: &str, address: &str) -> Result<Place, String> {
     let value = |key: &str| {
         let prefix = format!("place.{key}=");
         text.lines()
             .find_map(|line| line.strip_prefix(&prefix).map(str::to_owned))
     };
-    let rights = value("rights");
-    let uses_sudo = rights.as_deref() == Some("sudo");
-    let is_root = uses_sudo || rights.as_deref() == Some("root");
-    let base = match (is_root, value("home")) {
-        (true, _) => format!("{SYSTEM_FOLDER}/{cluster}"),
-        (false, Some(home)) if home.starts_with('/') => {
+    let system = format!("{SYSTEM_FOLDER}/{cluster}");
+    let rights = value("rights").unwrap_or_default();
+    let sudo_says = value("sudo_says");
+    let is_in_system = value("system_folder").is_some();
+    let stays_home = rights == "sudo" && value("home_folder").is_some() && !is_in_system;
+    let is_root = matches!(rights.as_str(), "root" | "sudo") && !stays_home;
+    let base = match value("home") {
+        _ if is_root => system,
+        _ if is_in_system => {
+            let why = sudo_says.unwrap_or_default();
+            return Err(format!(
+                "the cluster lives in {system} there, which needs root: {why}; let the login use \
+                 sudo without a password (`visudo`: NOPASSWD), or log in as root (`ssh.user` in \
+                 cluster.yaml)"
+            ));
+        }
+        Some(home) if home.starts_with('/') => {
             format!("{}/{HOME_FOLDER}/{cluster}", home.trim_end_matches('/'))
         }
-        (false, _) => {
-            return Err(Error::Host {
-                host: host(),
-                purpose: "find a folder for the cluster".into(),
-                detail: "the login has no home".into(),
-            });
-        }
+        _ => return Err("cannot find a folder for the cluster: the login has no home".into()),
     };
     Ok(Place {
         address: address.to_owned(),
         base,
         is_root,
-        uses_sudo,
+        uses_sudo: is_root && rights == "sudo",
         has_systemd: is_root && value("systemd").is_some(),
-        sudo_says: value("sudo_says"),
+        sudo_says,
         seen_at_seconds: now_seconds(),
     })
 }
@@ -195,9 +228,62 @@ pub fn save(state_dir: &Path, places: &BTreeMap<String, Place>) -> Result<()> {
         .map_err(|error| Error::file("write", &path, &error))
 }
 
+/// Forgets what was found, where nothing is left to be found.
+///
+/// # Errors
+/// The file can't be deleted.
+pub fn forget(state_dir: &Path) -> Result<()> {
+    let path = state_dir.join(FILE);
+    match std::fs::remove_file(&path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::file("delete", &path, &error))
+        }
+        _ => Ok(()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn answer(rights: &str, folders: &[&str]) -> String {
+        let mut text = format!("place.home=/home/u\nplace.rights={rights}\nplace.systemd=yes\n");
+        if rights == "none" {
+            text.push_str("place.sudo_says=sudo: a password is required\n");
+        }
+        for folder in folders {
+            text.push_str(&format!("place.{folder}_folder=present\n"));
+        }
+        text
+    }
+
+    // Root's rights lead to /opt and systemd, and without them all lives below the home, which is
+    // remarked; but a cluster that is there stays where it is, whatever rights came or went.
+    #[test]
+    fn a_cluster_stays_where_it_is() {
+        let (system, home) = ("/opt/raftkv/demo", "/home/u/.raftkv/demo");
+        for (rights, folders, base, uses_sudo) in [
+            ("root", &[][..], system, false),
+            ("sudo", &[], system, true),
+            ("none", &[], home, false),
+            ("sudo", &["system"], system, true),
+            ("sudo", &["system", "home"], system, true),
+            ("sudo", &["home"], home, false),
+            ("none", &["home"], home, false),
+        ] {
+            let place = found(&answer(rights, folders), "demo", "a").unwrap();
+            let is_root = base == system;
+            assert_eq!(place.base, base, "{rights} {folders:?}");
+            assert_eq!((place.is_root, place.has_systemd), (is_root, is_root));
+            assert_eq!(place.uses_sudo, uses_sudo, "{rights} {folders:?}");
+            assert_eq!(place.remark().is_some(), rights == "none");
+        }
+        let refused = found(&answer("none", &["system"]), "demo", "a").unwrap_err();
+        assert!(
+            refused.contains(system) && refused.contains("sudo: a password is required"),
+            "{refused}"
+        );
+    }
 
     // What was found is found again; a damaged file is as good as none.
     #[test]

@@ -87,6 +87,18 @@ impl SshTransport {
         }
     }
 
+    /// `sudo` gave the rights before, and does not any more.
+    fn without_sudo(&self, says: &str) -> TransportError {
+        TransportError::Refused {
+            host: self.login.host.clone(),
+            cause: format!(
+                "{says}; let the login use sudo without a password again (`visudo`: NOPASSWD), or \
+                 log in as root (`ssh.user` in cluster.yaml); try `{} sudo -n true`",
+                self.login.command()
+            ),
+        }
+    }
+
     /// A connection that was left from before may turn out to be dead. Where nothing has run yet,
     /// another is made, once.
     async fn attempts(
@@ -174,6 +186,9 @@ impl SshTransport {
         let _ = child.wait().await;
         let opened = envelope.open(&String::from_utf8_lossy(stderr));
         match (opened.status, filter.noise()) {
+            (Some(1), None) if rights == Rights::Sudo && opened.stderr.starts_with("sudo: ") => {
+                Err(Broken::Before(self.without_sudo(opened.stderr.trim())))
+            }
             (Some(status), None) => Ok(Exit {
                 status,
                 stderr: opened.stderr,

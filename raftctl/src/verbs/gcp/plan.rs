@@ -133,6 +133,7 @@ fn blank(id: NodeId) -> HostFacts {
             state: ProcessState::Stopped,
             has_record: false,
             has_data: false,
+            lost_data: false,
             pid: None,
             executable: None,
             sha256: None,

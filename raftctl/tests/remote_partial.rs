@@ -1,0 +1,242 @@
+//! What can't be done on one host does not keep the others from it: it is named with the reason,
+//! the exit code is 3, and the same command brings it in once the trouble is over.
+
+#[path = "support/remote.rs"]
+mod remote;
+mod support;
+// Each test file uses its own part of it.
+#[allow(dead_code)]
+#[path = "support/testhosts.rs"]
+mod testhosts;
+
+use remote::RemoteCluster;
+use support::{Ended, PATIENCE, raftctl};
+use testhosts::{PLAIN, ROOT, WITH_SUDO};
+
+/// What raftctl says of a node that it left behind.
+#[track_caller]
+fn left_behind(ended: &Ended, id: u64, why: &str) {
+    let text = ended.stderr.rsplit(" of the nodes:").next().unwrap();
+    let own = text.split(&format!("\n  node {id}: ")).nth(1);
+    let own = own.unwrap_or_else(|| panic!("node {id} is not named: {ended:?}"));
+    assert!(own.contains(why), "{ended:?}");
+}
+
+// A port that another program has on one host: the others come up.
+#[test]
+fn a_taken_port_leaves_one_behind() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    let other = "/usr/sbin/sshd -f /etc/ssh/testhost_config -o PidFile=/run/other.pid -p 7400";
+    cluster.set.hosts[1].must_run(other);
+    let plan = cluster.raftctl(&["plan"]).ok();
+    assert!(plan.stdout.contains("start nodes 1 and 3"), "{plan:?}");
+    let up = cluster.raftctl(&["up"]).code(3);
+    let address = &cluster.set.hosts[1].address;
+    left_behind(
+        &up,
+        2,
+        &format!("{address}: port 7400 of node 2 is in use by process"),
+    );
+    left_behind(&up, 2, "/usr/sbin/sshd");
+    left_behind(&up, 2, "raftctl exec 2 -- ss -ltnp sport = :7400");
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    let command = "raftctl exec 2 -- ss -ltnp sport = :7400";
+    let words: Vec<&str> = command.split(' ').skip(1).collect();
+    assert!(cluster.raftctl(&words).ok().stdout.contains("sshd"));
+    cluster.set.hosts[1].must_run("kill $(cat /run/other.pid)");
+    cluster.raftctl(&["up"]).ok();
+    cluster.until(2, "role", "follower");
+}
+
+// A node that ends right after its start is left behind with what it printed.
+#[test]
+fn a_node_that_ends_at_once_is_left_behind() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.set.hosts[2].must_run("mkdir -p /opt/raftkv/test/logs_node_3/logs.txt");
+    let up = cluster.raftctl(&["up"]).code(3);
+    left_behind(&up, 3, "ended; it printed last:");
+    left_behind(&up, 3, "logs.txt");
+    cluster.raftctl(&["set", "k", "v"]).ok();
+
+    // With another one in trouble there is no majority, and that is an error.
+    cluster.raftctl(&["down"]).code(0);
+    cluster.set.hosts[1].must_run("mv /opt/raftkv/test/logs_node_2/logs.txt /opt/kept; mkdir /opt/raftkv/test/logs_node_2/logs.txt");
+    let up = cluster.raftctl(&["up", "--allow-data-loss"]);
+    assert!(
+        up.stderr.contains("and the others are no majority"),
+        "{up:?}"
+    );
+    assert_eq!(up.code, 30, "{up:?}");
+    cluster.raftctl(&["down"]).ok();
+
+    for host in &cluster.set.hosts[1..] {
+        host.must_run("rmdir /opt/raftkv/test/logs_node_*/logs.txt");
+    }
+    cluster.set.hosts[1].must_run("mv /opt/kept /opt/raftkv/test/logs_node_2/logs.txt");
+    cluster.raftctl(&["up"]).ok();
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+}
+
+// Verbs that look after many nodes do so for all whose hosts answer.
+#[test]
+fn a_dead_host_hides_nobody() {
+    let Some(mut cluster) = RemoteCluster::new(3, WITH_SUDO) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.set.hosts[1].die();
+    let status = cluster.raftctl(&["status"]).ok();
+    let note = format!(
+        "node 2: {}: cannot be reached",
+        cluster.set.hosts[1].address
+    );
+    assert!(status.stdout.contains(&note), "{status:?}");
+    left_behind(
+        &cluster.raftctl(&["restart", "all"]).code(3),
+        2,
+        "cannot be reached",
+    );
+    cluster.raftctl(&["kill", "1"]).ok();
+    let start = cluster.raftctl(&["start", "all"]).code(3);
+    left_behind(&start, 2, "cannot be reached");
+    assert!(start.stdout.contains("node 1 started"), "{start:?}");
+    assert!(
+        start.stdout.contains("node 3 was running already"),
+        "{start:?}"
+    );
+    left_behind(&cluster.raftctl(&["down"]).code(3), 2, "cannot be reached");
+    cluster.until(1, "process", "stopped");
+    cluster.until(3, "process", "stopped");
+    cluster.set.revive(1);
+    cluster.raftctl(&["up"]).ok();
+
+    // Nothing of the cluster is left on any host, and nothing that was there before is gone.
+    cluster.set.hosts[0].must_run("mkdir -p /opt/raftkv/other");
+    cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+    assert_eq!(cluster.set.hosts[0].must_run("ls -A /opt/raftkv"), "other");
+    for host in &cluster.set.hosts[1..] {
+        assert!(!host.run("ls -d /opt/raftkv").status.success());
+    }
+    cluster.raftctl(&["up"]).ok();
+}
+
+// A host that was never reached, and drops every packet, costs a status little, whatever
+// `limits.connect` is; and an `up` no more than that.
+#[test]
+fn a_silent_host_is_not_waited_for() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.configure("limits: {connect: 20s}");
+    cluster.raftctl(&["up"]).ok();
+    let elsewhere = tempfile::tempdir().unwrap();
+    cluster.write(elsewhere.path(), ROOT, "limits: {connect: 1h}");
+    cluster.set.hosts[0].plug(false);
+    let status = raftctl(elsewhere.path(), &["status"]).ok();
+    assert!(status.took < PATIENCE, "{status:?}");
+    let silent = format!(
+        "node 1: {}: no answer within 1300 ms",
+        cluster.set.hosts[0].address
+    );
+    assert!(status.stdout.contains(&silent), "{status:?}");
+    cluster.write(elsewhere.path(), ROOT, "limits: {connect: 2s}");
+    left_behind(&raftctl(elsewhere.path(), &["up"]).code(3), 1, "");
+}
+
+// A verb as a whole has a bound, also where it changes nothing.
+#[test]
+fn every_verb_has_an_end() {
+    let Some(cluster) = RemoteCluster::new(1, ROOT) else {
+        return;
+    };
+    cluster.configure("limits: {total: 1s}");
+    let exec = cluster
+        .raftctl(&["exec", "1", "--", "sleep", "600"])
+        .code(1);
+    assert!(
+        exec.stderr
+            .contains("`raftctl exec` is not done within 1s (limits.total"),
+        "{exec:?}"
+    );
+}
+
+// Rights that are missing are told, and a cluster stays where it is when they come or go.
+#[test]
+fn rights_that_go_are_missed() {
+    let Some(cluster) = RemoteCluster::new(3, WITH_SUDO) else {
+        return;
+    };
+    let sudoers = "/etc/sudoers.d/testhost";
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster.set.hosts[0].must_run(&format!("mv {sudoers} /root/kept"));
+    let up = cluster.raftctl(&["up"]).code(3);
+    left_behind(
+        &up,
+        1,
+        "sudo: a password is required; let the login use sudo without a password",
+    );
+    // Nothing is remembered: the host itself tells.
+    std::fs::remove_file(cluster.path(".raftctl/test/hosts.json")).unwrap();
+    let up = cluster.raftctl(&["up"]).code(3);
+    left_behind(
+        &up,
+        1,
+        "the cluster lives in /opt/raftkv/test there, which needs root: sudo:",
+    );
+    cluster.set.hosts[0].must_run(&format!("mv /root/kept {sudoers}"));
+    cluster.raftctl(&["up"]).ok();
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+}
+
+// The other way round: a cluster below a home stays there when the login may use sudo later on.
+#[test]
+fn a_home_is_not_left_for_new_rights() {
+    let Some(cluster) = RemoteCluster::new(1, PLAIN) else {
+        return;
+    };
+    let up = cluster.raftctl(&["up"]).ok();
+    assert!(
+        up.stderr
+            .contains("no root there (sudo: a password is required)"),
+        "{up:?}"
+    );
+    assert!(up.stderr.contains("/home/plain/.raftkv/test"), "{up:?}");
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster.set.hosts[0].must_run("echo 'plain ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/plain");
+    std::fs::remove_file(cluster.path(".raftctl/test/hosts.json")).unwrap();
+    cluster.raftctl(&["restart", "1"]).ok();
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+    assert!(!cluster.set.hosts[0].run("ls /opt/raftkv").status.success());
+}
+
+// `ssh.jump` leads through another host, with the key of cluster.yaml for both.
+#[test]
+fn a_jump_host_is_gone_through() {
+    let Some(cluster) = RemoteCluster::new(2, ROOT) else {
+        return;
+    };
+    let (near, far) = (&cluster.set.hosts[0], &cluster.set.hosts[1]);
+    let yaml = format!(
+        "name: test\nprovider: ssh\n\
+         ssh: {{user: root, identity_file: {}, jump: \"{WITH_SUDO}@{}\"}}\n\
+         nodes: [{{id: 1, host: {}}}]\n",
+        cluster.set.key().display(),
+        near.address,
+        far.address
+    );
+    std::fs::write(cluster.path("cluster.yaml"), yaml).unwrap();
+    cluster.raftctl(&["up"]).ok();
+    let from = cluster
+        .raftctl(&["exec", "1", "--", "echo $SSH_CONNECTION"])
+        .ok();
+    assert!(
+        from.stdout
+            .starts_with(&format!("node 1: {} ", near.address)),
+        "{from:?}"
+    );
+}
