@@ -10,6 +10,7 @@ use clap::{CommandFactory, Parser};
 use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
 use crate::ops::Context;
+use crate::progress::Progress;
 use crate::verbs::{
     check, docker, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
 };
@@ -145,6 +146,9 @@ async fn with_containers(cluster: cluster::Cluster, options: &Options, verb: Ver
 
 /// Verbs that need the hosts.
 async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> Result<()> {
+    // Told while it lasts only, and only to someone who looks on.
+    let has_hosts = cluster.provider != Provider::Local;
+    let reaching = has_hosts.then(|| Progress::new().begin("reach the hosts"));
     let context = match &verb {
         Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) => Context::open(cluster)?,
         Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
@@ -153,6 +157,7 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
         Verb::Status => Context::glance(cluster).await?,
         _ => Context::reach(cluster, false).await?,
     };
+    drop(reaching);
     let (extent, name) = extent(&verb);
     let work = on_cluster(&context, options, verb);
     match extent {

@@ -173,6 +173,20 @@ impl Step {
         }
     }
 
+    /// What is told of a node while it is taken, and afterwards.
+    #[must_use]
+    pub fn phases(&self) -> (&'static str, &'static str) {
+        match self {
+            Step::Build { .. } => ("", ""),
+            Step::Ship { .. } => ("waiting for its upload", "shipped"),
+            Step::Resume { .. } => ("resuming", "resumed"),
+            Step::Stop { .. } => ("stopping", "stopped"),
+            Step::Start { .. } => ("starting", "started"),
+            Step::Restart { .. } => ("restarting", "restarted"),
+            Step::WaitForLeader { .. } => ("waiting for a leader", "up"),
+        }
+    }
+
     /// The nodes it concerns.
     #[must_use]
     pub fn nodes(&self) -> &[NodeId] {

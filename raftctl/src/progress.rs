@@ -36,21 +36,19 @@ impl Progress {
         }
     }
 
-    /// A bar for each upload; nothing where nobody looks on.
+    /// A line for each host, which tells what is done there; nothing where nobody looks on.
     #[must_use]
-    pub fn uploads(&self, ids: &[NodeId]) -> Uploads {
-        let bar = |bars: &MultiProgress, id: &NodeId| {
+    pub fn hosts(&self, hosts: impl IntoIterator<Item = (NodeId, String)>) -> Hosts {
+        let bar = |bars: &MultiProgress, (id, name): (NodeId, String)| {
             let bar = bars.add(ProgressBar::new(0));
-            let style = ProgressStyle::with_template("  node {msg} {bar:30} {bytes}/{total_bytes}");
-            bar.set_style(style.expect("the template is right"));
-            bar.set_message(id.to_string());
-            (*id, bar)
+            bar.set_style(style(PHASE));
+            bar.set_prefix(format!("node {id} on {name}"));
+            (id, bar)
         };
-        let bars = self.bars.iter();
-        Uploads {
-            bars: bars
-                .flat_map(|bars| ids.iter().map(move |id| bar(bars, id)))
-                .collect(),
+        let bars = self.bars.as_ref();
+        let bars = bars.map(|bars| hosts.into_iter().map(|host| bar(bars, host)).collect());
+        Hosts {
+            bars: bars.unwrap_or_default(),
         }
     }
 
@@ -80,26 +78,64 @@ impl Default for Progress {
     }
 }
 
-/// Bars of uploads; they go with this value.
-pub struct Uploads {
+/// A host and its phase.
+const PHASE: &str = "  {prefix:32} {msg}";
+/// The same while bytes are sent.
+const UPLOAD: &str = "  {prefix:32} {msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}";
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the templates are right")
+}
+
+/// What becomes of an upload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Upload {
+    /// So many bytes of so many have been handed over.
+    Sent(u64, u64),
+    /// It has arrived and is in use, or it has failed.
+    Ended(bool),
+}
+
+/// A line for each host; they go with this value.
+pub struct Hosts {
     bars: BTreeMap<NodeId, ProgressBar>,
 }
 
-impl Uploads {
-    /// What moves the bars: a node, the bytes that have been sent, and all there are.
+impl Hosts {
+    /// Tells what is done with nodes now, or what has become of them.
+    pub fn phase(&self, ids: &[NodeId], phase: &str) {
+        for bar in ids.iter().filter_map(|id| self.bars.get(id)) {
+            bar.set_style(style(PHASE));
+            bar.set_message(phase.to_owned());
+        }
+    }
+
+    /// What moves the bars of uploads.
     #[must_use]
-    pub fn watch(&self) -> Arc<dyn Fn(NodeId, u64, u64) + Send + Sync> {
+    pub fn watch(&self) -> Arc<dyn Fn(NodeId, Upload) + Send + Sync> {
         let bars = self.bars.clone();
-        Arc::new(move |id, sent, size| {
-            if let Some(bar) = bars.get(&id) {
-                bar.set_length(size);
-                bar.set_position(sent);
+        Arc::new(move |id, upload| {
+            let Some(bar) = bars.get(&id) else { return };
+            match upload {
+                Upload::Sent(sent, size) if sent < size => {
+                    if bar.length() != Some(size) {
+                        bar.set_style(style(UPLOAD));
+                        bar.set_length(size);
+                        bar.set_message("sending");
+                    }
+                    bar.set_position(sent);
+                    return;
+                }
+                Upload::Sent(..) => bar.set_message("sent, being checked"),
+                Upload::Ended(true) => bar.set_message("shipped"),
+                Upload::Ended(false) => bar.set_message("failed"),
             }
+            bar.set_style(style(PHASE));
         })
     }
 }
 
-impl Drop for Uploads {
+impl Drop for Hosts {
     fn drop(&mut self) {
         for bar in self.bars.values() {
             bar.finish_and_clear();

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
 use crate::ops::{Context, Outcomes, all_or_partial, no_majority};
 use crate::plan::Step;
-use crate::progress::Progress;
+use crate::progress::{Hosts, Progress};
 
 /// How long a node may take to hand over leadership, flush and exit.
 pub const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -32,13 +32,17 @@ pub async fn run(
     progress: &Progress,
     left_behind: LeftBehind,
 ) -> Result<LeftBehind> {
+    let ids = context.cluster.ids();
     let mut run = Run {
         context,
         binary,
         timeout,
         progress,
+        hosts: progress.hosts(context.names(&ids)),
         left_behind,
     };
+    let left: Vec<NodeId> = run.left_behind.keys().copied().collect();
+    run.hosts.phase(&left, LEFT_BEHIND);
     for step in steps {
         let Some(step) = step.clone().without(|id| run.left_behind.contains_key(id)) else {
             continue; // Nobody is left to do it.
@@ -47,8 +51,13 @@ pub async fn run(
             continue; // Built already: without the binary there is nothing to run.
         }
         let running = progress.begin(&step.to_string());
+        let (phase, done) = step.phases();
+        run.hosts.phase(step.nodes(), phase);
         run.one(&step).await?;
         running.done();
+        let step = step.without(|id| run.left_behind.contains_key(id));
+        step.iter()
+            .for_each(|step| run.hosts.phase(step.nodes(), done));
     }
     Ok(run.left_behind)
 }
@@ -59,8 +68,12 @@ struct Run<'a> {
     binary: &'a Binary,
     timeout: Duration,
     progress: &'a Progress,
+    hosts: Hosts,
     left_behind: LeftBehind,
 }
+
+/// What is told of a node that is left behind.
+const LEFT_BEHIND: &str = "left behind";
 
 impl Run<'_> {
     async fn one(&mut self, step: &Step) -> Result<()> {
@@ -84,12 +97,10 @@ impl Run<'_> {
 
     /// Sends the binary; those hosts that can't take it are left behind.
     async fn ship(&mut self, nodes: &[NodeId]) -> Result<()> {
-        let uploads = self.progress.uploads(nodes);
         let outcomes = self
             .context
-            .ship(nodes, self.binary, uploads.watch())
+            .ship(nodes, self.binary, self.hosts.watch())
             .await?;
-        drop(uploads);
         self.leave_failed(outcomes, "shipped")
     }
 
@@ -128,6 +139,7 @@ impl Run<'_> {
         for (id, error) in &lost {
             self.progress
                 .note(&format!("going on without node {id}: {error}"));
+            self.hosts.phase(&[*id], LEFT_BEHIND);
         }
         self.left_behind.extend(lost);
     }

@@ -72,6 +72,13 @@ impl Context {
         })
     }
 
+    /// Nodes with what the operator calls their hosts.
+    #[must_use]
+    pub fn names(&self, ids: &[NodeId]) -> Vec<(NodeId, String)> {
+        let name = |id: &NodeId| (*id, self.inventory.host_of(*id).name().to_owned());
+        ids.iter().map(name).collect()
+    }
+
     /// Whether nodes live on hosts of their own, and not on this machine.
     #[must_use]
     pub fn has_remote_hosts(&self) -> bool {

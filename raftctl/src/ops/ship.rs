@@ -10,9 +10,10 @@ use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::HostFacts;
 use crate::hosts::ship::{self, Parcel};
+use crate::progress::Upload;
 
-/// Is told of a node's upload: how many bytes have been sent, and how many there are.
-pub type Watch = Arc<dyn Fn(NodeId, u64, u64) + Send + Sync>;
+/// Is told of a node's upload.
+pub type Watch = Arc<dyn Fn(NodeId, Upload) + Send + Sync>;
 
 impl Context {
     /// Makes a binary the current one on the hosts of nodes; sends it, at most `limits.uploads` at
@@ -68,11 +69,12 @@ impl Context {
                 // The semaphore is never closed, so there is always a turn.
                 let _turn = bound.acquire_owned().await;
                 let size_bytes = parcel.size_bytes();
-                let tell = move |sent| watch(id, sent, size_bytes);
+                let tell = |sent| watch(id, Upload::Sent(sent, size_bytes));
                 let sent = match fits {
                     Ok(()) => ship::send(&host, &parcel, deadline, &tell).await,
                     Err(error) => Err(error),
                 };
+                watch(id, Upload::Ended(sent.is_ok()));
                 (id, sent)
             });
         }

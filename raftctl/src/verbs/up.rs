@@ -50,7 +50,10 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     let _lock = Lock::take(&context.cluster, "up", crate::lock::WAIT).await?;
     let binary = obtain(context, &progress)?;
     let accept = options.allow_data_loss;
+    // Told while it lasts only: it is no step.
+    let looking = progress.begin("look at the hosts");
     let (mut facts, steps) = look(context, &binary, accept).await?;
+    drop(looking);
     let mut left_behind = facts.left_behind.clone();
     if steps.is_empty() {
         tell_left_behind(&facts, &progress);

@@ -51,8 +51,8 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
         let outcomes = if rollback {
             context.roll_back(&ids).await
         } else {
-            let uploads = progress.uploads(&ids);
-            context.ship(&ids, &binary, uploads.watch()).await?
+            let hosts = progress.hosts(context.names(&ids));
+            context.ship(&ids, &binary, hosts.watch()).await?
         };
         all_or_partial(outcomes, "shipped")?;
         step.done();
