@@ -162,6 +162,7 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
     let work = on_cluster(&context, options, verb);
     match extent {
         Extent::Changes => context.locked(name, lock::WAIT, work).await,
+        Extent::Holds => context.hold(name, lock::WAIT, work).await,
         Extent::Bounded => context.within_total(name, work).await,
         Extent::Own => work.await,
     }
@@ -173,6 +174,8 @@ enum Extent {
     /// It changes what the cluster is: the cluster is locked on its hosts meanwhile, and the time
     /// is bounded by `limits.total`.
     Changes,
+    /// The cluster is locked on its hosts, too, for as long as its user likes.
+    Holds,
     /// It looks, or injects a fault, which ends by itself and must not wait. The time is bounded by
     /// `limits.total`.
     Bounded,
@@ -188,6 +191,7 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         Verb::Stop(_) => (Extent::Changes, "stop"),
         Verb::Restart { vm: false, .. } => (Extent::Changes, "restart"),
         Verb::Upgrade { .. } => (Extent::Changes, "upgrade"),
+        Verb::Scenario(_) => (Extent::Holds, "scenario"),
         Verb::Plan { .. } | Verb::Up { dry_run: true, .. } => (Extent::Bounded, "plan"),
         Verb::Status => (Extent::Bounded, "status"),
         Verb::Exec { .. } => (Extent::Bounded, "exec"),
@@ -207,7 +211,6 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         | Verb::Ssh { .. }
         | Verb::Keys(_)
         | Verb::Shell(_)
-        | Verb::Scenario(_)
         | Verb::Bench(_)
         | Verb::Init(_)
         | Verb::Check

@@ -494,3 +494,41 @@ fn a_lost_log_is_missed() {
     });
     cluster.raftctl(&["up"]).ok().says("nothing to do");
 }
+
+// Whoever starts a node while someone else does finds it running: there is one process, and it is
+// the one that the pid file names.
+#[test]
+fn a_node_is_started_once() {
+    let cluster = TestCluster::new(1);
+    let spec = raftctl::cluster::load(&cluster.path("cluster.yaml")).unwrap();
+    let inventory = raftctl::hosts::inventory::Inventory::open(&spec).unwrap();
+    let binary = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+    let node = raftctl::arguments::start_node(&spec, &inventory, 1, &binary, "0123456789ab");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let started = runtime.block_on(async {
+        let mut starting = tokio::task::JoinSet::new();
+        for _ in 0..8 {
+            let (host, node) = (inventory.hosts[0].clone(), node.clone());
+            starting.spawn(async move {
+                raftctl::hosts::control::start(&host, &[node], PATIENCE)
+                    .await
+                    .unwrap()
+            });
+        }
+        starting.join_all().await
+    });
+    let count = started
+        .iter()
+        .flatten()
+        .filter(|(is_started, _)| *is_started);
+    assert_eq!(count.count(), 1, "{started:?}");
+    let pid = cluster.pid(1).unwrap();
+    assert!(is_alive(pid));
+    assert!(
+        started
+            .iter()
+            .flatten()
+            .all(|(_, facts)| facts.pid == Some(pid)),
+        "{started:?}"
+    );
+}

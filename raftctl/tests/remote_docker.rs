@@ -9,23 +9,31 @@ mod testcontainers;
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
+use std::os::unix::fs::PermissionsExt;
+
 use support::raftctl;
 use testcontainers::{docker, missing};
 use testhosts::left_out;
 
 /// Removes what a failed test leaves.
-struct Cleanup<'a>(&'a std::path::Path);
+struct Cleanup<'a>(&'a std::path::Path, &'a str);
 
 impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
-        let down = raftctl(self.0, &["down", "--yes"]);
+        if std::thread::panicking() {
+            let _ = std::process::Command::new("docker")
+                .args(["rm", "--force", self.1])
+                .output();
+        }
+        let down = raftctl(self.0, &["down", "--purge", "--yes"]);
         assert!(std::thread::panicking() || down.code == 0, "{down:?}");
     }
 }
 
 // From nothing to a leader: image from the bundled Dockerfile, network, containers, and then the
 // path of any hosts. Again, and nothing is left to do. A partition by packet filter works inside.
-// A container that was stopped is started again. `down` removes what was made, and nothing else.
+// A container that was stopped is started again; one that was removed is missed, and so is one whose
+// node left cluster.yaml. `down` removes what was made, and nothing else.
 #[test]
 fn a_cluster_lives_in_containers() {
     if let Some(why) = missing() {
@@ -34,10 +42,17 @@ fn a_cluster_lives_in_containers() {
     let folder = tempfile::tempdir().unwrap();
     let name = format!("test{}", std::process::id());
     let yaml = format!("name: {name}\nprovider: docker\nnodes: 3\n");
-    std::fs::write(folder.path().join("cluster.yaml"), yaml).unwrap();
+    let file = folder.path().join("cluster.yaml");
+    std::fs::write(&file, &yaml).unwrap();
     let raftctl = |arguments: &[&str]| raftctl(folder.path(), arguments);
 
+    // The image is built anew.
+    raftctl(&["down", "--purge", "--yes"]).ok();
     let plan = raftctl(&["plan"]).ok();
+    assert!(
+        plan.stdout.contains("build image raftctl-host:"),
+        "{plan:?}"
+    );
     assert!(
         plan.stdout.contains("make a container for node 3"),
         "{plan:?}"
@@ -56,7 +71,7 @@ fn a_cluster_lives_in_containers() {
 
     // Another container with a name like ours is none of our business.
     let bystander = format!("raftctl-{name}-bystander");
-    let cleanup = Cleanup(folder.path());
+    let cleanup = Cleanup(folder.path(), &bystander);
     let up = raftctl(&["up"]).ok();
     assert!(up.stdout.contains("leader: node"), "{up:?}");
     assert_eq!(count(), 3);
@@ -70,16 +85,84 @@ fn a_cluster_lives_in_containers() {
     raftctl(&["kill", "leader"]).ok();
     assert_eq!(raftctl(&["get", "k"]).ok().stdout, "v\n");
     raftctl(&["up"]).ok();
-    raftctl(&["partition", "leader", "--packet-filter", "--for", "30s"]).ok();
+    raftctl(&["partition", "1|2,3", "--packet-filter", "--for", "50s"]).ok();
+    let tables = || {
+        raftctl(&["exec", "1", "--", "nft list tables | grep raftkv; hostname"])
+            .ok()
+            .stdout
+    };
+    assert!(tables().contains("table inet raftkv_"), "{}", tables());
     raftctl(&["heal"]).ok();
-    let said = raftctl(&["exec", "1", "--", "nft list tables | grep raftkv; hostname"]).ok();
-    assert_eq!(said.stdout, "node 1: n1\n");
+    assert_eq!(tables(), "node 1: n1\n");
+    raftctl(&["pause", "followers"]).ok();
+    raftctl(&["resume", "all"]).ok();
+    raftctl(&["logs", "--all", "--into", "got"]).ok();
+    let log = std::fs::read_to_string(folder.path().join("got/logs_node_3/logs.txt")).unwrap();
+    assert!(log.contains("\nSET k v "), "{log}");
+
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+    let mut other = std::fs::read(own).unwrap();
+    other.extend(b"another");
+    let binary = folder.path().join("raft-node");
+    std::fs::write(&binary, other).unwrap();
+    std::fs::set_permissions(&binary, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::write(&file, format!("{yaml}binary: ./raft-node\n")).unwrap();
+    let upgrade = raftctl(&["upgrade"]).ok();
+    assert_eq!(
+        upgrade.stdout.matches(" upgraded").count(),
+        3,
+        "{upgrade:?}"
+    );
 
     docker(&["stop", "--time", "1", &first]);
     let stopped = raftctl(&["status"]).ok();
-    assert!(stopped.stdout.contains("unreachable"), "{stopped:?}");
+    let note = format!("{first}: cannot be reached: the container does not run; `raftctl up`");
+    assert!(stopped.stdout.contains(&note), "{stopped:?}");
     raftctl(&["up"]).ok();
     assert_eq!(raftctl(&["get", "k"]).ok().stdout, "v\n");
+
+    // Fewer nodes: nothing is removed, since the others hold what was acknowledged.
+    let fewer = yaml.replace("nodes: 3", "nodes: 1");
+    std::fs::write(&file, fewer).unwrap();
+    for verb in ["plan", "up"] {
+        raftctl(&[verb])
+            .code(2)
+            .says("nodes that are not in cluster.yaml");
+    }
+    std::fs::write(&file, &yaml).unwrap();
+    assert_eq!(count(), 3);
+
+    // A container that is gone took a log with it: the others serve, and nobody begins with
+    // nothing in its place without being told to.
+    let third = format!("raftctl-{name}-3");
+    docker(&["rm", "--force", &third]);
+    let status = raftctl(&["status"]).ok();
+    assert!(
+        status.stdout.contains("there is no such container"),
+        "{status:?}"
+    );
+    assert_eq!(raftctl(&["get", "k"]).ok().stdout, "v\n");
+    let up = raftctl(&["up"]).code(3);
+    assert!(up.stderr.contains("the log of node 3 is gone"), "{up:?}");
+    raftctl(&["up", "--allow-data-loss"]).ok();
+    raftctl(&["up"]).ok().says("nothing to do");
+
+    // A container without a cluster.yaml is an orphan.
+    let folder_label = "raftctl.folder=/nowhere";
+    let orphan = format!("raftctl-{name}-orphan");
+    let words = [
+        "create",
+        "--name",
+        &orphan,
+        "--label",
+        "raftctl.cluster=x",
+        "--label",
+        folder_label,
+    ];
+    docker(&[&words[..], &[&image, "true"]].concat());
+    let doctor = raftctl(&["doctor"]);
+    docker(&["rm", &orphan]);
+    assert!(doctor.stdout.contains(&orphan), "{doctor:?}");
 
     raftctl(&["down"]).code(2).says("say --yes");
     drop(cleanup);
@@ -89,6 +172,6 @@ fn a_cluster_lives_in_containers() {
         format!("/{bystander}")
     );
     docker(&["rm", &bystander]);
-    let networks = docker(&["network", "ls", "--quiet", "--filter", &label]);
+    let networks = docker(&["network", "ls", "--quiet", "--filter", label.as_str()]);
     assert_eq!(networks, "");
 }

@@ -9,8 +9,12 @@ mod support;
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
+use std::process::Stdio;
+use std::time::Instant;
+
 use remote::RemoteCluster;
-use support::{Ended, PATIENCE, raftctl};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Ended, PATIENCE, command, raftctl};
 use testhosts::{PLAIN, ROOT, WITH_SUDO};
 
 /// What raftctl says of a node that it left behind.
@@ -95,6 +99,12 @@ fn a_dead_host_hides_nobody() {
         cluster.set.hosts[1].address
     );
     assert!(status.stdout.contains(&note), "{status:?}");
+    // With one more away there would be no majority: nothing is shipped, nothing restarted.
+    let upgrade = cluster.raftctl(&["upgrade"]).code(30);
+    assert!(
+        upgrade.stderr.contains("bring node 2 back first"),
+        "{upgrade:?}"
+    );
     left_behind(
         &cluster.raftctl(&["restart", "all"]).code(3),
         2,
@@ -111,7 +121,23 @@ fn a_dead_host_hides_nobody() {
     left_behind(&cluster.raftctl(&["down"]).code(3), 2, "cannot be reached");
     cluster.until(1, "process", "stopped");
     cluster.until(3, "process", "stopped");
+    // What is deleted is deleted on the others, and the next time on that one.
+    let purge = cluster.raftctl(&["down", "--purge", "--yes"]).code(3);
+    left_behind(&purge, 2, "cannot be reached");
+    assert!(
+        !cluster.set.hosts[2]
+            .run("ls -d /opt/raftkv")
+            .status
+            .success()
+    );
     cluster.set.revive(1);
+    cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+    assert!(
+        !cluster.set.hosts[1]
+            .run("ls -d /opt/raftkv")
+            .status
+            .success()
+    );
     cluster.raftctl(&["up"]).ok();
 
     // Nothing of the cluster is left on any host, and nothing that was there before is gone.
@@ -139,12 +165,54 @@ fn a_silent_host_is_not_waited_for() {
     let status = raftctl(elsewhere.path(), &["status"]).ok();
     assert!(status.took < PATIENCE, "{status:?}");
     let silent = format!(
-        "node 1: {}: no answer within 1300 ms",
+        "node 1: {}: cannot be reached: no answer within 1300 ms; is it switched on",
         cluster.set.hosts[0].address
     );
     assert!(status.stdout.contains(&silent), "{status:?}");
     cluster.write(elsewhere.path(), ROOT, "limits: {connect: 2s}");
-    left_behind(&raftctl(elsewhere.path(), &["up"]).code(3), 1, "");
+    left_behind(
+        &raftctl(elsewhere.path(), &["up"]).code(3),
+        1,
+        "timed out; is it switched on, and does a firewall let you in?",
+    );
+    // What concerns the others is not kept waiting for long, and the lock is free afterwards.
+    let restart = raftctl(elsewhere.path(), &["restart", "2,3"]).ok();
+    assert!(restart.took < PATIENCE, "{restart:?}");
+    cluster.set.hosts[0].plug(true);
+    cluster.raftctl(&["restart", "1"]).ok();
+}
+
+// While a scenario plays, nobody else starts or stops nodes.
+#[test]
+fn a_scenario_holds_the_lock() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    let arguments = ["scenario", "chaos", "--duration", "30s", "--clients", "2"];
+    let mut chaos = command(cluster.folder(), &arguments);
+    let mut chaos = chaos
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let is_locked = "grep -q scenario /opt/raftkv/test/lock";
+    while !cluster.set.hosts[0].run(is_locked).status.success() {
+        assert!(started.elapsed() < PATIENCE, "never locked");
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    cluster.write(elsewhere.path(), ROOT, "");
+    let doctor = raftctl(elsewhere.path(), &["doctor"]);
+    assert!(
+        doctor.stdout.contains("the cluster is locked by"),
+        "{doctor:?}"
+    );
+    let stop = raftctl(elsewhere.path(), &["stop", "all"]).code(1);
+    assert!(stop.stderr.contains("`raftctl scenario`"), "{stop:?}");
+    kill_process(Pid::from_child(&chaos), Signal::INT).unwrap();
+    chaos.wait().unwrap();
+    raftctl(elsewhere.path(), &["restart", "all"]).ok();
 }
 
 // A verb as a whole has a bound, also where it changes nothing.

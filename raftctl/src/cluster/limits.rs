@@ -25,7 +25,7 @@ impl Default for Limits {
         Limits {
             hosts: 16,
             uploads: 4,
-            connect: Duration::from_secs(10),
+            connect: Duration::from_secs(5),
             step: Duration::from_secs(60),
             total: Duration::from_secs(600),
         }

@@ -4,9 +4,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Transport;
+use super::absent::Absent;
 use super::layout::{HostLayout, NodeLayout};
 use super::local::LocalTransport;
+use super::{Transport, TransportError};
 use crate::cluster::{Cluster, NodeId, Provider};
 use crate::error::{Error, Result};
 
@@ -102,7 +103,9 @@ impl Inventory {
     /// # Errors
     /// As [`Self::open`].
     pub async fn reach(cluster: &Cluster, again: bool) -> Result<Self> {
-        Inventory::reach_within(cluster, again, cluster.limits.connect).await
+        // ssh itself is to give up first: it tells the cause.
+        let deadline = cluster.limits.connect + super::ssh::inventory::LOGIN_TIME;
+        Inventory::reach_within(cluster, again, deadline).await
     }
 
     /// The same for whoever can do without the hosts that have never been reached, and do not
@@ -119,7 +122,7 @@ impl Inventory {
     async fn reach_within(cluster: &Cluster, again: bool, deadline: Duration) -> Result<Self> {
         let logins = match cluster.provider {
             Provider::Ssh => super::ssh::inventory::logins(cluster)?,
-            Provider::Docker => super::docker::logins(cluster)?,
+            Provider::Docker => return super::docker::reach(cluster, again, deadline).await,
             Provider::Gcp => return super::gcp::inventory::reach(cluster).await,
             Provider::Local => return Inventory::local(cluster),
         };
@@ -139,6 +142,26 @@ impl Inventory {
             // Hosts that raftctl makes are as it makes them.
             Provider::Local | Provider::Docker | Provider::Gcp => Vec::new(),
         }
+    }
+
+    /// Adds the host of a node that can't be talked to.
+    pub fn add_absent(&mut self, cluster: &Cluster, id: NodeId, name: String, why: TransportError) {
+        let (peer, client) = (cluster.ports.peer, cluster.ports.client);
+        let client_address = format!("{name}:{client}");
+        self.members.push(Member {
+            id,
+            listen_peers: format!("0.0.0.0:{peer}"),
+            listen_clients: format!("0.0.0.0:{client}"),
+            peer_address: format!("{name}:{peer}"),
+            admin_address: client_address.clone(),
+            client_address,
+        });
+        self.members.sort_by_key(|member| member.id);
+        self.hosts.push(Host {
+            layout: HostLayout::remote(&format!("/opt/raftkv/{}", cluster.name)),
+            nodes: vec![id],
+            transport: Arc::new(Absent::new(name, None, why)),
+        });
     }
 
     /// A node by its id.

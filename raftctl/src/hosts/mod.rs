@@ -11,6 +11,7 @@
 //! local ssh/              transports: this machine, and any other
 //! docker/ gcp/            making hosts: containers, machines in a cloud; then ssh
 //! inventory layout        the hosts of a cluster; where things are on each
+//! absent                  a host that can't be talked to, with the reason
 //! scripts control         nodes: found, started, signalled    unit     the same under systemd
 //! ship                    binaries: sent, verified, switched to
 //! guard                   one operator at a time              filter   packet filters that heal
@@ -37,6 +38,7 @@
 //! What is deliberately absent: sessions, terminals, file copies. A file travels as standard
 //! input to `cat`, or as standard output of it.
 
+pub mod absent;
 pub mod control;
 pub mod docker;
 pub mod filter;

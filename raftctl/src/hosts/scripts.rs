@@ -80,7 +80,12 @@ pub struct StartNode {
 /// Answers `started=yes|no`, then what [`facts`] answers of a node.
 #[must_use]
 pub fn start(nodes: &[StartNode]) -> String {
-    let mut calls = Vec::new();
+    let first = nodes.first().map(|node| node.layout.pid_file.as_str());
+    let run_dir = first.and_then(|pid_file| Some(pid_file.rsplit_once('/')?.0));
+    let mut calls: Vec<String> = run_dir
+        .map(|folder| call("alone", [folder]))
+        .into_iter()
+        .collect();
     for node in nodes {
         let layout = &node.layout;
         let arguments = node.arguments.iter().map(String::as_str);
@@ -325,6 +330,7 @@ purge() {
   case $5 in
     */logs_node_"$1")
       rm -rf -- "$5" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" && echo "$1.purged=yes"
+      rm -f "${2%/*}/starting"
       rmdir "${2%/*}" 2>/dev/null || :
       ;;
     *) echo "$1.purged=no" ;;

@@ -1,4 +1,15 @@
 
+# alone RUN_DIR: only one script at a time starts nodes of a cluster; whoever comes second finds them
+# running. The system gives the lock back, however this script ends.
+alone() {
+  mkdir -p "$1" || exit 1
+  command -v flock >/dev/null 2>&1 || return 0
+  exec 9>"$1/starting" || exit 1
+  flock -w 30 9 && return 0
+  echo "someone else is starting nodes there; wait until they are done, and run this again" >&2
+  exit 1
+}
+
 # start ID PID_FILE ARGS_FILE OUTPUT_FILE DATA_DIR EXECUTABLE SHA256 ARGUMENT...
 start() {
   id=$1 pid_file=$2 args_file=$3 output_file=$4 data_dir=$5 executable=$6 sha256=$7
@@ -27,7 +38,7 @@ start() {
     unset RECORD_START BOOT_NOW
     cd / && exec "$2" "@$3"
   ' node "$pid_file" "$executable" "$args_file" "$sha256" \
-    </dev/null >"$output_file" 2>&1 &
+    </dev/null >"$output_file" 2>&1 9>&- &
   echo "$id.started=yes"
 }
 

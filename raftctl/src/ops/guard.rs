@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinSet;
+
 use super::Context;
 use crate::error::{Error, Result};
 use crate::hosts::guard::{self, Claim, Held, LASTS};
@@ -12,46 +14,81 @@ use crate::hosts::inventory::Host;
 const TRY_EVERY: Duration = Duration::from_millis(250);
 
 /// How long a host may take to answer about its lock.
-const DEADLINE: Duration = Duration::from_secs(10);
+const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The same for one where all begin, and for one that did not answer before.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long the others are waited for once a majority of the hosts is locked.
+const GRACE: Duration = Duration::from_secs(1);
 
 impl Context {
-    /// Does `work` while this cluster is locked on every host that answers, waiting for the lock at
-    /// most `wait`. It is given back afterwards, also when `work` fails or the operator interrupts
-    /// it, or it takes longer than `limits.total`. Hosts of this machine need no such lock.
+    /// Does `work` while this cluster is locked, within `limits.total`; Ctrl-C ends it. See
+    /// [`Self::hold`].
     ///
     /// # Errors
-    /// Someone else holds it; the message names them. Else what `work` fails with.
+    /// Someone else holds the lock; the message names them. Else what `work` fails with.
     pub async fn locked<T>(
         &self,
         verb: &str,
         wait: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let hosts = self
-            .inventory
-            .hosts
-            .iter()
-            .filter(|host| host.layout.is_remote);
-        let hosts: Vec<Host> = hosts.cloned().collect();
-        if hosts.is_empty() {
+        if !self.has_remote_hosts() {
             return self.within_total(verb, work).await;
         }
-        let claim = claim(&self.cluster.state_dir(), verb)?;
-        let taken = self.take_all(&hosts, &claim, wait).await;
-        let done = match taken {
-            Ok(()) => tokio::select! {
+        let bounded = async {
+            tokio::select! {
                 done = self.within_total(verb, work) => done,
-                error = keep(&hosts, &claim) => Err(error),
                 () = interrupted() => Err(Error::Other(format!(
                     "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
                 ))),
+            }
+        };
+        self.hold(verb, wait, bounded).await
+    }
+
+    /// Does `work`, which has bounds of its own, while this cluster is locked on every host that
+    /// answers, waiting for the lock at most `wait`. It is given back afterwards. Any two locks
+    /// would meet on a host, as long as a majority answers. Hosts of this machine need no such lock.
+    ///
+    /// # Errors
+    /// As [`Self::locked`].
+    pub async fn hold<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let hosts = self.inventory.hosts.iter();
+        let hosts: Vec<Host> = hosts
+            .filter(|host| host.layout.is_remote)
+            .cloned()
+            .collect();
+        if hosts.is_empty() {
+            return work.await;
+        }
+        let claim = claim(&self.cluster.state_dir(), verb)?;
+        let mut taking = Taking {
+            cluster: &self.cluster.name,
+            claim: &claim,
+            give_up: Instant::now() + wait,
+            taken: Vec::new(),
+            silent: Vec::new(),
+        };
+        let done = match taking.all(&hosts).await {
+            Ok(()) => tokio::select! {
+                done = work => done,
+                error = keep(&taking.taken, &claim) => Err(error),
             },
             Err(error) => Err(error),
         };
-        // A host that does not answer any more loses it by itself.
-        let leaving = hosts
-            .iter()
-            .map(|host| guard::leave(host, &claim.token, DEADLINE));
+        // A host that does not answer any more loses it by itself. One that did not answer may have
+        // taken it all the same.
+        let taken = taking.taken.iter().map(|host| (host, DEADLINE));
+        let silent = taking.silent.iter().map(|host| (host, PATIENCE));
+        let leaving = taken.chain(silent);
+        let leaving = leaving.map(|(host, deadline)| guard::leave(host, &claim.token, deadline));
         drop(join_all(leaving).await);
         done
     }
@@ -75,54 +112,101 @@ impl Context {
             )))
         })
     }
+}
 
-    /// Everyone begins with the first host that answers: whoever has that gets the others.
-    async fn take_all(&self, hosts: &[Host], claim: &Claim, wait: Duration) -> Result<()> {
-        let give_up = Instant::now() + wait;
-        let mut rest = hosts;
-        while let [first, others @ ..] = rest {
-            rest = others;
-            if self.take_one(first, claim.clone(), give_up).await? {
+/// A lock that is being taken, host by host.
+struct Taking<'a> {
+    cluster: &'a str,
+    claim: &'a Claim,
+    give_up: Instant,
+    /// The hosts that are locked.
+    taken: Vec<Host>,
+    /// The hosts that did not answer.
+    silent: Vec<Host>,
+}
+
+impl Taking<'_> {
+    /// Everyone begins with the first host that answers: whoever has that gets the others. Hosts
+    /// that do not answer are no obstacle here; the verb tells about them.
+    async fn all(&mut self, hosts: &[Host]) -> Result<()> {
+        let mut rest = hosts.iter();
+        let mut later: Vec<Host> = Vec::new();
+        for host in rest.by_ref() {
+            if self.one(host.clone(), PATIENCE).await? {
+                self.taken.push(host.clone());
                 break;
             }
+            later.push(host.clone());
         }
-        let taking = rest
-            .iter()
-            .map(|host| self.take_one(host, claim.clone(), give_up));
-        join_all(taking)
-            .await
+        later.extend(rest.cloned());
+        // Until more is known: whoever gives up in the middle gives back all.
+        self.silent = later.clone();
+        let mut running: JoinSet<(usize, Result<bool>)> = JoinSet::new();
+        for (at, host) in later.iter().cloned().enumerate() {
+            let taking = self.one(host, DEADLINE);
+            running.spawn(async move { (at, taking.await) });
+        }
+        let majority = hosts.len() / 2 + 1;
+        let mut is_open: Vec<bool> = vec![true; later.len()];
+        while !running.is_empty() {
+            let grace = tokio::time::sleep(GRACE);
+            tokio::select! {
+                Some(joined) = running.join_next() => match joined {
+                    Ok((at, Ok(is_taken))) => {
+                        is_open[at] = !is_taken;
+                        if is_taken {
+                            self.taken.push(later[at].clone());
+                        }
+                    }
+                    Ok((_, Err(held))) => return Err(held),
+                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                },
+                () = grace, if self.taken.len() >= majority => break,
+            }
+        }
+        let silent = later
             .into_iter()
-            .try_for_each(|taken| taken.map(drop))
+            .zip(is_open)
+            .filter(|(_, is_open)| *is_open);
+        self.silent = silent.map(|(host, _)| host).collect();
+        Ok(())
     }
 
-    /// Whether the host answers. One that does not is no obstacle here; the verb tells about it.
-    async fn take_one(&self, host: &Host, mut claim: Claim, give_up: Instant) -> Result<bool> {
-        loop {
-            let held = match guard::take(host, &claim, DEADLINE).await {
-                Ok(None) => return Ok(true),
-                Ok(Some(held)) => held,
-                Err(_) => return Ok(false),
-            };
-            if is_dead(&held, &claim) {
-                claim.dead_token = held.token;
-            } else if Instant::now() > give_up {
-                return Err(self.refused(host, &held));
-            } else {
-                tokio::time::sleep(TRY_EVERY).await;
+    /// Takes one host's lock; whether the host answers.
+    fn one(
+        &self,
+        host: Host,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<bool>> + Send + use<> {
+        let (cluster, mut claim) = (self.cluster.to_owned(), self.claim.clone());
+        let give_up = self.give_up;
+        async move {
+            loop {
+                let held = match guard::take(&host, &claim, deadline).await {
+                    Ok(None) => return Ok(true),
+                    Ok(Some(held)) => held,
+                    Err(_) => return Ok(false),
+                };
+                if is_dead(&held, &claim) {
+                    claim.dead_token = held.token;
+                } else if Instant::now() > give_up {
+                    return Err(refused(&cluster, &host, &held));
+                } else {
+                    tokio::time::sleep(TRY_EVERY).await;
+                }
             }
         }
     }
+}
 
-    fn refused(&self, host: &Host, held: &Held) -> Error {
-        Error::Other(format!(
-            "cluster {} is being changed by {} (locked on {}); wait until it is done, and run this \
-             again; a lock that is left over ends by itself in {} s",
-            self.cluster.name,
-            held.holder,
-            host.name(),
-            held.left_seconds
-        ))
-    }
+fn refused(cluster: &str, host: &Host, held: &Held) -> Error {
+    Error::Other(format!(
+        "cluster {cluster} is being changed by {} (locked on {}); wait until it is done, and run \
+         this again; a lock that is left over ends by itself in {} s",
+        held.holder,
+        host.name(),
+        held.left_seconds
+    ))
 }
 
 /// Makes the lock last; ends only when someone else has taken it.

@@ -11,6 +11,7 @@ use super::{Context, Outcomes};
 use crate::admin::{self, AdminError};
 use crate::cluster::NodeId;
 use crate::hosts::control::{self, HostFacts, NodeFacts, ProcessState};
+use crate::hosts::ssh::inventory::LOGIN_TIME;
 
 /// How long a node may take to answer before it counts as unreachable.
 pub const ANSWER_DEADLINE: Duration = Duration::from_millis(700);
@@ -192,10 +193,24 @@ impl Context {
         }
     }
 
-    /// The node that leads now, if any says so.
+    /// The node that leads now, if any says so. One with a lease is believed at once: nobody else
+    /// has one.
     pub async fn leader(&self) -> Option<NodeId> {
-        let replies = self.replies(&self.cluster.ids()).await;
-        leader(replies.values().filter_map(|reply| reply.as_ref().ok()))
+        let mut asked = self.asking(&self.cluster.ids());
+        let mut replies = Vec::new();
+        while let Some(joined) = asked.join_next().await {
+            match joined {
+                Ok((id, Ok(reply))) => {
+                    if reply.role() == Role::Leader && reply.lease_remaining_ms.is_some() {
+                        return Some(id);
+                    }
+                    replies.push(reply);
+                }
+                Ok((_, Err(_))) => {} // It may be dead.
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+        leader(replies.iter())
     }
 
     /// What nodes say of themselves.
@@ -203,13 +218,17 @@ impl Context {
         &self,
         ids: &[NodeId],
     ) -> BTreeMap<NodeId, Result<StatusReply, AdminError>> {
+        self.asking(ids).join_all().await.into_iter().collect()
+    }
+
+    fn asking(&self, ids: &[NodeId]) -> JoinSet<(NodeId, Result<StatusReply, AdminError>)> {
         let mut asked = JoinSet::new();
         for id in ids.iter().copied() {
             let address = self.inventory.member(id).admin_address.clone();
             let cluster = self.cluster.name.clone();
             asked.spawn(async move { (id, ask(&cluster, id, &address).await) });
         }
-        asked.join_all().await.into_iter().collect()
+        asked
     }
 
     /// What the hosts say of the nodes' processes.
@@ -229,7 +248,8 @@ impl Context {
     /// What the hosts say of themselves, their nodes, and of the ports that nodes need. Each node
     /// stands for its host.
     pub async fn host_facts(&self) -> Outcomes<HostFacts> {
-        let deadline = self.cluster.limits.connect;
+        // ssh itself is to give up first: it tells the cause.
+        let deadline = self.cluster.limits.connect + LOGIN_TIME;
         self.on_hosts(&self.cluster.ids(), |host, here| {
             let ports = here.iter().map(|id| (*id, self.ports(*id))).collect();
             async move {

@@ -11,11 +11,11 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::hosts::control::HostFacts;
 use crate::hosts::docker::{self, Change};
-use crate::hosts::ssh::inventory;
+use crate::hosts::inventory::{Host, Inventory};
 use crate::lock::{Lock, WAIT};
-use crate::ops::Context;
+use crate::ops::{Context, seen};
 use crate::out;
-use crate::plan::{self as steps, Facts, Step};
+use crate::plan::{self as steps, Step};
 use crate::progress::Progress;
 use crate::verbs::{down, up};
 
@@ -56,23 +56,43 @@ pub async fn plan(cluster: Cluster, options: &Options) -> Result<()> {
     }
 }
 
-/// What is to be done in the containers once they are there. One that is yet to be made, or to be
-/// started, has nothing that runs.
+/// What is to be done in the containers once they are there. One that is yet to be made has nothing
+/// in it; in one that is yet to be started nothing runs.
 async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
-    if changes.is_empty() {
-        return up::steps_now(&Context::reach(cluster, true).await?).await;
-    }
-    let logins = docker::placeholder_logins(&cluster)?;
-    let inventory = inventory::from_logins(&cluster, &logins)?;
-    let blank = |id| (id, HostFacts::blank(id));
-    let facts = Facts {
-        hosts: cluster.ids().into_iter().map(blank).collect(),
-        ..Facts::default()
+    let context = Context::reach(cluster, true).await?;
+    let blank = |change: &Change| match change {
+        Change::Create(id) => Some(HostFacts::blank(*id)),
+        Change::Start(id) => {
+            let mut host = HostFacts::blank(*id);
+            host.nodes[0].has_data = true;
+            Some(host)
+        }
+        Change::Build { .. } | Change::Network(_) => None,
     };
-    let context = Context {
-        cluster: Arc::new(cluster),
-        inventory: Arc::new(inventory),
+    let blanks: Vec<HostFacts> = changes.iter().filter_map(blank).collect();
+    let is_there = |host: &&Host| {
+        let id = host.nodes.first();
+        !blanks.iter().any(|blank| id == Some(&blank.nodes[0].id))
     };
+    let there = Inventory {
+        hosts: context
+            .inventory
+            .hosts
+            .iter()
+            .filter(is_there)
+            .cloned()
+            .collect(),
+        members: context.inventory.members.clone(),
+    };
+    let there = Context {
+        cluster: Arc::clone(&context.cluster),
+        inventory: Arc::new(there),
+    };
+    let mut facts = up::facts(&there).await?;
+    facts
+        .hosts
+        .extend(blanks.into_iter().map(|blank| (blank.nodes[0].id, blank)));
+    facts.leave_obstructed(context.cluster.majority());
     let target = up::target(&context, &binary::locate(&context.cluster)?)?;
     steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
@@ -96,10 +116,13 @@ pub async fn make(cluster: &Cluster) -> Result<()> {
 pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<()> {
     down::confirm(&cluster.name, options)?;
     let progress = Progress::new();
-    let _lock = Lock::take(cluster, "down", WAIT).await?;
+    let lock = Lock::take(cluster, "down", WAIT).await?;
     for removed in docker::remove(cluster, purge)? {
         progress.note(&format!("removed {removed}"));
     }
+    docker::forget(cluster)?;
+    seen::forget(&cluster.state_dir())?;
+    lock.remove()?;
     let name = &cluster.name;
     match options.output {
         Output::Json => out::json(&json!({ "cluster": name, "purged": true })),

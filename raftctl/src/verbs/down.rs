@@ -11,7 +11,7 @@ use crate::hosts::control::Signalled;
 use crate::hosts::ssh::place;
 use crate::lock::{Lock, WAIT};
 use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial};
+use crate::ops::{Context, Outcomes, all_or_partial, seen};
 use crate::out;
 use crate::progress::Progress;
 use crate::run::STOP_GRACE;
@@ -34,6 +34,9 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
     step.done();
     if purge {
         then(&mut outcomes, async |ids| context.purge(ids).await).await;
+        let purged = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+        let purged: Vec<NodeId> = purged.map(|(id, _)| *id).collect();
+        seen::remove(&context.cluster.state_dir(), &purged)?;
     }
     all_or_partial(outcomes, if purge { "deleted" } else { "stopped" })?;
     if purge {

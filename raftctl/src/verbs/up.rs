@@ -12,7 +12,7 @@ use crate::hosts::inventory::Inventory;
 use crate::hosts::layout::release_name;
 use crate::lock::Lock;
 use crate::ops::status::leader;
-use crate::ops::{Context, no_majority};
+use crate::ops::{Context, no_majority, seen};
 use crate::out;
 use crate::plan::{self, Facts, Release, Step, Target};
 use crate::progress::Progress;
@@ -75,6 +75,12 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
             run::run(context, &steps, &binary, timeout, &progress, left_behind).await
         };
         left_behind = context.locked("up", crate::lock::WAIT, working).await?;
+        if context.has_remote_hosts() {
+            // They follow a leader, and so have its first entry.
+            let ids = context.cluster.ids().into_iter();
+            let up = ids.filter(|id| !left_behind.contains_key(id));
+            seen::add(&context.cluster.state_dir(), up)?;
+        }
     }
     status::run(context, options).await?;
     let failed = left_behind.into_iter();
@@ -216,9 +222,26 @@ pub async fn facts(context: &Context) -> Result<Facts> {
             Err(error) => drop(facts.left_behind.insert(id, error)),
         }
     }
+    if context.has_remote_hosts() {
+        remember(context, &mut facts)?;
+    }
     let heard = replies.values().filter_map(|reply| reply.as_ref().ok());
     facts.leader = leader(heard.filter(|reply| reply.lease_remaining_ms.is_some()));
     Ok(facts)
+}
+
+/// Remembers the nodes that have a log, and misses it where one was seen before.
+fn remember(context: &Context, facts: &mut Facts) -> Result<()> {
+    let state_dir = context.cluster.state_dir();
+    let seen = seen::load(&state_dir);
+    let mut with_data = Vec::new();
+    for node in facts.hosts.values_mut().flat_map(|host| &mut host.nodes) {
+        node.lost_data |= !node.has_data && seen.contains(&node.id);
+        if node.has_data {
+            with_data.push(node.id);
+        }
+    }
+    seen::add(&state_dir, with_data)
 }
 
 fn to_text(context: &Context, steps: &[Step]) -> String {

@@ -1,5 +1,6 @@
 //! `upgrade`: another binary under a cluster that goes on serving.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::cli::Options;
@@ -20,8 +21,8 @@ use crate::verbs::up;
 /// `rollback` the release that was there before takes its place again.
 ///
 /// # Errors
-/// The cluster has no leader to begin with; a host does not answer or can't take the binary; a
-/// node does not come back. What has been done stays done, and the same command goes on.
+/// The cluster has no leader to begin with, or too few nodes to go without one more; a host can't
+/// take the binary; a node does not come back. What has been done stays done, and the same command goes on.
 pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result<()> {
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "upgrade", WAIT).await?;
@@ -42,6 +43,12 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
                 .into(),
         ));
     }
+    let mut away = away(context).await;
+    refuse_interruption(context, &away)?;
+    let ids: Vec<NodeId> = ids
+        .into_iter()
+        .filter(|id| !away.contains_key(id))
+        .collect();
     if ships {
         let step = progress.begin(if rollback {
             "switch every host to its previous release"
@@ -57,10 +64,10 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
         all_or_partial(outcomes, "shipped")?;
         step.done();
     }
-    let outdated = outdated(context, &binary.sha256).await?;
+    let outdated = outdated(context, &binary.sha256).await;
     let mut told = Told::new(options);
     if outdated.is_empty() {
-        progress.note("every node runs this release already");
+        progress.note("every node that runs has this release already");
     }
     let timeout = options.timeout.unwrap_or(up::TIMEOUT);
     for (at, id) in outdated.iter().enumerate() {
@@ -70,9 +77,52 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
             return Err(interrupted(error, &outdated[at..], rollback));
         }
         step.done();
-        told.node(*id, "upgraded")?;
+        told.node(*id, if rollback { "rolled back" } else { "upgraded" })?;
     }
-    told.end()
+    told.end()?;
+    // Nodes that only do not run get the release when they are started.
+    away.retain(|_, why| why.is_some());
+    let failed: Vec<_> = away
+        .into_iter()
+        .filter_map(|(id, why)| Some((id, why?.to_string())))
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let done = "upgraded".into();
+    Err(Error::Partial { done, failed })
+}
+
+/// The nodes that do not serve: those whose host does not answer, with the reason, and those that do
+/// not run.
+async fn away(context: &Context) -> BTreeMap<NodeId, Option<Error>> {
+    let hosts = context.node_facts(&context.cluster.ids()).await;
+    let away = hosts.into_iter().filter_map(|(id, facts)| match facts {
+        Ok(facts) if facts.state == ProcessState::Running => None,
+        Ok(_) => Some((id, None)),
+        Err(error) => Some((id, Some(error))),
+    });
+    away.collect()
+}
+
+/// While a node is restarted, the others must make a majority.
+fn refuse_interruption(context: &Context, away: &BTreeMap<NodeId, Option<Error>>) -> Result<()> {
+    let cluster = &context.cluster;
+    if away.is_empty() || cluster.nodes.len() - away.len() > cluster.majority() {
+        return Ok(());
+    }
+    let ids: Vec<NodeId> = away.keys().copied().collect();
+    let mut text = format!(
+        "one more node away would leave no majority, so an upgrade would not go unnoticed: bring \
+         {} back first (`raftctl up`)",
+        list(&ids)
+    );
+    for (id, error) in away {
+        if let Some(error) = error {
+            text.push_str(&format!("\n  node {id}: {error}"));
+        }
+    }
+    Err(Error::NoLeader(text))
 }
 
 async fn one(
@@ -86,8 +136,11 @@ async fn one(
 }
 
 /// The nodes that run another binary than the one that their host has now, the leader last.
-async fn outdated(context: &Context, sha256: &str) -> Result<Vec<NodeId>> {
-    let hosts = all_or_partial(context.host_facts().await, "looked at")?;
+async fn outdated(context: &Context, sha256: &str) -> Vec<NodeId> {
+    let hosts = context.host_facts().await;
+    let hosts = hosts
+        .iter()
+        .filter_map(|(id, host)| Some((id, host.as_ref().ok()?)));
     let runs_other = |id: &NodeId, host: &HostFacts| {
         let wanted = host.setting.release.as_deref();
         let wanted = wanted.unwrap_or_else(|| release_name(sha256));
@@ -97,11 +150,11 @@ async fn outdated(context: &Context, sha256: &str) -> Result<Vec<NodeId>> {
             node.state != ProcessState::Stopped && !runs.starts_with(wanted)
         })
     };
-    let others = hosts.iter().filter(|(id, host)| runs_other(id, host));
+    let others = hosts.filter(|(id, host)| runs_other(id, host));
     let mut others: Vec<NodeId> = others.map(|(id, _)| *id).collect();
     let leader = context.leader().await;
     others.sort_by_key(|id| (Some(*id) == leader, *id));
-    Ok(others)
+    others
 }
 
 fn interrupted(error: Error, left: &[NodeId], rollback: bool) -> Error {

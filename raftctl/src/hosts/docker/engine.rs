@@ -81,7 +81,12 @@ impl Engine {
         let said = String::from_utf8_lossy(&said);
         let last: Vec<&str> = said.lines().rev().take(8).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
-        Err(failed(&words, &last.join("\n")))
+        let failed = failed(&words, &last.join("\n"));
+        Err(failed.advise(
+            "the image is built from `docker.image` in cluster.yaml, or debian:bookworm-slim: see \
+             whether `docker pull` gets that, or name an image that is here (`docker images`)"
+                .into(),
+        ))
     }
 
     /// Whether there is an image, network or container of a name.

@@ -20,10 +20,11 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
+use super::TransportError;
 use super::gcp::key;
 use super::inventory::Inventory;
-use super::ssh::inventory;
 use super::ssh::login::{self, Login};
+use super::ssh::{inventory, place};
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
 use engine::Engine;
@@ -71,8 +72,6 @@ pub enum Change {
     Create(NodeId),
     /// Start the container of a node, which is there.
     Start(NodeId),
-    /// Remove a container whose node is not in cluster.yaml any more.
-    Remove(String),
 }
 
 impl std::fmt::Display for Change {
@@ -82,23 +81,26 @@ impl std::fmt::Display for Change {
             Change::Network(name) => write!(formatter, "make network {name}"),
             Change::Create(id) => write!(formatter, "make a container for node {id}"),
             Change::Start(id) => write!(formatter, "start the container of node {id}"),
-            Change::Remove(name) => write!(formatter, "remove container {name}"),
         }
     }
 }
 
-/// What is missing so that every node has a container that runs.
+/// What is missing so that every node has a container that runs. Nothing is ever removed here: a
+/// container holds a member's log.
 ///
 /// # Errors
-/// The engine does not answer.
+/// The engine does not answer; there are containers of nodes that cluster.yaml does not have; or a
+/// name is taken by a container that is not the cluster's.
 pub fn plan(cluster: &Cluster) -> Result<Vec<Change>> {
     let engine = Engine::find()?;
     let containers = containers(cluster, &engine)?;
+    refuse_strays(cluster, &containers)?;
     let mut changes = Vec::new();
     let is_missing = |id: &NodeId| !containers.iter().any(|container| container.node == *id);
     let missing: Vec<NodeId> = cluster.ids().into_iter().filter(is_missing).collect();
     let image = image(cluster);
     if !missing.is_empty() {
+        refuse_taken_names(cluster, &engine, &missing)?;
         if !engine.has("image", &image)? {
             let base = base(cluster).to_owned();
             changes.push(Change::Build { image, base });
@@ -109,14 +111,41 @@ pub fn plan(cluster: &Cluster) -> Result<Vec<Change>> {
         }
     }
     changes.extend(missing.into_iter().map(Change::Create));
-    for container in containers {
-        if !cluster.ids().contains(&container.node) {
-            changes.push(Change::Remove(container.name));
-        } else if !container.is_running {
-            changes.push(Change::Start(container.node));
+    let stopped = containers.iter().filter(|container| !container.is_running);
+    changes.extend(stopped.map(|container| Change::Start(container.node)));
+    Ok(changes)
+}
+
+/// A member can't leave a cluster by leaving cluster.yaml.
+fn refuse_strays(cluster: &Cluster, containers: &[Container]) -> Result<()> {
+    let ids = cluster.ids();
+    let strays = containers
+        .iter()
+        .filter(|container| !ids.contains(&container.node));
+    let strays: Vec<&str> = strays.map(|container| container.name.as_str()).collect();
+    if strays.is_empty() {
+        return Ok(());
+    }
+    let name = &cluster.name;
+    Err(Error::Usage(format!(
+        "cluster {name} has containers of nodes that are not in cluster.yaml: {}; entries that were \
+         acknowledged could be lost without them: write the nodes as they were, or delete the whole \
+         cluster with `raftctl down` and make another",
+        strays.join(", ")
+    )))
+}
+
+fn refuse_taken_names(cluster: &Cluster, engine: &Engine, missing: &[NodeId]) -> Result<()> {
+    for id in missing {
+        let name = container_name(cluster, *id);
+        if engine.has("container", &name)? {
+            return Err(Error::Usage(format!(
+                "there is a container {name} already, which is not of this cluster.yaml (`docker \
+                 inspect {name}` tells more): give the cluster another `name`, or remove that"
+            )));
         }
     }
-    Ok(changes)
+    Ok(())
 }
 
 /// Makes what a plan says is missing, and waits until every container lets raftctl log in. Their
@@ -184,7 +213,6 @@ fn apply(cluster: &Cluster, engine: &Engine, public_key: &str, change: &Change) 
         Change::Start(id) => engine
             .run(&["start", &container_name(cluster, *id)])
             .map(drop),
-        Change::Remove(name) => engine.run(&["rm", "--force", "--volumes", name]).map(drop),
     }
 }
 
@@ -214,7 +242,7 @@ pub fn remove(cluster: &Cluster, all: bool) -> Result<Vec<String>> {
     Ok(removed)
 }
 
-/// Containers of raftctl whose cluster.yaml is gone.
+/// Containers of raftctl whose cluster.yaml is gone, or can't be told.
 ///
 /// # Errors
 /// The engine does not answer.
@@ -223,7 +251,7 @@ pub fn orphans() -> Result<Vec<String>> {
     let all = engine.inspect(&[format!("label={CLUSTER}")])?;
     let is_orphan = |container: &&engine::Inspected| {
         let folder = container.labels.get(FOLDER);
-        folder.is_some_and(|folder| !Path::new(folder).join("cluster.yaml").exists())
+        folder.is_none_or(|folder| !Path::new(folder).join("cluster.yaml").exists())
     };
     Ok(all
         .iter()
@@ -232,45 +260,91 @@ pub fn orphans() -> Result<Vec<String>> {
         .collect())
 }
 
-/// The hosts of a cluster as they are now. Connects to none.
+/// The hosts of a cluster as they are now. Connects to none. A node whose container is not there, or
+/// does not run, has a host that can't be talked to.
 ///
 /// # Errors
-/// The engine does not answer, or a node has no container yet.
+/// The engine does not answer.
 pub fn open(cluster: &Cluster) -> Result<Inventory> {
-    inventory::from_logins(cluster, &logins(cluster)?)
+    let found = find(cluster)?;
+    let inventory = inventory::from_logins(cluster, &found.logins)?;
+    Ok(with_absent(cluster, inventory, found.absent))
 }
 
-/// The login of every node.
+/// The same after a look at the hosts, as with any that are reached through SSH.
 ///
 /// # Errors
 /// As [`open`].
-pub fn logins(cluster: &Cluster) -> Result<BTreeMap<NodeId, Login>> {
-    let engine = Engine::find()?;
-    let containers = containers(cluster, &engine)?;
-    let mut logins = BTreeMap::new();
-    for id in cluster.ids() {
-        let Some(container) = containers.iter().find(|container| container.node == id) else {
-            return Err(Error::Usage(format!(
-                "node {id} has no container yet; run `raftctl up`"
-            )));
-        };
-        // A container that does not run has no address; its name stands for it in messages.
-        let address = container.address.as_deref().unwrap_or(&container.name);
-        logins.insert(id, login(cluster, &container.name, address)?);
-    }
-    Ok(logins)
+pub async fn reach(cluster: &Cluster, again: bool, deadline: Duration) -> Result<Inventory> {
+    let found = find(cluster)?;
+    let inventory = inventory::reach(cluster, &found.logins, again, deadline).await?;
+    Ok(with_absent(cluster, inventory, found.absent))
 }
 
-/// Logins for a plan, where containers are yet to be made.
+/// The nodes of a cluster, by what their containers are like.
+struct Found {
+    /// How those are reached that run.
+    logins: BTreeMap<NodeId, Login>,
+    /// Why the others can't be.
+    absent: BTreeMap<NodeId, String>,
+}
+
+fn find(cluster: &Cluster) -> Result<Found> {
+    let containers = containers(cluster, &Engine::find()?)?;
+    let mut found = Found {
+        logins: BTreeMap::new(),
+        absent: BTreeMap::new(),
+    };
+    for id in cluster.ids() {
+        let container = containers.iter().find(|container| container.node == id);
+        let why = match container.map(|container| (container, container.address.as_deref())) {
+            Some((container, Some(address))) if container.is_running => {
+                found
+                    .logins
+                    .insert(id, login(cluster, &container.name, address)?);
+                continue;
+            }
+            Some(_) => "the container does not run; `raftctl up` starts it",
+            None => "there is no such container; `raftctl up` makes one",
+        };
+        found.absent.insert(id, why.into());
+    }
+    Ok(found)
+}
+
+fn with_absent(
+    cluster: &Cluster,
+    mut inventory: Inventory,
+    absent: BTreeMap<NodeId, String>,
+) -> Inventory {
+    for (id, cause) in absent {
+        let host = container_name(cluster, id);
+        let why = TransportError::Unreachable {
+            host: host.clone(),
+            cause,
+        };
+        inventory.add_absent(cluster, id, host, why);
+    }
+    inventory
+}
+
+/// Forgets what belongs to containers that are gone: their keys, and the key to them.
 ///
 /// # Errors
-/// A file of raftctl's own can't be written.
-pub fn placeholder_logins(cluster: &Cluster) -> Result<BTreeMap<NodeId, Login>> {
-    let one = |id| {
-        let name = container_name(cluster, id);
-        Ok((id, login(cluster, &name, &name)?))
-    };
-    cluster.ids().into_iter().map(one).collect()
+/// A file can't be deleted.
+pub fn forget(cluster: &Cluster) -> Result<()> {
+    let folder = cluster.state_dir();
+    let key = format!("{}.pub", key::FILE);
+    for name in [key::FILE, &key, "known_hosts", "ssh_config"] {
+        let path = folder.join(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Error::file("delete", &path, &error));
+            }
+            _ => {}
+        }
+    }
+    place::forget(&folder)
 }
 
 fn login(cluster: &Cluster, name: &str, address: &str) -> Result<Login> {

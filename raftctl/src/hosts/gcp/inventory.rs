@@ -36,8 +36,13 @@ pub fn open(cluster: &Cluster) -> Result<Inventory> {
 /// As [`open`]. A machine that does not answer is no error here.
 pub async fn reach(cluster: &Cluster) -> Result<Inventory> {
     let made = Made::of(cluster)?;
-    let inventory =
-        ssh::inventory::reach(&made.cluster, &made.logins, true, cluster.limits.connect).await?;
+    let inventory = ssh::inventory::reach(
+        &made.cluster,
+        &made.logins,
+        true,
+        cluster.limits.connect + ssh::inventory::LOGIN_TIME,
+    )
+    .await?;
     with_tunnels(&made, inventory)
 }
 

@@ -45,7 +45,8 @@ fn start_is_one_call_a_node() {
     };
     assert_eq!(
         calls(&start(&[start_node(1), start_node(2)])),
-        "start 1 /base/run/node_1.pid /base/run/node_1.args /base/run/node_1.log \
+        "alone /base/run\n\
+         start 1 /base/run/node_1.pid /base/run/node_1.args /base/run/node_1.log \
          /base/logs_node_1 '/my bin/raft-node' abcd --id 1\n\
          start 2 /base/run/node_2.pid /base/run/node_2.args /base/run/node_2.log \
          /base/logs_node_2 '/my bin/raft-node' abcd --id 2\n\

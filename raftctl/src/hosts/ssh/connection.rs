@@ -30,8 +30,10 @@ const TRIES_MAX: u32 = 4;
 /// A folder without a socket that is older than this belongs to no login that is under way.
 const LEFT_OVER_AFTER: Duration = Duration::from_secs(600);
 
-/// For how long a host that could not be reached is not tried again: a verb asks more than once.
-const FAILED_FOR: Duration = Duration::from_secs(3);
+/// For how long a host that could not be reached is not tried again, at least: a verb asks more
+/// than once. A host that took long to fail is left alone for [`FAILED_FACTOR`] times as long.
+const FAILED_FOR_MIN: Duration = Duration::from_secs(3);
+const FAILED_FACTOR: u32 = 3;
 
 /// A connection that is made when it is first needed, and again when it broke.
 pub struct Connection {
@@ -43,6 +45,7 @@ pub struct Connection {
 enum State {
     Closed,
     Open(Arc<Session>),
+    /// Until when it is not tried again, and why it could not be reached.
     Failed(Instant, TransportError),
 }
 
@@ -65,11 +68,12 @@ impl Connection {
         let mut state = self.state.lock().await;
         match &*state {
             State::Open(session) => return Ok(Arc::clone(session)),
-            State::Failed(since, error) if since.elapsed() < FAILED_FOR => {
+            State::Failed(until, error) if Instant::now() < *until => {
                 return Err(error.clone());
             }
             State::Failed(..) | State::Closed => {}
         }
+        let tried = Instant::now();
         match self.open().await {
             Ok(session) => {
                 let session = Arc::new(session);
@@ -77,7 +81,8 @@ impl Connection {
                 Ok(session)
             }
             Err(error) => {
-                *state = State::Failed(Instant::now(), error.clone());
+                let pause = FAILED_FOR_MIN.max(tried.elapsed() * FAILED_FACTOR);
+                *state = State::Failed(Instant::now() + pause, error.clone());
                 Err(error)
             }
         }

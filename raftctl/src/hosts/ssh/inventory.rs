@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::AsyncWrite;
 use tokio::task::JoinSet;
 
 use super::login::{self, Login};
@@ -13,12 +12,16 @@ use super::place::{self, Place};
 use super::transport::SshTransport;
 use crate::cluster::{Cluster, Node, NodeId};
 use crate::error::Result;
+use crate::hosts::absent::Absent;
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::hosts::layout::HostLayout;
-use crate::hosts::{BoxFuture, Exit, Request, Transport, TransportError};
+use crate::hosts::{Transport, TransportError};
 
 /// What is assumed of a host that has never been reached. No script runs there before that.
 const UNKNOWN_BASE: &str = "/opt/raftkv";
+
+/// What a login takes after the connection is made.
+pub const LOGIN_TIME: Duration = Duration::from_secs(5);
 
 /// A host on its way into the inventory.
 struct Found {
@@ -176,39 +179,16 @@ fn inventory(cluster: &Cluster, found: &[Found]) -> Inventory {
 }
 
 fn transport(host: &Found) -> Arc<dyn Transport> {
+    // Its place is not known, or may be another by now: no script may run there.
     if let Some(trouble) = host.trouble.clone() {
-        let login = host.transport.login().clone();
-        return Arc::new(OutOfReach { login, trouble });
+        let login = host.transport.login();
+        let shell = Some(login.command_words());
+        return Arc::new(Absent::new(login.host.clone(), shell, trouble));
     }
     if let Some(place) = &host.place {
         host.transport.set_rights(place.rights());
     }
     Arc::clone(&host.transport) as _
-}
-
-/// A host that could not be looked at just now: whose place is not known, or may be another by
-/// now. No script runs there, and nobody waits for it a second time.
-struct OutOfReach {
-    login: Login,
-    trouble: TransportError,
-}
-
-impl Transport for OutOfReach {
-    fn host(&self) -> &str {
-        &self.login.host
-    }
-
-    fn shell_command(&self) -> Option<Vec<String>> {
-        Some(self.login.command_words())
-    }
-
-    fn execute<'a>(
-        &'a self,
-        _: Request<'a>,
-        _: &'a mut (dyn AsyncWrite + Send + Unpin),
-    ) -> BoxFuture<'a, Result<Exit, TransportError>> {
-        Box::pin(async { Err(self.trouble.clone()) })
-    }
 }
 
 /// What an operator may not expect of hosts, as it was found last, behind the hosts of which it

@@ -114,7 +114,7 @@ fn config(known_hosts: &Path, identity_file: Option<&Path>) -> String {
          CheckHostIP no\n\
          LogLevel INFO\n\
          ConnectionAttempts 1\n\
-         ServerAliveInterval 5\n\
+         ServerAliveInterval 3\n\
          ServerAliveCountMax 3\n\
          NumberOfPasswordPrompts 0\n\
          ForwardAgent no\n\

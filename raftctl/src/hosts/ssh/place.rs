@@ -144,7 +144,8 @@ pub async fn look(
     let mut stdout = Vec::new();
     let exit = transport
         .execute_as(&request, Rights::Login, &mut stdout)
-        .await?;
+        .await
+        .map_err(|error| in_time(error, transport))?;
     let text = String::from_utf8_lossy(&stdout[..stdout.len().min(OUTPUT_BYTES_MAX)]).into_owned();
     let host = transport.login().host.clone();
     if exit.status != 0 || text.lines().next_back() != Some(scripts::END) {
@@ -155,6 +156,19 @@ pub async fn look(
         });
     }
     found(&text, cluster, address).map_err(|cause| TransportError::Refused { host, cause })
+}
+
+/// A host that did not answer in time, with what to do about it.
+fn in_time(error: TransportError, transport: &SshTransport) -> TransportError {
+    let TransportError::Deadline { host, deadline, .. } = error else {
+        return error;
+    };
+    let cause = format!(
+        "no answer within {} ms; is it switched on, and does a firewall let you in? try `{}`",
+        deadline.as_millis(),
+        transport.login().command()
+    );
+    TransportError::Unreachable { host, cause }
 }
 
 /// What an answer to [`LOOK`] means. A cluster that lives on the host already stays where it is,

@@ -81,6 +81,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         ));
     }
     gcp::forget_cluster(&cluster)?;
+    crate::ops::seen::forget(&cluster.state_dir())?;
     lock.remove()?;
     out::line(&format!(
         "cluster {name} is down, and nothing of it is left"
