@@ -47,6 +47,12 @@ fn systemd_looks_after_nodes() {
     eventually("told ready", &|| must(0, show) == "active");
     let owner = "stat -c %U /proc/$(sed -n s/^pid=//p /opt/raftkv/test/run/node_1.pid)";
     assert_eq!(must(0, owner), "raftkv");
+    let confined = "systemctl show raftkv-test-1 -p Type -p NoNewPrivileges -p ProtectSystem \
+                    -p CapabilityBoundingSet | sort | tr '\\n' ' '";
+    assert_eq!(
+        must(0, confined),
+        "CapabilityBoundingSet= NoNewPrivileges=yes ProtectSystem=strict Type=notify"
+    );
     raftctl(folder.path(), &["up"]).ok().says("nothing to do");
 
     // A crash: systemd starts the node again, and raftctl knows the new process.
@@ -70,6 +76,25 @@ fn systemd_looks_after_nodes() {
     assert_eq!(status["nodes"][0]["process"], "stopped", "{status:#}");
     raftctl(folder.path(), &["restart", "1"]).ok();
     raftctl(folder.path(), &["restart", "all"]).ok();
+
+    // A freeze is no failure, and a boot starts what was not ended by an operator.
+    raftctl(folder.path(), &["pause", "2"]).ok();
+    assert_eq!(must(1, "systemctl is-active raftkv-test-2"), "active");
+    raftctl(folder.path(), &["resume", "2"]).ok();
+    raftctl(folder.path(), &["stop", "3"]).ok();
+    set.reboot(1);
+    set.reboot(2);
+    eventually("started at boot", &|| {
+        set.run(1, "systemctl is-active raftkv-test-2")
+            .status
+            .success()
+    });
+    assert!(
+        !set.run(2, "systemctl is-active raftkv-test-3")
+            .status
+            .success()
+    );
+    raftctl(folder.path(), &["up"]).ok();
 
     raftctl(folder.path(), &["down", "--purge", "--yes"]).ok();
     for at in 0..3 {

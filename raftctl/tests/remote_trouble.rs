@@ -9,11 +9,12 @@ mod support;
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
 use remote::RemoteCluster;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 use support::{PATIENCE, command, raftctl};
 use testhosts::{Options, PLAIN, ROOT, WITH_SUDO};
 
@@ -24,6 +25,7 @@ const SLOW_KBIT: u32 = 12_000;
 fn start(cluster: &RemoteCluster, arguments: &[&str]) -> Child {
     let mut raftctl = command(cluster.folder(), arguments);
     raftctl
+        .process_group(0)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -243,6 +245,15 @@ fn a_connection_cut_while_shipping_is_survived() {
     assert_eq!(code, Some(3), "{stderr}");
     assert!(stderr.contains("node 2: 10.77."), "{stderr}");
     assert_nothing_left(&cluster, 1);
+    // A line that goes dead without a word is noticed as well.
+    cluster.set.hosts[1].must_run("rm -rf /opt/raftkv/test/bin");
+    let up = start(&cluster, &["up"]);
+    wait_for_upload(&cluster, 1);
+    cluster.set.hosts[1].plug(false);
+    let (code, stderr) = end(up);
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("node 2: 10.77."), "{stderr}");
+    cluster.set.hosts[1].plug(true);
     // A slow host is no trouble: it takes its time.
     cluster.raftctl(&["up"]).ok();
     cluster.until(2, "role", "follower");
@@ -268,7 +279,8 @@ fn two_operators_and_an_interrupt() {
         "{second:?}"
     );
 
-    kill_process(Pid::from_child(&first), Signal::INT).unwrap();
+    // As a terminal does it: to raftctl and to all that it has started.
+    kill_process_group(Pid::from_child(&first), Signal::INT).unwrap();
     let (code, stderr) = end(first);
     assert_eq!(code, Some(1), "{stderr}");
     assert!(

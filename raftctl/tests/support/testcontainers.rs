@@ -101,6 +101,12 @@ impl TestContainers {
             .push(docker(&["inspect", "--format", format, &name]));
     }
 
+    /// Boots a container anew, and waits until it lets someone log in at the same address.
+    pub fn reboot(&self, index: usize) {
+        docker(&["restart", "--time", "20", &self.names[index]]);
+        wait_until_up(&self.addresses[index]);
+    }
+
     /// Runs a script in a container.
     pub fn run(&self, index: usize, script: &str) -> Output {
         Command::new("docker")
