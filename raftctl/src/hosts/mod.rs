@@ -189,7 +189,7 @@ pub enum TransportError {
 
 fn said(stderr: &str) -> String {
     match stderr.trim() {
-        "" => String::new(),
+        "" => "; `raftctl doctor` waits longer, and tells the cause".into(),
         text => format!("; it said: {text}"),
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use super::Context;
 use crate::error::{Error, Result};
@@ -74,7 +74,8 @@ impl Context {
             claim: &claim,
             give_up: Instant::now() + wait,
             taken: Vec::new(),
-            silent: Vec::new(),
+            asked: Vec::new(),
+            running: JoinSet::new(),
         };
         let done = match taking.all(&hosts).await {
             Ok(()) => tokio::select! {
@@ -83,13 +84,7 @@ impl Context {
             },
             Err(error) => Err(error),
         };
-        // A host that does not answer any more loses it by itself. One that did not answer may have
-        // taken it all the same.
-        let taken = taking.taken.iter().map(|host| (host, DEADLINE));
-        let silent = taking.silent.iter().map(|host| (host, PATIENCE));
-        let leaving = taken.chain(silent);
-        let leaving = leaving.map(|(host, deadline)| guard::leave(host, &claim.token, deadline));
-        drop(join_all(leaving).await);
+        taking.give_back().await;
         done
     }
 
@@ -121,8 +116,10 @@ struct Taking<'a> {
     give_up: Instant,
     /// The hosts that are locked.
     taken: Vec<Host>,
-    /// The hosts that did not answer.
-    silent: Vec<Host>,
+    /// The hosts that were asked all at once, but for those that are locked or have refused.
+    asked: Vec<Option<Host>>,
+    /// What is still asked of them, by their place.
+    running: JoinSet<(usize, Result<bool>)>,
 }
 
 impl Taking<'_> {
@@ -139,37 +136,53 @@ impl Taking<'_> {
             later.push(host.clone());
         }
         later.extend(rest.cloned());
-        // Until more is known: whoever gives up in the middle gives back all.
-        self.silent = later.clone();
-        let mut running: JoinSet<(usize, Result<bool>)> = JoinSet::new();
         for (at, host) in later.iter().cloned().enumerate() {
             let taking = self.one(host, DEADLINE);
-            running.spawn(async move { (at, taking.await) });
+            self.running.spawn(async move { (at, taking.await) });
         }
+        self.asked = later.into_iter().map(Some).collect();
         let majority = hosts.len() / 2 + 1;
-        let mut is_open: Vec<bool> = vec![true; later.len()];
-        while !running.is_empty() {
+        // Those that are slower go on meanwhile.
+        loop {
             let grace = tokio::time::sleep(GRACE);
             tokio::select! {
-                Some(joined) = running.join_next() => match joined {
-                    Ok((at, Ok(is_taken))) => {
-                        is_open[at] = !is_taken;
-                        if is_taken {
-                            self.taken.push(later[at].clone());
-                        }
-                    }
-                    Ok((_, Err(held))) => return Err(held),
-                    Err(error) => std::panic::resume_unwind(error.into_panic()),
+                joined = self.running.join_next() => match joined {
+                    Some(joined) => self.heard(joined)?,
+                    None => return Ok(()),
                 },
-                () = grace, if self.taken.len() >= majority => break,
+                () = grace, if self.taken.len() >= majority => return Ok(()),
             }
         }
-        let silent = later
-            .into_iter()
-            .zip(is_open)
-            .filter(|(_, is_open)| *is_open);
-        self.silent = silent.map(|(host, _)| host).collect();
+    }
+
+    /// What became of one that was asked.
+    fn heard(&mut self, joined: Result<(usize, Result<bool>), JoinError>) -> Result<()> {
+        let (at, answer) = match joined {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        };
+        // Where it could not be reached, it was not locked.
+        let host = self.asked[at].take();
+        if answer? {
+            self.taken.extend(host);
+        }
         Ok(())
+    }
+
+    /// A host that does not answer any more loses it by itself. One that has not answered yet may
+    /// have it all the same.
+    async fn give_back(mut self) {
+        while let Some(joined) = self.running.try_join_next() {
+            // One that someone else holds is not ours to give back.
+            let _ = self.heard(joined);
+        }
+        self.running.abort_all();
+        let taken = self.taken.iter().map(|host| (host, DEADLINE));
+        let silent = self.asked.iter().flatten().map(|host| (host, PATIENCE));
+        let leaving = taken.chain(silent);
+        let leaving =
+            leaving.map(|(host, deadline)| guard::leave(host, &self.claim.token, deadline));
+        drop(join_all(leaving).await);
     }
 
     /// Takes one host's lock; whether the host answers.

@@ -12,7 +12,7 @@ use super::Context;
 use super::status::{ask, leader};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
-use crate::hosts::control::{self, NodeFacts, ProcessState};
+use crate::hosts::control::{self, ProcessState};
 
 /// How often a node is asked.
 const ASK_EVERY: Duration = Duration::from_millis(25);
@@ -37,13 +37,9 @@ impl Context {
     /// # Errors
     /// As [`Self::wait_for_leader`].
     pub async fn wait_until_back(&self, ids: &[NodeId], timeout: Duration) -> Result<()> {
-        let facts = self.node_facts(&self.cluster.ids()).await;
-        let runs = |facts: &Result<NodeFacts>| {
-            facts
-                .as_ref()
-                .is_ok_and(|facts| facts.state == ProcessState::Running)
-        };
-        if facts.values().filter(|facts| runs(facts)).count() >= self.cluster.majority() {
+        let replies = self.replies(&self.cluster.ids()).await;
+        let runs = |id: &&NodeId| ids.contains(id) || matches!(replies.get(id), Some(Ok(_)));
+        if self.cluster.ids().iter().filter(runs).count() >= self.cluster.majority() {
             return self.wait_for_leader(ids, timeout).await.map(drop);
         }
         let answer = |heard: &Heard| heard.silent(ids).is_empty().then_some(());

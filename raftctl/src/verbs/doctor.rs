@@ -69,7 +69,9 @@ pub async fn run(context: &Context, options: &Options, fix: bool) -> Result<()> 
         .filter(|node| has_crashed(node))
         .map(|node| node.id)
         .collect();
-    look_at_nodes(&snapshot, &crashed, &mut findings);
+    let silent = hosts.iter().filter(|(_, host)| host.is_err());
+    let told: Vec<NodeId> = silent.map(|(id, _)| *id).chain(crashed).collect();
+    look_at_nodes(&snapshot, &told, &mut findings);
     look_at_cluster(context, &snapshot, &mut findings);
     print(&findings, options)?;
     match findings.iter().filter(|finding| finding.is_serious).count() {
@@ -151,8 +153,8 @@ fn look_at_hosts(hosts: &Outcomes<HostFacts>, findings: &mut Vec<Finding>) {
             Err(error) => {
                 findings.push(Finding {
                     is_serious: true,
-                    text: format!("the host of node {id} does not answer: {error}"),
-                    advice: "look at its network and power".into(),
+                    text: format!("nothing can be done on the host of node {id}: {error}"),
+                    advice: "look at that, and run this again".into(),
                 });
                 continue;
             }
@@ -205,11 +207,12 @@ fn has_crashed(node: &NodeFacts) -> bool {
     node.state == ProcessState::Stopped && node.has_record
 }
 
-fn look_at_nodes(snapshot: &Snapshot, crashed: &[NodeId], findings: &mut Vec<Finding>) {
+/// Looks at nodes, but for those of which the cause has been told already.
+fn look_at_nodes(snapshot: &Snapshot, told: &[NodeId], findings: &mut Vec<Finding>) {
     for node in snapshot
         .nodes
         .iter()
-        .filter(|node| !crashed.contains(&node.id))
+        .filter(|node| !told.contains(&node.id))
     {
         let id = node.id;
         let text = match (node.process, &node.reply) {

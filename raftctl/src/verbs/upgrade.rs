@@ -96,9 +96,14 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
 /// The nodes that do not serve: those whose host does not answer, with the reason, and those that do
 /// not run.
 async fn away(context: &Context) -> BTreeMap<NodeId, Option<Error>> {
-    let hosts = context.node_facts(&context.cluster.ids()).await;
-    let away = hosts.into_iter().filter_map(|(id, facts)| match facts {
-        Ok(facts) if facts.state == ProcessState::Running => None,
+    let hosts = context.host_facts().await;
+    let runs = |host: &HostFacts| {
+        host.nodes
+            .iter()
+            .all(|node| node.state == ProcessState::Running)
+    };
+    let away = hosts.into_iter().filter_map(|(id, host)| match host {
+        Ok(host) if runs(&host) => None,
         Ok(_) => Some((id, None)),
         Err(error) => Some((id, Some(error))),
     });
