@@ -73,9 +73,9 @@ impl Cause {
             .unwrap_or(Cause::Other(text))
     }
 
-    /// What to do next.
+    /// What to do next. `terraform` is the command that runs Terraform by hand where the state is.
     #[must_use]
-    pub fn next(&self, project: &str) -> String {
+    pub fn next(&self, project: &str, terraform: &str) -> String {
         match self {
             Cause::NoCredentials => {
                 "run `gcloud auth application-default login` and `gcloud auth login`".into()
@@ -104,7 +104,7 @@ impl Cause {
             }
             Cause::StateLocked { id, .. } => format!(
                 "wait until that is over; if it was interrupted and nobody works on it, run \
-                 `terraform -chdir=.raftctl/NAME/terraform force-unlock {id}`"
+                 `{terraform} force-unlock {id}`"
             ),
             Cause::AlreadyExists { .. } => {
                 "another cluster of this name is in the project, or Terraform's state was \
@@ -312,7 +312,8 @@ mod tests {
 
     fn of(text: &str) -> (String, String) {
         let cause = Cause::of(text);
-        (cause.to_string(), cause.next("my-project"))
+        let terraform = "terraform -chdir=/home/ann/.raftctl/demo/terraform";
+        (cause.to_string(), cause.next("my-project", terraform))
     }
 
     // Google's provider and gcloud say it in several ways.
@@ -395,7 +396,10 @@ mod tests {
             "ann@laptop has been changing this cluster since 2026-11-21 09:56:18.9 +0000 UTC"
         );
         assert!(
-            next.contains("force-unlock 0e1d5a2c-7b1f-6f8f-5d6e-0a9e0f1c2b3d"),
+            next.contains(
+                "run `terraform -chdir=/home/ann/.raftctl/demo/terraform force-unlock \
+                 0e1d5a2c-7b1f-6f8f-5d6e-0a9e0f1c2b3d`"
+            ),
             "{next}"
         );
     }

@@ -157,8 +157,9 @@ pub fn refuse_data_loss(changes: &[Change]) -> Result<()> {
         text.push_str(&format!("\n  {}", change.describe()));
     }
     text.push_str(
-        "\na data disk can't move to another zone, shrink or change its type; put cluster.yaml back, or take the \
-         nodes out of the cluster first (`raftctl remove`) and run again with --allow-data-loss",
+        "\na data disk can't move to another zone, shrink or change its type, and goes with its node; put \
+         cluster.yaml back, or, where writes that were acknowledged may be lost, run again with \
+         --allow-data-loss",
     );
     Err(Error::Usage(text))
 }

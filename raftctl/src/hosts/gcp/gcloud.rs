@@ -239,7 +239,8 @@ impl Gcloud {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let cause = Cause::of(&String::from_utf8_lossy(&output.stderr));
-        let next = cause.next(&self.project);
+        // gcloud knows no state that could be locked.
+        let next = cause.next(&self.project, "terraform");
         Err(Error::Cloud(format!("cannot {purpose}: {cause}\n  {next}")))
     }
 }

@@ -35,6 +35,7 @@ pub mod tool;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -99,19 +100,25 @@ pub struct Infrastructure {
 }
 
 impl Infrastructure {
-    /// Makes a plan. Nothing is made yet, and nothing that is kept has changed.
+    /// Makes a plan. Nothing is made yet, and nothing that is kept has changed. `lock_wait` is how
+    /// long Terraform waits for another one on the same state, here and in [`Self::apply`].
     ///
     /// # Errors
     /// Terraform is missing or finds something wrong; the plan would lose data that it may not
     /// lose.
-    pub async fn plan(cluster: &Cluster, purpose: Purpose, watch: Watch<'_>) -> Result<Self> {
+    pub async fn plan(
+        cluster: &Cluster,
+        purpose: Purpose,
+        lock_wait: Option<Duration>,
+        watch: Watch<'_>,
+    ) -> Result<Self> {
         let places = Places::of(cluster);
         let allocation = Allocation::load(&places.allocation())?.extended(cluster)?;
         let tool = Tool::find().await?;
         let key = key::ensure(&places.base, &cluster.name).await?;
         write(cluster, &places, &allocation, &key, purpose)?;
         let project = cluster.gcp.project.as_deref().unwrap_or_default();
-        let terraform = Terraform::new(tool, &places.terraform(), project);
+        let terraform = Terraform::new(tool, &places.terraform(), project, lock_wait);
         terraform.init().await?;
         let has_news = terraform.plan(purpose == Purpose::Down, watch).await?;
         let changes = match has_news {

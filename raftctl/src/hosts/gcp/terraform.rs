@@ -8,6 +8,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -16,6 +17,7 @@ use super::causes::Cause;
 use super::events::{self, Diagnostic, Event};
 use super::tool::Tool;
 use crate::error::{Error, Result};
+use crate::hosts::scripts::quote;
 
 /// A line of output may be this long; a diagnostic with all its context is some kilobytes.
 const LINE_BYTES_MAX: u64 = 4 << 20;
@@ -25,7 +27,7 @@ const LINE_BYTES_MAX: u64 = 4 << 20;
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
 /// Somebody else's change may take a minute; longer, and the operator should know.
-const LOCK_TIMEOUT: &str = "-lock-timeout=60s";
+const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// The exit code of `plan -detailed-exitcode` when there is something to do.
 const CHANGES: i32 = 2;
@@ -39,6 +41,8 @@ pub struct Terraform {
     tool: Tool,
     directory: PathBuf,
     project: String,
+    /// How long it waits for another Terraform that works on the same state.
+    lock_option: String,
 }
 
 /// What a command wrote, and how it ended.
@@ -54,13 +58,16 @@ struct Outcome {
 const PLAN_FILE: &str = "raftctl.tfplan";
 
 impl Terraform {
-    /// Terraform in `directory`; `project` is what messages about causes name.
+    /// Terraform in `directory`; `project` is what messages about causes name. It waits for another
+    /// one that works on the same state as long as `lock_wait` says, or a minute.
     #[must_use]
-    pub fn new(tool: Tool, directory: &Path, project: &str) -> Self {
+    pub fn new(tool: Tool, directory: &Path, project: &str, lock_wait: Option<Duration>) -> Self {
+        let lock_wait = lock_wait.unwrap_or(LOCK_WAIT);
         Terraform {
             tool,
             directory: directory.to_owned(),
             project: project.to_owned(),
+            lock_option: format!("-lock-timeout={}s", lock_wait.as_secs_f64()),
         }
     }
 
@@ -86,7 +93,7 @@ impl Terraform {
             "-json",
             "-input=false",
             "-detailed-exitcode",
-            LOCK_TIMEOUT,
+            &self.lock_option,
             &out,
         ];
         if destroy {
@@ -115,7 +122,13 @@ impl Terraform {
     /// # Errors
     /// Some or all of it failed; what was done is in the state.
     pub async fn apply(&self, watch: Watch<'_>) -> Result<()> {
-        let arguments = ["apply", "-json", "-input=false", LOCK_TIMEOUT, PLAN_FILE];
+        let arguments = [
+            "apply",
+            "-json",
+            "-input=false",
+            &self.lock_option,
+            PLAN_FILE,
+        ];
         let outcome = self.run(&arguments, Some(watch)).await;
         // A plan can be applied once.
         let _ = std::fs::remove_file(self.directory.join(PLAN_FILE));
@@ -154,6 +167,14 @@ impl Terraform {
             command.env("TF_PLUGIN_CACHE_DIR", cache);
         }
         command
+    }
+
+    /// The command that an operator runs by hand where raftctl runs Terraform.
+    fn by_hand(&self) -> String {
+        let folder = std::path::absolute(&self.directory);
+        let folder = folder.unwrap_or_else(|_| self.directory.clone());
+        let option = format!("-chdir={}", folder.display());
+        format!("{} {}", self.tool.program, quote(&option))
     }
 
     async fn run(&self, arguments: &[&str], watch: Option<Watch<'_>>) -> Result<Outcome> {
@@ -210,7 +231,8 @@ impl Terraform {
         let mut causes: Vec<Cause> = Vec::new();
         for cause in texts.iter().map(|text| Cause::of(text)) {
             if !causes.contains(&cause) {
-                message.push_str(&format!("\n  {cause}\n    {}", cause.next(&self.project)));
+                let next = cause.next(&self.project, &self.by_hand());
+                message.push_str(&format!("\n  {cause}\n    {next}"));
                 causes.push(cause);
             }
         }

@@ -35,7 +35,7 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     let progress = Progress::new();
     let purpose = Purpose::Up { allow_data_loss };
     let lock = Lock::take(&cluster, "up", WAIT).await?;
-    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     plan::refuse_obstacles(&cluster, &infrastructure.changes).await?;
     if is_destructive(&infrastructure.changes) {
         confirm(&cluster, options, &infrastructure.changes)?;
@@ -68,7 +68,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         Purpose::Down
     };
     let lock = Lock::take(&cluster, "down", WAIT).await?;
-    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     if !infrastructure.changes.is_empty() {
         confirm(&cluster, options, &infrastructure.changes)?;
     }
@@ -90,12 +90,14 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
 async fn planned(
     cluster: &Cluster,
     purpose: Purpose,
+    options: &Options,
     progress: &Progress,
 ) -> Result<Infrastructure> {
     let step = progress.begin("plan the infrastructure");
     let mut bars = Bars::new(progress);
+    let mut watch = |event: &_| bars.see(event);
     let infrastructure =
-        Infrastructure::plan(cluster, purpose, &mut |event| bars.see(event)).await?;
+        Infrastructure::plan(cluster, purpose, options.timeout, &mut watch).await?;
     step.done();
     Ok(infrastructure)
 }

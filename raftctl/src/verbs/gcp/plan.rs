@@ -27,7 +27,7 @@ use crate::verbs::up;
 pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
     let progress = Progress::new();
     let purpose = Purpose::Up { allow_data_loss };
-    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     let (steps, obstacles) = match node_steps(&cluster, &infrastructure.changes).await? {
         Ok(steps) => (steps, Vec::new()),
         Err(Obstacles(obstacles)) => (Vec::new(), obstacles),
