@@ -25,10 +25,14 @@ struct Farm {
     set: TestHosts,
     /// The host of each instance that exists.
     taken: BTreeMap<String, usize>,
+    /// What was done to instances, each with the holder of the lock on another host at that time.
+    done: Vec<(String, String)>,
 }
 
 impl Farm {
     fn act(&mut self, action: &str, machine: &Machine) -> Option<String> {
+        let holder = self.lock_holder(&machine.name);
+        self.done.push((action.to_owned(), holder));
         match action {
             "create" => {
                 let free = (0..self.set.hosts.len())
@@ -58,6 +62,15 @@ impl Farm {
             }
             other => panic!("no such action: {other}"),
         }
+    }
+
+    /// Who holds the lock of the cluster, by another host than that of `instance`; nobody: nothing.
+    fn lock_holder(&self, instance: &str) -> String {
+        let mut others = self.taken.iter().filter(|(name, _)| *name != instance);
+        let show = "cat /opt/raftkv/demo/lock 2>/dev/null || :";
+        others.next().map_or(String::new(), |(_, at)| {
+            self.set.hosts[*at].must_run(show)
+        })
     }
 
     fn renew_host_key(&self, at: usize) {
@@ -93,6 +106,7 @@ impl World {
         let farm = Arc::new(Mutex::new(Farm {
             set: TestHosts::start(hosts)?,
             taken: BTreeMap::new(),
+            done: Vec::new(),
         }));
         let hook = Arc::clone(&farm);
         let hook = Hook::Function(Arc::new(move |action: &str, machine: &Machine| {
@@ -118,6 +132,18 @@ impl World {
             }
             assert!(Instant::now() < give_up, "no such leader: {status:?}");
         }
+    }
+
+    /// What `raftctl VERB` did to instances since this was asked last, after a check that it held
+    /// the cluster's lock on the hosts all the while.
+    #[track_caller]
+    fn done_under_lock(&self, verb: &str) -> Vec<String> {
+        let done = std::mem::take(&mut self.farm.lock().unwrap().done);
+        let held = format!("`raftctl {verb}`");
+        for (action, holder) in &done {
+            assert!(holder.contains(&held), "{action} under {holder:?}");
+        }
+        done.into_iter().map(|(action, _)| action).collect()
     }
 
     /// How many instances there are.
@@ -279,14 +305,19 @@ fn machines_are_stopped_started_and_extended() {
         "{status:?}"
     );
 
+    world.farm.lock().unwrap().done.clear();
     world.raftctl(&["kill", "3", "--vm"]).code(0);
+    assert_eq!(world.done_under_lock("kill --vm"), ["stop"]);
     let status = world.raftctl(&["status", "--output", "json"]).code(0);
     assert_eq!(status.json()["machines"]["3"]["machine"], "TERMINATED");
     world.leader(|id| id != 3);
     assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    // The machine that is off is no obstacle to the lock.
     world.raftctl(&["restart", "3", "--vm"]).code(0);
+    assert_eq!(world.done_under_lock("restart --vm"), ["stop", "start"]);
 
     world.raftctl(&["extend", "48h"]).code(0);
+    assert_eq!(world.done_under_lock("extend"), ["stop", "start"].repeat(3));
     let status = world
         .raftctl(&["status", "--output", "json"])
         .code(0)
@@ -301,5 +332,18 @@ fn machines_are_stopped_started_and_extended() {
     // Terraform finds nothing to change in that.
     let plan = world.raftctl(&["plan", "--output", "json"]).code(0);
     assert_eq!(world.cloud.changes(&plan), Vec::<String>::new());
+
+    // Somebody else is at work, on another machine: nothing is done.
+    let other = "echo \"token=other/1\nholder=ann@laptop\nuntil=$(($(date +%s) + 600))\" >/opt/raftkv/demo/lock";
+    world.farm.lock().unwrap().set.hosts[0].must_run(other);
+    world
+        .raftctl(&["down", "--yes"])
+        .code(1)
+        .says("is being changed by ann@laptop");
+    assert_eq!(world.done_under_lock("down"), Vec::<String>::new());
+    world.farm.lock().unwrap().set.hosts[0].must_run("rm /opt/raftkv/demo/lock");
     world.raftctl(&["down", "--yes"]).code(0);
+    // The last machine to go has nobody beside it who could tell.
+    world.farm.lock().unwrap().done.pop();
+    assert_eq!(world.done_under_lock("down"), ["remove", "remove"]);
 }

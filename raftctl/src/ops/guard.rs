@@ -14,6 +14,9 @@ const TRY_EVERY: Duration = Duration::from_millis(250);
 /// How long a host may take to answer about its lock.
 const DEADLINE: Duration = Duration::from_secs(10);
 
+/// The same at the end, when nobody is to wait for a machine that is off or gone.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
 impl Context {
     /// Does `work` while this cluster is locked on every host that answers, waiting for the lock at
     /// most `wait`. It is given back afterwards, also when `work` fails or the operator interrupts
@@ -27,37 +30,91 @@ impl Context {
         wait: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let total = self.cluster.limits.total;
+        self.locked_within(verb, wait, total, work).await
+    }
+
+    /// The same with another limit than `limits.total`.
+    ///
+    /// # Errors
+    /// As [`Self::locked`].
+    pub async fn locked_within<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        limit: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if !self.has_remote_hosts() {
+            return work.await;
+        }
+        let guarded = async |hosts: &[Host], claim: &Claim| {
+            tokio::select! {
+                done = work => done,
+                () = tokio::time::sleep(limit) => Err(Error::Other(format!(
+                    "`raftctl {verb}` is not done within {} (limits.total in cluster.yaml); what was \
+                     done stays done: run it again to go on",
+                    humantime::format_duration(limit)
+                ))),
+                error = keep(hosts, claim) => Err(error),
+                () = interrupted() => Err(Error::Other(format!(
+                    "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
+                ))),
+            }
+        };
+        self.hold(verb, wait, guarded).await
+    }
+
+    /// The same for work that must come to its own end: it has no limit, sees to interruptions
+    /// itself, and goes on when the lock is lost.
+    ///
+    /// # Errors
+    /// As [`Self::locked`].
+    pub async fn locked_to_the_end<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        if !self.has_remote_hosts() {
+            return work.await;
+        }
+        let unguarded = async |hosts: &[Host], claim: &Claim| {
+            let kept_on = async {
+                loop {
+                    keep(hosts, claim).await;
+                }
+            };
+            tokio::select! {
+                done = work => done,
+                () = kept_on => unreachable!("it has no end"),
+            }
+        };
+        self.hold(verb, wait, unguarded).await
+    }
+
+    /// Takes the lock, does `work`, and gives the lock back.
+    async fn hold<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        work: impl AsyncFnOnce(&[Host], &Claim) -> Result<T>,
+    ) -> Result<T> {
         let hosts = self
             .inventory
             .hosts
             .iter()
             .filter(|host| host.layout.is_remote);
         let hosts: Vec<Host> = hosts.cloned().collect();
-        if hosts.is_empty() {
-            return work.await;
-        }
         let claim = claim(&self.cluster.state_dir(), verb)?;
-        let taken = self.take_all(&hosts, &claim, wait).await;
-        let total = self.cluster.limits.total;
-        let done = match taken {
-            Ok(()) => tokio::select! {
-                done = work => done,
-                () = tokio::time::sleep(total) => Err(Error::Other(format!(
-                    "`raftctl {verb}` is not done within {} (limits.total in cluster.yaml); what was \
-                     done stays done: run it again to go on",
-                    humantime::format_duration(total)
-                ))),
-                error = keep(&hosts, &claim) => Err(error),
-                () = interrupted() => Err(Error::Other(format!(
-                    "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
-                ))),
-            },
+        let done = match self.take_all(&hosts, &claim, wait).await {
+            Ok(()) => work(&hosts, &claim).await,
             Err(error) => Err(error),
         };
         // A host that does not answer any more loses it by itself.
         let leaving = hosts
             .iter()
-            .map(|host| guard::leave(host, &claim.token, DEADLINE));
+            .map(|host| guard::leave(host, &claim.token, LEAVE_WITHIN));
         drop(join_all(leaving).await);
         done
     }

@@ -40,6 +40,30 @@ pub async fn reach(cluster: &Cluster) -> Result<Inventory> {
     with_tunnels(&made, inventory)
 }
 
+/// The machines that are there now, of those nodes that have one; `None` where there are none.
+/// Logs in to those that are not known yet.
+///
+/// # Errors
+/// A file of raftctl's own can't be read or written.
+pub async fn existing(cluster: &Cluster) -> Result<Option<Inventory>> {
+    let Ok(machines) = super::machines(cluster) else {
+        return Ok(None);
+    };
+    let allocation = super::allocation(cluster)?;
+    let has_machine = |id: &NodeId| {
+        let placement = allocation.nodes.get(id);
+        placement.is_some_and(|placement| machines.nodes.contains_key(&placement.name))
+    };
+    let mut made = cluster.clone();
+    made.nodes.retain(|node| has_machine(&node.id));
+    if made.nodes.is_empty() {
+        return Ok(None);
+    }
+    let made = Made::of(&made)?;
+    let inventory = ssh::inventory::reach(&made.cluster, &made.logins, false).await?;
+    Ok(Some(inventory))
+}
+
 /// The machines that are there, and a placeholder for each of the nodes in `new`.
 ///
 /// # Errors

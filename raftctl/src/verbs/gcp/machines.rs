@@ -98,7 +98,9 @@ fn gcloud(cluster: &Cluster) -> Gcloud {
 pub async fn stop_machines(context: &Context, selector: &str) -> Result<()> {
     let _lock = Lock::take(&context.cluster, "kill --vm", WAIT).await?;
     let ids = select(context, selector).await?;
-    let outcomes = stop_all(context, &ids).await?;
+    let outcomes = context
+        .locked("kill --vm", WAIT, stop_all(context, &ids))
+        .await?;
     for (id, outcome) in &outcomes {
         if outcome.is_ok() {
             out::line(&format!(
@@ -115,14 +117,19 @@ pub async fn stop_machines(context: &Context, selector: &str) -> Result<()> {
 /// # Errors
 /// The selector names none; Google refuses; a machine or node does not come back.
 pub async fn restart_machines(context: &Context, options: &Options, selector: &str) -> Result<()> {
-    let lock = Lock::take(&context.cluster, "restart --vm", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "restart --vm", WAIT).await?;
     let ids = leader_last(context, select(context, selector).await?).await;
-    for id in ids {
-        cycle(context, options, id, None).await?;
-        out::line(&format!("machine of node {id} restarted"))?;
-    }
-    drop(lock);
-    Ok(())
+    let limit = limit(context, &ids);
+    let work = async {
+        for id in ids {
+            cycle(context, options, id, None).await?;
+            out::line(&format!("machine of node {id} restarted"))?;
+        }
+        Ok(())
+    };
+    context
+        .locked_within("restart --vm", WAIT, limit, work)
+        .await
 }
 
 /// Gives every machine a new lifetime that begins now. Google takes it only from a machine that is
@@ -141,14 +148,24 @@ pub async fn extend(
                 .into(),
         )
     })?;
-    let lock = Lock::take(&context.cluster, "extend", WAIT).await?;
-    for id in leader_last(context, context.cluster.ids()).await {
-        cycle(context, options, id, Some(lifetime)).await?;
-        let length = humantime::format_duration(lifetime);
-        out::line(&format!("machine of node {id} deletes itself in {length}"))?;
-    }
-    drop(lock);
-    Ok(())
+    let _lock = Lock::take(&context.cluster, "extend", WAIT).await?;
+    let ids = leader_last(context, context.cluster.ids()).await;
+    let limit = limit(context, &ids);
+    let work = async {
+        for id in ids {
+            cycle(context, options, id, Some(lifetime)).await?;
+            let length = humantime::format_duration(lifetime);
+            out::line(&format!("machine of node {id} deletes itself in {length}"))?;
+        }
+        Ok(())
+    };
+    context.locked_within("extend", WAIT, limit, work).await
+}
+
+/// A machine takes minutes to go off and come back, and they go one after the other.
+fn limit(context: &Context, ids: &[NodeId]) -> Duration {
+    let machines = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    context.cluster.limits.total.saturating_mul(machines)
 }
 
 async fn leader_last(context: &Context, mut ids: Vec<NodeId>) -> Vec<NodeId> {

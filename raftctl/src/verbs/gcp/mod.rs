@@ -12,6 +12,7 @@ pub use machines::{
 pub use plan::plan;
 
 use std::io::{BufRead, IsTerminal};
+use std::sync::Arc;
 
 use crate::cli::Options;
 use crate::cluster::Cluster;
@@ -40,7 +41,7 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     if is_destructive(&infrastructure.changes) {
         confirm(&cluster, options, &infrastructure.changes)?;
     }
-    applied(&cluster, &infrastructure, &progress).await?;
+    applied(&cluster, &infrastructure, "up", &progress).await?;
     let context = Context::open(cluster.clone())?;
     let step = progress.begin("wait until the machines answer");
     gcp::reach::wait(
@@ -72,7 +73,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
     if !infrastructure.changes.is_empty() {
         confirm(&cluster, options, &infrastructure.changes)?;
     }
-    applied(&cluster, &infrastructure, &progress).await?;
+    applied(&cluster, &infrastructure, "down", &progress).await?;
     let name = &cluster.name;
     if keep_data {
         return out::line(&format!(
@@ -102,9 +103,12 @@ async fn planned(
     Ok(infrastructure)
 }
 
+/// Does what was planned. Where machines are there already, nodes may run on them: so their cluster
+/// is locked meanwhile. Terraform must not be cut off, and bounds itself.
 async fn applied(
     cluster: &Cluster,
     infrastructure: &Infrastructure,
+    verb: &str,
     progress: &Progress,
 ) -> Result<()> {
     let changes = &infrastructure.changes;
@@ -112,10 +116,23 @@ async fn applied(
         progress.note(&format!("infrastructure: {}", summary(changes)));
     }
     let mut bars = Bars::new(progress);
-    infrastructure
-        .apply(cluster, &mut |event| bars.see(event))
-        .await
-        .map(drop)
+    let mut watch = |event: &_| bars.see(event);
+    let work = infrastructure.apply(cluster, &mut watch);
+    let existing = match changes.is_empty() {
+        true => None,
+        false => gcp::inventory::existing(cluster).await?,
+    };
+    match existing {
+        None => work.await.map(drop),
+        Some(inventory) => {
+            let context = Context {
+                cluster: Arc::new(cluster.clone()),
+                inventory: Arc::new(inventory),
+            };
+            let done = context.locked_to_the_end(verb, WAIT, work);
+            done.await.map(drop)
+        }
+    }
 }
 
 /// How many resources are made, changed and deleted.
