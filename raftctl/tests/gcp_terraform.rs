@@ -7,7 +7,7 @@ mod cloud;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cloud::{Cloud, ended, fault, gcloud_is_missing, terraform_is_missing};
+use cloud::{Cloud, ended, fault, gcloud_is_missing, terraform_is_missing, which};
 use serde_json::json;
 
 const FIVE: &str = "\
@@ -180,16 +180,10 @@ fn tofu_takes_terraform_s_place() {
         return;
     }
     let cloud = Cloud::new(FIVE);
-    let path = std::env::var_os("PATH").unwrap();
-    let find = |program: &str| {
-        std::env::split_paths(&path)
-            .map(|folder| folder.join(program))
-            .find(|file| file.exists())
-    };
     let programs = cloud.folder.path().join("programs");
     std::fs::create_dir(&programs).unwrap();
     for (name, program) in [("tofu", "terraform"), ("ssh-keygen", "ssh-keygen")] {
-        std::os::unix::fs::symlink(find(program).unwrap(), programs.join(name)).unwrap();
+        std::os::unix::fs::symlink(which(program), programs.join(name)).unwrap();
     }
     let mut command = cloud.command(&["plan", "--output", "json"]);
     command.env("PATH", &programs);
