@@ -125,6 +125,11 @@ impl Cloud {
         std::fs::write(self.path("cluster.yaml"), yaml).unwrap();
     }
 
+    /// Forgets what raftctl keeps here, as in the folder of another operator.
+    pub fn forget_kept(&self) {
+        std::fs::remove_dir_all(self.path(".raftctl")).unwrap();
+    }
+
     /// Orders failures of Google.
     pub fn order(&self, faults: &Value) {
         std::fs::write(self.path("faults.json"), faults.to_string()).unwrap();
@@ -160,6 +165,11 @@ impl Cloud {
                 "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE",
                 &self.provider.compute_endpoint,
             )
+            .env(
+                "GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT",
+                &self.provider.storage_endpoint,
+            )
+            .env("GOOGLE_OAUTH_ACCESS_TOKEN", "no-real-token")
             .env("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", self.path("token"))
             .env("CLOUDSDK_CORE_DISABLE_USAGE_REPORTING", "1")
             .env("CHECKPOINT_DISABLE", "1")

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::bucket::{self, Storage};
 use crate::google::Google;
 use crate::hook::Hook;
 use crate::provider::TestProvider;
@@ -36,6 +37,7 @@ pub struct Options {
 pub struct Bound {
     listener: tokio::net::TcpListener,
     google: Arc<Google>,
+    storage: Storage,
     options: Options,
     /// Where it listens.
     pub address: SocketAddr,
@@ -55,6 +57,7 @@ pub async fn bind(options: Options) -> Result<Bound, String> {
     Ok(Bound {
         listener,
         google,
+        storage: Storage::default(),
         options,
         address,
     })
@@ -81,6 +84,12 @@ impl Bound {
         format!("http://{}/compute/v1/", self.address)
     }
 
+    /// The value for `GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT`.
+    #[must_use]
+    pub fn storage_endpoint(&self) -> String {
+        format!("http://{}/storage/v1/", self.address)
+    }
+
     /// Serves until `stop` is done.
     ///
     /// # Errors
@@ -95,7 +104,8 @@ impl Bound {
         let rest = routes(Api {
             google: self.google,
             hook,
-        });
+        })
+        .merge(bucket::routes(self.storage));
         tonic::transport::Server::builder()
             .accept_http1(true) // gcloud speaks HTTP/1.1
             .add_routes(tonic::service::Routes::from(rest).add_service(provider))
@@ -110,8 +120,12 @@ pub struct Running {
     pub reattach: String,
     /// The value for `CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE`.
     pub compute_endpoint: String,
+    /// The value for `GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT`.
+    pub storage_endpoint: String,
     /// What exists.
     pub google: Arc<Google>,
+    /// Buckets.
+    pub storage: Storage,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -141,7 +155,9 @@ impl Running {
                 let about = (
                     bound.reattach(),
                     bound.compute_endpoint(),
+                    bound.storage_endpoint(),
                     bound.google.clone(),
+                    bound.storage.clone(),
                 );
                 let _ = ready.send(Ok(about));
                 // A sender that was dropped means the same as a word from it.
@@ -153,13 +169,15 @@ impl Running {
             // Connections that Terraform left open are cut.
             runtime.shutdown_background();
         });
-        let (reattach, compute_endpoint, google) = started
+        let (reattach, compute_endpoint, storage_endpoint, google, storage) = started
             .recv()
             .map_err(|_| "the test provider's thread ended".to_owned())??;
         Ok(Running {
             reattach,
             compute_endpoint,
+            storage_endpoint,
             google,
+            storage,
             stop: Some(stop),
             thread: Some(thread),
         })

@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::causes::Cause;
+use super::causes::{Cause, Names};
 use super::machines::Machine;
 use crate::error::{Error, Result};
 
@@ -239,8 +239,13 @@ impl Gcloud {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let cause = Cause::of(&String::from_utf8_lossy(&output.stderr));
-        // gcloud knows no state that could be locked.
-        let next = cause.next(&self.project, "terraform");
+        let names = Names {
+            project: &self.project,
+            // gcloud knows no state.
+            terraform: "terraform",
+            bucket: "",
+        };
+        let next = cause.next(&names);
         Err(Error::Cloud(format!("cannot {purpose}: {cause}\n  {next}")))
     }
 }

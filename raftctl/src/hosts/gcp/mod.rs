@@ -41,6 +41,7 @@ use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use allocation::Allocation;
 use changes::Change;
+use events::Action;
 use key::KeyPair;
 use machines::Machines;
 use terraform::{Terraform, Watch};
@@ -115,16 +116,19 @@ impl Infrastructure {
         let places = Places::of(cluster);
         let allocation = Allocation::load(&places.allocation())?.extended(cluster)?;
         let tool = Tool::find().await?;
+        let had_key = places.base.join(key::FILE).exists();
         let key = key::ensure(&places.base, &cluster.name).await?;
         write(cluster, &places, &allocation, &key, purpose)?;
-        let project = cluster.gcp.project.as_deref().unwrap_or_default();
-        let terraform = Terraform::new(tool, &places.terraform(), project, lock_wait);
+        let terraform = Terraform::new(tool, &places.terraform(), &cluster.gcp, lock_wait);
         terraform.init().await?;
         let has_news = terraform.plan(purpose == Purpose::Down, watch).await?;
         let changes = match has_news {
             true => changes::read(&terraform.show().await?)?,
             false => Vec::new(),
         };
+        if !had_key && matches!(purpose, Purpose::Up { .. }) {
+            refuse_foreign(cluster, &key, &changes)?;
+        }
         let may_lose_data = match purpose {
             Purpose::Up { allow_data_loss } => allow_data_loss,
             Purpose::KeepData => false,
@@ -177,13 +181,38 @@ impl Infrastructure {
     fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
         let machines = self.changes.iter().filter(|change| {
             let is_machine = change.resource_type == "google_compute_instance";
-            is_machine && change.action != events::Action::Update
+            is_machine && change.action != Action::Update
         });
         let names = machines.filter_map(|change| change.key.as_ref());
         names
             .map(|key| format!("raft-{}-{key}", cluster.name))
             .collect()
     }
+}
+
+/// Refuses to give machines that another folder made a key of this one's own, which would shut that
+/// one out. A state that lies beside the key can't be another folder's.
+fn refuse_foreign(cluster: &Cluster, key: &KeyPair, changes: &[Change]) -> Result<()> {
+    let is_there = changes.iter().any(|change| {
+        change.resource_type == "google_compute_instance" && change.action != Action::Create
+    });
+    if cluster.gcp.state_bucket.is_none() || !is_there {
+        return Ok(());
+    }
+    let folder = Places::of(cluster).base;
+    // Or the next try would find a key and go on.
+    forget(&key.private)?;
+    forget(&folder.join(key::PUBLIC_FILE))?;
+    Err(Error::Usage(format!(
+        "refused, nothing was changed: the machines of cluster {} were made from another folder, whose key this \
+         one does not have; copy {} from there (gcp.json, {}, {}), or, if it is lost, make a key for the machines \
+         to take instead: ssh-keygen -q -t ed25519 -N '' -f {}",
+        cluster.name,
+        folder.display(),
+        key::FILE,
+        key::PUBLIC_FILE,
+        key.private.display()
+    )))
 }
 
 /// Writes the module and its variables.

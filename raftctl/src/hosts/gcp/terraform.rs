@@ -13,9 +13,10 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use super::causes::Cause;
+use super::causes::{Cause, Names};
 use super::events::{self, Diagnostic, Event};
 use super::tool::Tool;
+use crate::cluster::gcp::GcpSettings;
 use crate::error::{Error, Result};
 use crate::hosts::scripts::quote;
 
@@ -41,6 +42,7 @@ pub struct Terraform {
     tool: Tool,
     directory: PathBuf,
     project: String,
+    bucket: String,
     /// How long it waits for another Terraform that works on the same state.
     lock_option: String,
 }
@@ -58,15 +60,21 @@ struct Outcome {
 const PLAN_FILE: &str = "raftctl.tfplan";
 
 impl Terraform {
-    /// Terraform in `directory`; `project` is what messages about causes name. It waits for another
-    /// one that works on the same state as long as `lock_wait` says, or a minute.
+    /// Terraform in `directory`, for a cluster with these settings. It waits for another one that
+    /// works on the same state as long as `lock_wait` says, or a minute.
     #[must_use]
-    pub fn new(tool: Tool, directory: &Path, project: &str, lock_wait: Option<Duration>) -> Self {
+    pub fn new(
+        tool: Tool,
+        directory: &Path,
+        settings: &GcpSettings,
+        lock_wait: Option<Duration>,
+    ) -> Self {
         let lock_wait = lock_wait.unwrap_or(LOCK_WAIT);
         Terraform {
             tool,
             directory: directory.to_owned(),
-            project: project.to_owned(),
+            project: settings.project.clone().unwrap_or_default(),
+            bucket: settings.state_bucket.clone().unwrap_or_default(),
             lock_option: format!("-lock-timeout={}s", lock_wait.as_secs_f64()),
         }
     }
@@ -225,14 +233,21 @@ impl Terraform {
         let problems = outcome.problems.iter().filter(|problem| problem.is_error());
         let mut texts: Vec<_> = problems.map(|problem| problem.text()).collect();
         if texts.is_empty() {
-            texts.push(outcome.stderr.clone() + &outcome.stdout);
+            let said = [&outcome.stderr, &outcome.stdout];
+            let first = said.into_iter().find(|text| !text.trim().is_empty());
+            texts.push(first.cloned().unwrap_or_default());
         }
+        let terraform = self.by_hand();
+        let names = Names {
+            project: &self.project,
+            terraform: &terraform,
+            bucket: &self.bucket,
+        };
         let mut message = format!("cannot {doing}:");
         let mut causes: Vec<Cause> = Vec::new();
         for cause in texts.iter().map(|text| Cause::of(text)) {
             if !causes.contains(&cause) {
-                let next = cause.next(&self.project, &self.by_hand());
-                message.push_str(&format!("\n  {cause}\n    {next}"));
+                message.push_str(&format!("\n  {cause}\n    {}", cause.next(&names)));
                 causes.push(cause);
             }
         }
