@@ -140,6 +140,22 @@ fn data_disks_outlive_the_machines() {
     world.raftctl(&["up"]).code(0);
     world.raftctl(&["down", "--keep-data", "--yes"]).code(0);
     assert_eq!(world.cloud.count(), 1);
+
+    // A node more: there is no machine to ask, and yet it is known that the disk has data of a
+    // cluster of one. Nothing is made that would cost money.
+    world.cloud.write(&yaml("2"));
+    let plan = world
+        .raftctl(&["plan", "--output", "json"])
+        .code(2)
+        .says("the cluster was made of node 1, and cluster.yaml has nodes 1 and 2");
+    assert_eq!(plan.json()["obstacles"].as_array().unwrap().len(), 1);
+    world
+        .raftctl(&["up"])
+        .code(2)
+        .says("the cluster was made of node 1, and cluster.yaml has nodes 1 and 2");
+    assert_eq!(world.cloud.count(), 1);
+    world.cloud.write(&yaml("1"));
+
     world.farm.lock().unwrap().set.revive(0);
     let up = world.raftctl(&["up"]).code(0);
     assert!(!up.stderr.contains("create data disk"), "{}", up.stderr);

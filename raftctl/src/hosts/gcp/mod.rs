@@ -310,6 +310,22 @@ pub fn allocation(cluster: &Cluster) -> Result<Allocation> {
     Allocation::load(&Places::of(cluster).allocation())?.extended(cluster)
 }
 
+/// Remembers that the cluster has been up with its nodes, which may hold data of each other from now
+/// on.
+///
+/// # Errors
+/// The file that keeps it is damaged, or can't be written.
+pub fn remember_members(cluster: &Cluster) -> Result<()> {
+    let path = Places::of(cluster).allocation();
+    let mut allocation = Allocation::load(&path)?;
+    let members = cluster.ids().into_iter().collect();
+    if allocation.members == members {
+        return Ok(());
+    }
+    allocation.members = members;
+    allocation.save(&path)
+}
+
 /// The file of the cluster's own private key.
 #[must_use]
 pub fn key_file(cluster: &Cluster) -> PathBuf {

@@ -53,8 +53,20 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     // The rest takes the lock itself, and another one on the machines.
     drop(lock);
     let context = Context::reach(cluster, true).await?;
-    let up = up::up(&context, options, false);
-    context.locked("up", WAIT, up).await
+    let done = up::up(&context, options, false).await;
+    if has_nodes(&done) {
+        gcp::remember_members(&context.cluster)?;
+    }
+    done
+}
+
+/// Whether nodes were started, so that they may have data: also where some were not, or no leader
+/// was elected in time.
+fn has_nodes(done: &Result<()>) -> bool {
+    matches!(
+        done,
+        Ok(()) | Err(Error::Partial { .. } | Error::NoLeader(_))
+    )
 }
 
 /// Deletes every machine; the data disks as well, unless they are to be kept.
