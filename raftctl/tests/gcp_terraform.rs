@@ -7,7 +7,7 @@ mod cloud;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cloud::{Cloud, ended, fault, gcloud_is_missing, terraform_is_missing, which};
+use cloud::{Cloud, ended, fault, terraform_is_missing, which};
 use serde_json::json;
 
 const FIVE: &str = "\
@@ -106,71 +106,6 @@ fn failures_become_causes() {
         cloud.order(&fault(kind, "google_compute_network"));
         cloud.raftctl(&["up"]).code(10).says(cause).says(next);
     }
-}
-
-// What is missing is said before anything is made: here gcloud finds the project and its quotas, but
-// Terraform would find no credentials.
-#[test]
-fn a_check_tells_what_is_missing() {
-    if terraform_is_missing() || gcloud_is_missing() {
-        return;
-    }
-    // Five of the seven nodes come to be in us-central1.
-    let yaml = FIVE
-        .replace("timing: wan\n", "")
-        .replace("nodes: 5", "nodes: 7");
-    let cloud = Cloud::new(&yaml);
-    let mut command = cloud.command(&["check"]);
-    command
-        .env_remove("GOOGLE_APPLICATION_CREDENTIALS")
-        .env("HOME", cloud.folder.path());
-    let check = ended(command)
-        .code(10)
-        .says("see credentials above")
-        .says("timing: wan");
-    for words in [
-        "ok    Terraform: terraform 1.",
-        "WRONG credentials:",
-        "gcloud auth application-default login",
-        "ok    project: my-project",
-        "us-central1: quota CPUS: 10 needed, 8 of 8 left",
-        "ok    open to: SSH from 127.0.0.1/32; clients through SSH only",
-    ] {
-        assert!(
-            check.stdout.contains(words),
-            "{words} is not in {}",
-            check.stdout
-        );
-    }
-    assert!(
-        !check.stdout.contains("us-east1: quota"),
-        "{}",
-        check.stdout
-    );
-    assert_eq!(cloud.count(), 0);
-}
-
-// Without Terraform, OpenTofu and gcloud each is named, with where to get it.
-#[test]
-fn missing_programs_are_named() {
-    let cloud = Cloud::new(FIVE);
-    let mut command = cloud.command(&["check"]);
-    let nothing = cloud.folder.path().join("nothing");
-    std::fs::create_dir(&nothing).unwrap();
-    command.env("PATH", nothing);
-    let check = ended(command).code(10);
-    assert!(
-        check
-            .stdout
-            .contains("neither terraform nor tofu is installed"),
-        "{}",
-        check.stdout
-    );
-    assert!(
-        check.stdout.contains("gcloud is not installed"),
-        "{}",
-        check.stdout
-    );
 }
 
 // Where only OpenTofu is installed it is used. (Here it is Terraform by another name.)
@@ -349,7 +284,9 @@ fn down_asks_and_leaves_nothing() {
     assert_eq!(cloud.count(), 19);
     cloud.raftctl(&["down", "--keep-data", "--yes"]).code(0);
     assert_eq!(cloud.count(), 5, "the data disks");
-    cloud.raftctl(&["down", "--yes"]).code(0);
+    let down = ["down", "--yes", "--output", "json"];
+    let down = cloud.raftctl(&down).code(0).json();
+    assert_eq!(down, json!({"cluster": "demo", "data_disks": "deleted"}));
     assert_eq!(cloud.count(), 0);
     assert!(!cloud.folder.path().join(".raftctl/demo").exists());
 }

@@ -166,6 +166,10 @@ impl Cloud {
                 &self.provider.compute_endpoint,
             )
             .env(
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE",
+                &self.provider.services_endpoint,
+            )
+            .env(
                 "GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT",
                 &self.provider.storage_endpoint,
             )

@@ -35,7 +35,7 @@ pub enum Kind {
 pub struct Fault {
     /// What goes wrong.
     pub kind: Kind,
-    /// The resource type; every one where it is absent.
+    /// The resource type, or the API that is disabled; every type where it is absent.
     pub resource: Option<String>,
     /// The resource's name; every one where it is absent.
     pub name: Option<String>,
@@ -74,6 +74,14 @@ impl Faults {
         self.faults
             .iter()
             .any(|fault| fault.kind == Kind::NoCredentials)
+    }
+
+    /// Whether an API is disabled by its name, as `compute.googleapis.com`.
+    #[must_use]
+    pub fn is_disabled(&self, api: &str) -> bool {
+        self.faults.iter().any(|fault| {
+            fault.kind == Kind::ServiceDisabled && fault.resource.as_deref() == Some(api)
+        })
     }
 
     /// The failure that strikes the creation of a resource, if any.

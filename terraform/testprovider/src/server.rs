@@ -84,6 +84,12 @@ impl Bound {
         format!("http://{}/compute/v1/", self.address)
     }
 
+    /// The value for `CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE`.
+    #[must_use]
+    pub fn services_endpoint(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
     /// The value for `GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT`.
     #[must_use]
     pub fn storage_endpoint(&self) -> String {
@@ -99,11 +105,16 @@ impl Bound {
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
         let hook = self.options.hook;
-        let provider = TestProvider::new(self.google.clone(), hook.clone(), self.options.faults);
+        let provider = TestProvider::new(
+            self.google.clone(),
+            hook.clone(),
+            self.options.faults.clone(),
+        );
         let provider = ProviderServer::new(provider).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let rest = routes(Api {
             google: self.google,
             hook,
+            faults: self.options.faults,
         })
         .merge(bucket::routes(self.storage));
         tonic::transport::Server::builder()
@@ -120,6 +131,8 @@ pub struct Running {
     pub reattach: String,
     /// The value for `CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE`.
     pub compute_endpoint: String,
+    /// The value for `CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE`.
+    pub services_endpoint: String,
     /// The value for `GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT`.
     pub storage_endpoint: String,
     /// What exists.
@@ -152,13 +165,16 @@ impl Running {
                     Ok(bound) => bound,
                     Err(error) => return ready.send(Err(error)).unwrap_or(()),
                 };
-                let about = (
-                    bound.reattach(),
-                    bound.compute_endpoint(),
-                    bound.storage_endpoint(),
-                    bound.google.clone(),
-                    bound.storage.clone(),
-                );
+                let about = Running {
+                    reattach: bound.reattach(),
+                    compute_endpoint: bound.compute_endpoint(),
+                    services_endpoint: bound.services_endpoint(),
+                    storage_endpoint: bound.storage_endpoint(),
+                    google: bound.google.clone(),
+                    storage: bound.storage.clone(),
+                    stop: None,
+                    thread: None,
+                };
                 let _ = ready.send(Ok(about));
                 // A sender that was dropped means the same as a word from it.
                 let stop = async { stopped.await.unwrap_or(()) };
@@ -169,18 +185,16 @@ impl Running {
             // Connections that Terraform left open are cut.
             runtime.shutdown_background();
         });
-        let (reattach, compute_endpoint, storage_endpoint, google, storage) = started
+        let about = started
             .recv()
             .map_err(|_| "the test provider's thread ended".to_owned())??;
-        Ok(Running {
-            reattach,
-            compute_endpoint,
-            storage_endpoint,
-            google,
-            storage,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(about.on(stop, thread))
+    }
+
+    fn on(mut self, stop: oneshot::Sender<()>, thread: thread::JoinHandle<()>) -> Running {
+        self.stop = Some(stop);
+        self.thread = Some(thread);
+        self
     }
 }
 

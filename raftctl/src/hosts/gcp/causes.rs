@@ -117,8 +117,8 @@ impl Cause {
                 )
             }
             Cause::ZoneExhausted { .. } => {
-                "run `raftctl up` again later, or give the node another zone or \
-                machine_type in cluster.yaml; what was made stays"
+                "run `raftctl up` again later, or give the node another machine_type in cluster.yaml, or \
+                another zone and say --allow-data-loss if it has no data yet (its disk moves); what was made stays"
                     .into()
             }
             Cause::StateLocked { id, .. } => format!(

@@ -14,7 +14,9 @@ pub use plan::plan;
 use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
 
-use crate::cli::Options;
+use serde_json::json;
+
+use crate::cli::{Options, Output};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::hosts::gcp::changes::Change;
@@ -86,18 +88,24 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         confirm(&cluster, options, &infrastructure.changes)?;
     }
     applied(&cluster, &infrastructure, "down", &progress).await?;
+    if !keep_data {
+        gcp::forget_cluster(&cluster)?;
+        lock.remove()?;
+    }
     let name = &cluster.name;
-    if keep_data {
-        return out::line(&format!(
+    match options.output {
+        Output::Json => {
+            let disks = if keep_data { "kept" } else { "deleted" };
+            out::json(&json!({"cluster": name, "data_disks": disks}))
+        }
+        Output::Text if keep_data => out::line(&format!(
             "cluster {name} is down; its data disks are kept, and cost money: `raftctl up` goes on with them, \
              `raftctl down` deletes them"
-        ));
+        )),
+        Output::Text => out::line(&format!(
+            "cluster {name} is down, and nothing of it is left"
+        )),
     }
-    gcp::forget_cluster(&cluster)?;
-    lock.remove()?;
-    out::line(&format!(
-        "cluster {name} is down, and nothing of it is left"
-    ))
 }
 
 async fn planned(
