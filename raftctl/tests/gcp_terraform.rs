@@ -4,6 +4,7 @@
 #[path = "support/cloud.rs"]
 mod cloud;
 
+use std::io::Write;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -57,6 +58,8 @@ fn a_plan_shows_everything_and_makes_nothing() {
         !cloud.folder.path().join(".raftctl/demo/gcp.json").exists(),
         "a plan decides nothing"
     );
+    // Where Terraform keeps Google's provider for all clusters.
+    assert!(cloud.folder.path().join("cache/raftctl/terraform").is_dir());
 
     let text = cloud.raftctl(&["up", "--dry-run"]).code(0);
     assert!(
@@ -211,7 +214,10 @@ fn a_quota_failure_can_be_gone_on_from() {
     cloud
         .raftctl(&["up"])
         .code(10)
-        .says("the quota CPUS (limit 8.0) is used up in us-east1");
+        .says("the quota CPUS (limit 8.0) is used up in us-east1")
+        // A line for each resource as it is done, in words.
+        .says("create subnet us-east1 (")
+        .says("create machine n5 (");
     assert_eq!(cloud.count(), 19);
     cloud.order(&json!({}));
     let state = ended(cloud.program(
@@ -289,6 +295,40 @@ fn down_asks_and_leaves_nothing() {
     assert_eq!(down, json!({"cluster": "demo", "data_disks": "deleted"}));
     assert_eq!(cloud.count(), 0);
     assert!(!cloud.folder.path().join(".raftctl/demo").exists());
+}
+
+// On a terminal the cluster's name has to be written; anything else changes nothing.
+#[test]
+fn down_wants_the_name() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&fault("quota_exceeded", "google_compute_instance"));
+    cloud.raftctl(&["up"]).code(10);
+    let made = cloud.count();
+    let down = format!("{} down", env!("CARGO_BIN_EXE_raftctl"));
+    let answer = |answer: &str| {
+        // Gives the command a terminal, and passes its exit code on.
+        let mut terminal = cloud.program("script", &["-qec", &down, "/dev/null"]);
+        let mut terminal = terminal.stdin(Stdio::piped()).spawn().unwrap();
+        let mut stdin = terminal.stdin.take().unwrap();
+        writeln!(stdin, "{answer}").unwrap();
+        let output = terminal.wait_with_output().unwrap();
+        drop(stdin);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), said)
+    };
+    let (code, said) = answer("demi");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("delete data disk n5") && said.contains("nothing was changed"),
+        "{said}"
+    );
+    assert_eq!(cloud.count(), made);
+    let (code, said) = answer("demo");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(cloud.count(), 0);
 }
 
 // An address that Google changed by itself is no change of a resource, and yet the next `up` goes by

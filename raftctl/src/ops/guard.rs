@@ -105,7 +105,7 @@ impl Context {
             .hosts
             .iter()
             .filter(|host| host.layout.is_remote);
-        let hosts: Vec<Host> = hosts.cloned().collect();
+        let hosts = answering(hosts.cloned().collect()).await;
         let claim = claim(&self.cluster.state_dir(), verb)?;
         let done = match self.take_all(&hosts, &claim, wait).await {
             Ok(()) => work(&hosts, &claim).await,
@@ -166,6 +166,18 @@ impl Context {
             held.left_seconds
         ))
     }
+}
+
+/// Those of the hosts that answer, in the same order. They are asked all at once, so that several
+/// dead ones take no longer than one.
+async fn answering(hosts: Vec<Host>) -> Vec<Host> {
+    let asking = hosts.into_iter().enumerate().map(|(at, host)| async move {
+        let answer = guard::show(&host, DEADLINE).await;
+        answer.is_ok().then_some((at, host))
+    });
+    let mut found: Vec<_> = join_all(asking).await.into_iter().flatten().collect();
+    found.sort_by_key(|(at, _)| *at);
+    found.into_iter().map(|(_, host)| host).collect()
 }
 
 /// Makes the lock last; ends only when someone else has taken it.

@@ -40,19 +40,21 @@ pub async fn reach(cluster: &Cluster) -> Result<Inventory> {
     with_tunnels(&made, inventory)
 }
 
-/// The machines that are there now, of those nodes that have one; `None` where there are none.
-/// Logs in to those that are not known yet.
+/// The machines of the nodes with these names in Terraform; `None` where there are none, or where
+/// nothing is known of them. Logs in to those that are not known yet.
 ///
 /// # Errors
 /// A file of raftctl's own can't be read or written.
-pub async fn existing(cluster: &Cluster) -> Result<Option<Inventory>> {
+pub async fn of_names(cluster: &Cluster, names: &BTreeSet<String>) -> Result<Option<Inventory>> {
     let Ok(machines) = super::machines(cluster) else {
         return Ok(None);
     };
     let allocation = super::allocation(cluster)?;
     let has_machine = |id: &NodeId| {
         let placement = allocation.nodes.get(id);
-        placement.is_some_and(|placement| machines.nodes.contains_key(&placement.name))
+        placement.is_some_and(|placement| {
+            names.contains(&placement.name) && machines.nodes.contains_key(&placement.name)
+        })
     };
     let mut made = cluster.clone();
     made.nodes.retain(|node| has_machine(&node.id));

@@ -98,6 +98,9 @@ pub struct Infrastructure {
     has_news: bool,
     /// What the plan does to resources; nothing where all is as it should be.
     pub changes: Vec<Change>,
+    /// Where it changes anything: the nodes whose machines are there before, by their names in
+    /// Terraform.
+    pub standing: BTreeSet<String>,
 }
 
 impl Infrastructure {
@@ -122,9 +125,12 @@ impl Infrastructure {
         let terraform = Terraform::new(tool, &places.terraform(), &cluster.gcp, lock_wait);
         terraform.init().await?;
         let has_news = terraform.plan(purpose == Purpose::Down, watch).await?;
-        let changes = match has_news {
-            true => changes::read(&terraform.show().await?)?,
-            false => Vec::new(),
+        let (changes, standing) = match has_news {
+            true => {
+                let plan = terraform.show().await?;
+                (changes::read(&plan)?, changes::standing(&plan)?)
+            }
+            false => (Vec::new(), BTreeSet::new()),
         };
         if !had_key && matches!(purpose, Purpose::Up { .. }) {
             refuse_foreign(cluster, &key, &changes)?;
@@ -144,6 +150,7 @@ impl Infrastructure {
             purpose,
             has_news,
             changes,
+            standing,
         })
     }
 

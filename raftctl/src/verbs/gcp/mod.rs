@@ -139,8 +139,8 @@ async fn applied(
     let mut watch = |event: &_| bars.see(event);
     let work = infrastructure.apply(cluster, &mut watch);
     let existing = match changes.is_empty() {
-        true => None,
-        false => gcp::inventory::existing(cluster).await?,
+        true => None, // Some output alone is written anew.
+        false => gcp::inventory::of_names(cluster, &infrastructure.standing).await?,
     };
     match existing {
         None => work.await.map(drop),
