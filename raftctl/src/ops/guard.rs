@@ -14,7 +14,7 @@ const TRY_EVERY: Duration = Duration::from_millis(250);
 /// How long a host may take to answer about its lock.
 const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The same at the end, when nobody is to wait for a machine that is off or gone.
+/// The same at the end of work that takes machines away, for which nobody is to wait.
 const LEAVE_WITHIN: Duration = Duration::from_secs(3);
 
 impl Context {
@@ -62,7 +62,7 @@ impl Context {
                 ))),
             }
         };
-        self.hold(verb, wait, guarded).await
+        self.hold(verb, wait, DEADLINE, guarded).await
     }
 
     /// The same for work that must come to its own end: it has no limit, sees to interruptions
@@ -90,14 +90,16 @@ impl Context {
                 () = kept_on => unreachable!("it has no end"),
             }
         };
-        self.hold(verb, wait, unguarded).await
+        self.hold(verb, wait, LEAVE_WITHIN, unguarded).await
     }
 
-    /// Takes the lock, does `work`, and gives the lock back.
+    /// Takes the lock, does `work`, and gives the lock back to hosts that answer within
+    /// `leave_within`.
     async fn hold<T>(
         &self,
         verb: &str,
         wait: Duration,
+        leave_within: Duration,
         work: impl AsyncFnOnce(&[Host], &Claim) -> Result<T>,
     ) -> Result<T> {
         let hosts = self
@@ -114,7 +116,7 @@ impl Context {
         // A host that does not answer any more loses it by itself.
         let leaving = hosts
             .iter()
-            .map(|host| guard::leave(host, &claim.token, LEAVE_WITHIN));
+            .map(|host| guard::leave(host, &claim.token, leave_within));
         drop(join_all(leaving).await);
         done
     }
