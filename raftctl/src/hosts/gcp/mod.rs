@@ -10,12 +10,12 @@
 //! check        what can be known before anything is made            inventory  machines as hosts
 //! reach        waiting until machines can be worked on           login      how SSH reaches them
 //! ```
-//! Everything lies in `.raftctl/<cluster>/`: `gcp.json` (the allocation), `id_ed25519` (the key),
-//! `machines.json` (a copy of the output) and `terraform/` with the module and its state. The state
+//! Everything lies in `.raftctl/<cluster>/`: `gcp.json` (the allocation, and who the members are),
+//! `id_ed25519` (the key), `machines.json` (a copy of the output) and `terraform/` with the module and its state. The state
 //! alone can't be made again; `gcp.state_bucket` keeps it in a bucket instead.
 //!
 //! Deliberately absent: how nodes are started there. A machine is a host like any other, once SSH
-//! answers.
+//! answers: whether systemd looks after its node, say, is found out by a login.
 
 pub mod allocation;
 pub mod causes;
