@@ -4,7 +4,7 @@
 #[path = "support/cloud.rs"]
 mod cloud;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -245,8 +245,9 @@ fn an_interrupted_up_leaves_a_usable_state() {
         return;
     }
     let cloud = Cloud::new(FIVE);
+    // Disks are in the making at the first Ctrl-C, and still are at the second.
     cloud.order(
-        &json!({"slow_ms": {"google_compute_disk": 3_000, "google_compute_subnetwork": 3_000}}),
+        &json!({"stubborn_ms": {"google_compute_disk": 3_000, "google_compute_subnetwork": 3_000}}),
     );
     let up = cloud.command(&["up"]).spawn().unwrap();
     cloud.wait_for_resources(1);
@@ -273,6 +274,32 @@ fn an_interrupted_up_leaves_a_usable_state() {
     assert_eq!(cloud.changes(&plan).len(), 20 - made);
     cloud.raftctl(&["down", "--yes"]).code(0);
     assert_eq!(cloud.count(), 0);
+}
+
+// Once the machines are there raftctl waits for them, and Ctrl-C ends that at once.
+#[test]
+fn waiting_for_machines_can_be_interrupted() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    let up = cloud.command(&["up"]).spawn().unwrap();
+    let made = cloud.folder.path().join(".raftctl/demo/machines.json");
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !made.exists() {
+        assert!(Instant::now() < give_up, "no machine is made");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let started = Instant::now();
+    interrupt(up.id());
+    let output = up.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("interrupted; what was done stays done, and `raftctl up` goes on"),
+        "{stderr}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(10), "{stderr}");
 }
 
 // What destroys asks for the cluster's name; where nobody is there to ask, --yes is needed.
@@ -310,23 +337,30 @@ fn down_wants_the_name() {
     let down = format!("{} down", env!("CARGO_BIN_EXE_raftctl"));
     let answer = |answer: &str| {
         // Gives the command a terminal, and passes its exit code on.
-        let mut terminal = cloud.program("script", &["-qec", &down, "/dev/null"]);
+        let terminal = ["--foreground", "60", "script", "-qec", &down, "/dev/null"];
+        let mut terminal = cloud.program("timeout", &terminal);
         let mut terminal = terminal.stdin(Stdio::piped()).spawn().unwrap();
+        let mut said = read_until(terminal.stdout.as_mut().unwrap(), "name to go on: ");
         let mut stdin = terminal.stdin.take().unwrap();
-        writeln!(stdin, "{answer}").unwrap();
+        write!(stdin, "{answer}").unwrap();
         let output = terminal.wait_with_output().unwrap();
         drop(stdin);
-        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.push_str(&String::from_utf8_lossy(&output.stdout));
         (output.status.code(), said)
     };
-    let (code, said) = answer("demi");
+    const CTRL_C: &str = "\u{3}";
+    let (code, said) = answer(CTRL_C);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    assert_eq!(cloud.count(), made);
+    let (code, said) = answer("demi\n");
     assert_eq!(code, Some(2), "{said}");
     assert!(
         said.contains("delete data disk n5") && said.contains("nothing was changed"),
         "{said}"
     );
     assert_eq!(cloud.count(), made);
-    let (code, said) = answer("demo");
+    let (code, said) = answer("demo\n");
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(cloud.count(), 0);
 }
@@ -423,6 +457,18 @@ fn the_private_key_stays_here() {
             );
         }
     }
+}
+
+/// What is written until some words come.
+fn read_until(from: &mut impl Read, words: &str) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(words.as_bytes()) {
+        let said = String::from_utf8_lossy(&text);
+        assert_eq!(from.read(&mut byte).unwrap(), 1, "it ends with {said}");
+        text.extend(byte);
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn interrupt(pid: u32) {

@@ -57,9 +57,7 @@ impl Context {
                     humantime::format_duration(limit)
                 ))),
                 error = keep(hosts, claim) => Err(error),
-                () = interrupted() => Err(Error::Other(format!(
-                    "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
-                ))),
+                () = interrupted() => Err(Error::interrupted(verb)),
             }
         };
         self.hold(verb, wait, DEADLINE, guarded).await
@@ -109,7 +107,11 @@ impl Context {
             .filter(|host| host.layout.is_remote);
         let hosts = answering(hosts.cloned().collect()).await;
         let claim = claim(&self.cluster.state_dir(), verb)?;
-        let done = match self.take_all(&hosts, &claim, wait).await {
+        let taken = tokio::select! {
+            taken = self.take_all(&hosts, &claim, wait) => taken,
+            () = interrupted() => Err(Error::interrupted(verb)),
+        };
+        let done = match taken {
             Ok(()) => work(&hosts, &claim).await,
             Err(error) => Err(error),
         };
@@ -219,7 +221,8 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
     results
 }
 
-async fn interrupted() {
+/// Waits for Ctrl-C.
+pub async fn interrupted() {
     // Where the signal can't be listened to, it ends raftctl in its own way, and the lock ends by
     // itself.
     if tokio::signal::ctrl_c().await.is_err() {

@@ -4,7 +4,7 @@
 //! them while the provider runs:
 //! ```json
 //! {"faults": [{"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n3"}],
-//!  "slow_ms": {"google_compute_instance": 3000}}
+//!  "slow_ms": {"google_compute_instance": 3000}, "stubborn_ms": {"google_compute_disk": 3000}}
 //! ```
 
 use std::collections::BTreeMap;
@@ -49,6 +49,8 @@ pub struct Faults {
     pub faults: Vec<Fault>,
     /// How much longer a creation or deletion takes, milliseconds, by resource type.
     pub slow_ms: BTreeMap<String, u64>,
+    /// The same, where it does not end early when Terraform asks for that.
+    pub stubborn_ms: BTreeMap<String, u64>,
 }
 
 impl Faults {

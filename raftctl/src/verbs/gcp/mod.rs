@@ -24,6 +24,7 @@ use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Infrastructure, Purpose};
 use crate::lock::{Lock, WAIT};
 use crate::ops::Context;
+use crate::ops::guard::interrupted;
 use crate::out;
 use crate::progress::Progress;
 use crate::verbs::up;
@@ -39,22 +40,20 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     let purpose = Purpose::Up { allow_data_loss };
     let lock = Lock::take(&cluster, "up", WAIT).await?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
-    plan::refuse_obstacles(&cluster, &infrastructure.changes).await?;
-    if is_destructive(&infrastructure.changes) {
-        confirm(&cluster, options, &infrastructure.changes)?;
+    let changes = &infrastructure.changes;
+    unless_interrupted("up", plan::refuse_obstacles(&cluster, changes)).await?;
+    if is_destructive(changes) {
+        confirm("up", &cluster, options, changes).await?;
     }
     applied(&cluster, &infrastructure, "up", &progress).await?;
     let context = Context::open(cluster.clone())?;
     let step = progress.begin("wait until the machines answer");
-    gcp::reach::wait(
-        &context.inventory,
-        options.timeout.unwrap_or(gcp::reach::TIME_MAX),
-    )
-    .await?;
+    let timeout = options.timeout.unwrap_or(gcp::reach::TIME_MAX);
+    unless_interrupted("up", gcp::reach::wait(&context.inventory, timeout)).await?;
     step.done();
     // The rest takes the lock itself, and another one on the machines.
     drop(lock);
-    let context = Context::reach(cluster, true).await?;
+    let context = unless_interrupted("up", Context::reach(cluster, true)).await?;
     let done = up::up(&context, options, false).await;
     if has_nodes(&done) {
         gcp::remember_members(&context.cluster)?;
@@ -85,7 +84,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
     let lock = Lock::take(&cluster, "down", WAIT).await?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     if !infrastructure.changes.is_empty() {
-        confirm(&cluster, options, &infrastructure.changes)?;
+        confirm("down", &cluster, options, &infrastructure.changes).await?;
     }
     applied(&cluster, &infrastructure, "down", &progress).await?;
     if !keep_data {
@@ -140,7 +139,10 @@ async fn applied(
     let work = infrastructure.apply(cluster, &mut watch);
     let existing = match changes.is_empty() {
         true => None, // Some output alone is written anew.
-        false => gcp::inventory::of_names(cluster, &infrastructure.standing).await?,
+        false => {
+            let standing = gcp::inventory::of_names(cluster, &infrastructure.standing);
+            unless_interrupted(verb, standing).await?
+        }
     };
     match existing {
         None => work.await.map(drop),
@@ -188,7 +190,12 @@ fn is_destructive(changes: &[Change]) -> bool {
 }
 
 /// Asks for the cluster's name before anything is deleted.
-fn confirm(cluster: &Cluster, options: &Options, changes: &[Change]) -> Result<()> {
+async fn confirm(
+    verb: &str,
+    cluster: &Cluster,
+    options: &Options,
+    changes: &[Change],
+) -> Result<()> {
     let name = &cluster.name;
     if options.yes {
         return Ok(());
@@ -203,11 +210,27 @@ fn confirm(cluster: &Cluster, options: &Options, changes: &[Change]) -> Result<(
         eprintln!("  {}", change.describe());
     }
     eprint!("Write the cluster's name to go on: ");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))?;
-    if answer.trim() == name {
+    // On a thread of its own, which nobody waits for when Ctrl-C comes instead of an answer.
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.map(|_| answer)
+    });
+    let answer = async {
+        let answer = reading.await.map_err(std::io::Error::other).flatten();
+        answer.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))
+    };
+    if unless_interrupted(verb, answer).await?.trim() == name {
         return Ok(());
     }
     Err(Error::Usage("not confirmed; nothing was changed".into()))
+}
+
+/// Does something that Ctrl-C may end. It has to be said wherever Terraform has run before: from then
+/// on this process hears the signal, which does not end it by itself any more.
+async fn unless_interrupted<T>(verb: &str, doing: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = doing => done,
+        () = interrupted() => Err(Error::interrupted(verb)),
+    }
 }
