@@ -245,9 +245,9 @@ fn an_interrupted_up_leaves_a_usable_state() {
         return;
     }
     let cloud = Cloud::new(FIVE);
-    // Disks are in the making at the first Ctrl-C, and still are 5 s after the second, when Terraform
-    // would leave them alone if it heard of that one, too.
-    cloud.order(&json!({"stubborn_ms": {"google_compute_disk": 8_000}}));
+    // Disks are in the making at both: Google goes on, and Terraform would know nothing of them if it
+    // heard of the second Ctrl-C, too.
+    cloud.order(&json!({"stubborn_ms": {"google_compute_disk": 3_000}}));
     let up = cloud.command(&["up"]).spawn().unwrap();
     cloud.wait_for_resources(1);
     interrupt(up.id());

@@ -49,7 +49,8 @@ pub struct Faults {
     pub faults: Vec<Fault>,
     /// How much longer a creation or deletion takes, milliseconds, by resource type.
     pub slow_ms: BTreeMap<String, u64>,
-    /// The same, where it does not end early when Terraform asks for that.
+    /// How much longer the answer to a creation takes once the resource exists, milliseconds, by
+    /// resource type. It does not come earlier when Terraform asks for an end.
     pub stubborn_ms: BTreeMap<String, u64>,
 }
 

@@ -58,6 +58,9 @@ impl TestProvider {
         let state = self
             .google
             .create(resource_type, schema, self.project(), planned)?;
+        if let Some(time) = faults.stubborn_ms.get(resource_type) {
+            tokio::time::sleep(Duration::from_millis(*time)).await;
+        }
         if resource_type != "google_compute_instance" {
             return Ok(state);
         }
@@ -119,12 +122,8 @@ impl TestProvider {
             .delete(prior.get("id").text().unwrap_or_default())
     }
 
-    /// Waits as long as was ordered; where that was not to be stubborn, only until Terraform asks for
-    /// an end.
+    /// Waits as long as was ordered, or until Terraform asks for an end.
     async fn linger(&self, faults: &Faults, resource_type: &str) {
-        if let Some(time) = faults.stubborn_ms.get(resource_type) {
-            tokio::time::sleep(Duration::from_millis(*time)).await;
-        }
         if let Some(time) = faults.slow_ms.get(resource_type) {
             let _ = tokio::time::timeout(Duration::from_millis(*time), self.stop.notified()).await;
         }
