@@ -158,7 +158,7 @@ resource "google_compute_instance" "node" {
   scheduling {
     provisioning_model = var.spot ? "SPOT" : "STANDARD"
     preemptible        = var.spot
-    # Google restarts neither spot machines nor those whose time is limited.
+    # Spot machines can't be restarted by Google; one whose time is limited is left to the next apply, too.
     automatic_restart           = !var.spot && var.lifetime_seconds == 0
     on_host_maintenance         = var.spot ? "TERMINATE" : "MIGRATE"
     instance_termination_action = var.lifetime_seconds > 0 ? "DELETE" : (var.spot ? "STOP" : null)

@@ -36,14 +36,12 @@ format_if_blank() {
 
 mount_data() {
   mkdir -p "$mount_point"
-  if mountpoint -q "$mount_point"; then
-    return 0
-  fi
   # By label: a machine that is made anew finds the same disk, whatever its device is called.
   if ! grep -q '^LABEL=raft-data ' "$root/etc/fstab" 2>/dev/null; then
     echo "LABEL=raft-data /opt/raftkv ext4 defaults,noatime,nofail 0 2" >> "$root/etc/fstab"
   fi
-  mount -t ext4 -o noatime "$device" "$mount_point"
+  # From the second boot on it is mounted before this script runs.
+  mountpoint -q "$mount_point" || mount -t ext4 -o noatime "$device" "$mount_point"
   # A disk that was enlarged: the file system follows. It says "nothing to do" when it already fits.
   resize2fs "$device" >/dev/null 2>&1 || say "resize2fs failed, the file system keeps its size"
 }

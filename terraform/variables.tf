@@ -171,7 +171,7 @@ variable "lifetime_seconds" {
 
   validation {
     condition     = var.lifetime_seconds == 0 || (var.lifetime_seconds >= 60 && var.lifetime_seconds <= 10368000)
-    error_message = "Google takes a lifetime of 60 seconds to 120 days; 0 means no limit."
+    error_message = "A lifetime is 60 seconds to 120 days (10368000 seconds), which is also the most that Google takes; 0 means no limit."
   }
 }
 

@@ -243,7 +243,7 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Ssh { selector, command } => hosts::ssh(context, &selector, &command).await,
         Verb::Exec { of, command } => hosts::exec(context, options, &of.selector, &command).await,
         Verb::Upgrade { rollback } => upgrade::run(context, options, rollback).await,
-        Verb::Kill { of, vm: true } => gcp::stop_machines(context, &of.selector).await,
+        Verb::Kill { of, vm: true } => gcp::stop_machines(context, options, &of.selector).await,
         Verb::Restart { of, vm: true } => {
             gcp::restart_machines(context, options, &of.selector).await
         }

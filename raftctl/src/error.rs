@@ -122,6 +122,14 @@ impl Error {
         Error::Advised { error, advice }
     }
 
+    /// The operator interrupted a verb that can simply be run again.
+    #[must_use]
+    pub fn interrupted(verb: &str) -> Self {
+        Error::Other(format!(
+            "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
+        ))
+    }
+
     /// A local file that could not be read or written, with the reason.
     #[must_use]
     pub fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {

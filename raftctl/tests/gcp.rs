@@ -3,132 +3,16 @@
 
 #[path = "support/cloud.rs"]
 mod cloud;
+#[path = "support/farm.rs"]
+mod farm;
 // Each test file uses its own part of it.
 #[allow(dead_code)]
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-use cloud::{Cloud, Ended, gcloud_is_missing, terraform_is_missing};
+use farm::World;
 use serde_json::json;
-use testhosts::{TestHosts, WITH_SUDO};
-use testprovider::hook::{Hook, Machine};
-
-/// Longer than anything takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// What Google's machines are here.
-struct Farm {
-    set: TestHosts,
-    /// The host of each instance that exists.
-    taken: BTreeMap<String, usize>,
-}
-
-impl Farm {
-    fn act(&mut self, action: &str, machine: &Machine) -> Option<String> {
-        match action {
-            "create" => {
-                let free = (0..self.set.hosts.len())
-                    .find(|at| !self.taken.values().any(|taken| taken == at));
-                let at = free.expect("the farm has a host for every instance");
-                self.taken.insert(machine.name.clone(), at);
-                // Another machine at the address of an older one has a key of its own.
-                self.renew_host_key(at);
-                self.furnish(at, machine);
-                Some(self.set.hosts[at].address.to_string())
-            }
-            "start" => {
-                let at = self.taken[&machine.name];
-                self.set.revive(at);
-                self.furnish(at, machine);
-                Some(self.set.hosts[at].address.to_string())
-            }
-            "stop" => {
-                let at = self.taken[&machine.name];
-                self.set.hosts[at].die();
-                None
-            }
-            "remove" => {
-                let at = self.taken.remove(&machine.name)?;
-                self.set.hosts[at].die();
-                None
-            }
-            other => panic!("no such action: {other}"),
-        }
-    }
-
-    fn renew_host_key(&self, at: usize) {
-        self.set.hosts[at].must_run(
-            "rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key; kill -HUP 1",
-        );
-        self.set.hosts[at].wait_until_up();
-    }
-
-    /// What Google's guest agent and the startup script do.
-    fn furnish(&self, at: usize, machine: &Machine) {
-        let (user, key) = machine.ssh_keys.split_once(':').unwrap();
-        self.set.hosts[at].must_run(&format!(
-            "ip address replace {}/16 dev eth0; echo '{key}' >/home/{user}/.ssh/authorized_keys; \
-             mkdir -p /opt/raftkv; touch /run/raft-host-ready",
-            machine.internal_ip
-        ));
-    }
-}
-
-/// Google with hosts behind its instances.
-struct World {
-    cloud: Cloud,
-    farm: Arc<Mutex<Farm>>,
-}
-
-impl World {
-    /// `None` where something is missing that a test of this kind needs.
-    fn new(yaml: &str, hosts: u8) -> Option<World> {
-        if terraform_is_missing() || gcloud_is_missing() {
-            return None;
-        }
-        let farm = Arc::new(Mutex::new(Farm {
-            set: TestHosts::start(hosts)?,
-            taken: BTreeMap::new(),
-        }));
-        let hook = Arc::clone(&farm);
-        let hook = Hook::Function(Arc::new(move |action: &str, machine: &Machine| {
-            Ok(hook.lock().unwrap().act(action, machine))
-        }));
-        Some(World {
-            cloud: Cloud::with_hosts(yaml, hook),
-            farm,
-        })
-    }
-
-    fn raftctl(&self, arguments: &[&str]) -> Ended {
-        self.cloud.raftctl(arguments)
-    }
-
-    /// The node that leads, once it is one that `fits`.
-    fn leader(&self, fits: impl Fn(u64) -> bool) -> u64 {
-        let give_up = Instant::now() + PATIENCE;
-        loop {
-            let status = self.raftctl(&["status", "--output", "json"]).code(0);
-            if let Some(leader) = status.json()["leader"].as_u64().filter(|id| fits(*id)) {
-                return leader;
-            }
-            assert!(Instant::now() < give_up, "no such leader: {status:?}");
-        }
-    }
-
-    /// How many instances there are.
-    fn instances(&self) -> usize {
-        self.cloud
-            .provider
-            .google
-            .of_type("google_compute_instance")
-            .len()
-    }
-}
+use testhosts::WITH_SUDO;
 
 fn yaml(nodes: &str) -> String {
     format!(
@@ -256,6 +140,22 @@ fn data_disks_outlive_the_machines() {
     world.raftctl(&["up"]).code(0);
     world.raftctl(&["down", "--keep-data", "--yes"]).code(0);
     assert_eq!(world.cloud.count(), 1);
+
+    // A node more: there is no machine to ask, and yet it is known that the disk has data of a
+    // cluster of one. Nothing is made that would cost money.
+    world.cloud.write(&yaml("2"));
+    let plan = world
+        .raftctl(&["plan", "--output", "json"])
+        .code(2)
+        .says("the cluster was made of node 1, and cluster.yaml has nodes 1 and 2");
+    assert_eq!(plan.json()["obstacles"].as_array().unwrap().len(), 1);
+    world
+        .raftctl(&["up"])
+        .code(2)
+        .says("the cluster was made of node 1, and cluster.yaml has nodes 1 and 2");
+    assert_eq!(world.cloud.count(), 1);
+    world.cloud.write(&yaml("1"));
+
     world.farm.lock().unwrap().set.revive(0);
     let up = world.raftctl(&["up"]).code(0);
     assert!(!up.stderr.contains("create data disk"), "{}", up.stderr);
@@ -279,14 +179,19 @@ fn machines_are_stopped_started_and_extended() {
         "{status:?}"
     );
 
+    world.farm.lock().unwrap().done.clear();
     world.raftctl(&["kill", "3", "--vm"]).code(0);
+    assert_eq!(world.done_under_lock("kill --vm"), ["stop"]);
     let status = world.raftctl(&["status", "--output", "json"]).code(0);
     assert_eq!(status.json()["machines"]["3"]["machine"], "TERMINATED");
     world.leader(|id| id != 3);
     assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    // The machine that is off is no obstacle to the lock.
     world.raftctl(&["restart", "3", "--vm"]).code(0);
+    assert_eq!(world.done_under_lock("restart --vm"), ["stop", "start"]);
 
     world.raftctl(&["extend", "48h"]).code(0);
+    assert_eq!(world.done_under_lock("extend"), ["stop", "start"].repeat(3));
     let status = world
         .raftctl(&["status", "--output", "json"])
         .code(0)
@@ -301,5 +206,18 @@ fn machines_are_stopped_started_and_extended() {
     // Terraform finds nothing to change in that.
     let plan = world.raftctl(&["plan", "--output", "json"]).code(0);
     assert_eq!(world.cloud.changes(&plan), Vec::<String>::new());
+
+    // Somebody else is at work, on another machine: nothing is done.
+    let other = "echo \"token=other/1\nholder=ann@laptop\nuntil=$(($(date +%s) + 600))\" >/opt/raftkv/demo/lock";
+    world.farm.lock().unwrap().set.hosts[0].must_run(other);
+    world
+        .raftctl(&["down", "--yes"])
+        .code(1)
+        .says("is being changed by ann@laptop");
+    assert_eq!(world.done_under_lock("down"), Vec::<String>::new());
+    world.farm.lock().unwrap().set.hosts[0].must_run("rm /opt/raftkv/demo/lock");
     world.raftctl(&["down", "--yes"]).code(0);
+    // The last machine to go has nobody beside it who could tell.
+    world.farm.lock().unwrap().done.pop();
+    assert_eq!(world.done_under_lock("down"), ["remove", "remove"]);
 }

@@ -4,12 +4,11 @@
 #[path = "support/cloud.rs"]
 mod cloud;
 
+use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cloud::{Cloud, ended, fault, gcloud_is_missing, terraform_is_missing};
-use raftctl::hosts::gcp::causes::Cause;
-use raftctl::hosts::gcp::events::{self, Event};
+use cloud::{Cloud, ended, fault, terraform_is_missing, which};
 use serde_json::json;
 
 const FIVE: &str = "\
@@ -59,6 +58,8 @@ fn a_plan_shows_everything_and_makes_nothing() {
         !cloud.folder.path().join(".raftctl/demo/gcp.json").exists(),
         "a plan decides nothing"
     );
+    // Where Terraform keeps Google's provider for all clusters.
+    assert!(cloud.folder.path().join("cache/raftctl/terraform").is_dir());
 
     let text = cloud.raftctl(&["up", "--dry-run"]).code(0);
     assert!(
@@ -110,71 +111,6 @@ fn failures_become_causes() {
     }
 }
 
-// What is missing is said before anything is made: here gcloud finds the project and its quotas, but
-// Terraform would find no credentials.
-#[test]
-fn a_check_tells_what_is_missing() {
-    if terraform_is_missing() || gcloud_is_missing() {
-        return;
-    }
-    // Five of the seven nodes come to be in us-central1.
-    let yaml = FIVE
-        .replace("timing: wan\n", "")
-        .replace("nodes: 5", "nodes: 7");
-    let cloud = Cloud::new(&yaml);
-    let mut command = cloud.command(&["check"]);
-    command
-        .env_remove("GOOGLE_APPLICATION_CREDENTIALS")
-        .env("HOME", cloud.folder.path());
-    let check = ended(command)
-        .code(10)
-        .says("see credentials above")
-        .says("timing: wan");
-    for words in [
-        "ok    Terraform: terraform 1.",
-        "WRONG credentials:",
-        "gcloud auth application-default login",
-        "ok    project: my-project",
-        "us-central1: quota CPUS: 10 needed, 8 of 8 left",
-        "ok    open to: SSH from 127.0.0.1/32; clients through SSH only",
-    ] {
-        assert!(
-            check.stdout.contains(words),
-            "{words} is not in {}",
-            check.stdout
-        );
-    }
-    assert!(
-        !check.stdout.contains("us-east1: quota"),
-        "{}",
-        check.stdout
-    );
-    assert_eq!(cloud.count(), 0);
-}
-
-// Without Terraform, OpenTofu and gcloud each is named, with where to get it.
-#[test]
-fn missing_programs_are_named() {
-    let cloud = Cloud::new(FIVE);
-    let mut command = cloud.command(&["check"]);
-    let nothing = cloud.folder.path().join("nothing");
-    std::fs::create_dir(&nothing).unwrap();
-    command.env("PATH", nothing);
-    let check = ended(command).code(10);
-    assert!(
-        check
-            .stdout
-            .contains("neither terraform nor tofu is installed"),
-        "{}",
-        check.stdout
-    );
-    assert!(
-        check.stdout.contains("gcloud is not installed"),
-        "{}",
-        check.stdout
-    );
-}
-
 // Where only OpenTofu is installed it is used. (Here it is Terraform by another name.)
 #[test]
 fn tofu_takes_terraform_s_place() {
@@ -182,16 +118,10 @@ fn tofu_takes_terraform_s_place() {
         return;
     }
     let cloud = Cloud::new(FIVE);
-    let path = std::env::var_os("PATH").unwrap();
-    let find = |program: &str| {
-        std::env::split_paths(&path)
-            .map(|folder| folder.join(program))
-            .find(|file| file.exists())
-    };
     let programs = cloud.folder.path().join("programs");
     std::fs::create_dir(&programs).unwrap();
     for (name, program) in [("tofu", "terraform"), ("ssh-keygen", "ssh-keygen")] {
-        std::os::unix::fs::symlink(find(program).unwrap(), programs.join(name)).unwrap();
+        std::os::unix::fs::symlink(which(program), programs.join(name)).unwrap();
     }
     let mut command = cloud.command(&["plan", "--output", "json"]);
     command.env("PATH", &programs);
@@ -248,23 +178,24 @@ fn a_locked_state_is_told() {
         );
         std::thread::sleep(Duration::from_millis(10));
     }
-    let plan = ended(cloud.program("terraform", &[folder, "plan", "-json", "-lock-timeout=0s"]));
-    let problems = plan
-        .stdout
-        .lines()
-        .filter_map(|line| match events::parse(line) {
-            Ok(Some(Event::Problem(problem))) => Some(problem.text()),
-            _ => None,
-        });
-    let text: String = problems.collect();
-    let cause = Cause::of(&text);
-    let Cause::StateLocked { id, who, since } = &cause else {
-        panic!("{cause:?} from {text}");
-    };
-    assert!(
-        id.contains('-') && who.contains('@') && since.contains("UTC"),
-        "{cause:?}"
+    let said = cloud
+        .raftctl(&["plan", "--timeout", "100ms"])
+        .code(10)
+        .stderr;
+    // The lock as Terraform keeps it, and the words that its message makes of it.
+    let kept: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(&lock).unwrap()).unwrap();
+    let text = |key: &str| kept[key].as_str().unwrap().to_owned();
+    let who = format!("{} has been changing this cluster since", text("Who"));
+    // `--timeout` says how long to wait for it.
+    assert!(said.contains(&who) && said.contains("UTC"), "{said}");
+    let terraform = cloud.folder.path().join(".raftctl/demo/terraform");
+    let unlock = format!(
+        "`terraform -chdir={} force-unlock {}`",
+        terraform.display(),
+        text("ID")
     );
+    assert!(said.contains(&unlock), "{unlock} is not in {said}");
     interrupt(other.id());
     other.wait().unwrap();
 }
@@ -283,7 +214,10 @@ fn a_quota_failure_can_be_gone_on_from() {
     cloud
         .raftctl(&["up"])
         .code(10)
-        .says("the quota CPUS (limit 8.0) is used up in us-east1");
+        .says("the quota CPUS (limit 8.0) is used up in us-east1")
+        // A line for each resource as it is done, in words.
+        .says("create subnet us-east1 (")
+        .says("create machine n5 (");
     assert_eq!(cloud.count(), 19);
     cloud.order(&json!({}));
     let state = ended(cloud.program(
@@ -311,9 +245,9 @@ fn an_interrupted_up_leaves_a_usable_state() {
         return;
     }
     let cloud = Cloud::new(FIVE);
-    cloud.order(
-        &json!({"slow_ms": {"google_compute_disk": 3_000, "google_compute_subnetwork": 3_000}}),
-    );
+    // Disks are in the making at both: Google goes on, and Terraform would know nothing of them if it
+    // heard of the second Ctrl-C, too.
+    cloud.order(&json!({"stubborn_ms": {"google_compute_disk": 3_000}}));
     let up = cloud.command(&["up"]).spawn().unwrap();
     cloud.wait_for_resources(1);
     interrupt(up.id());
@@ -341,6 +275,32 @@ fn an_interrupted_up_leaves_a_usable_state() {
     assert_eq!(cloud.count(), 0);
 }
 
+// Once the machines are there raftctl waits for them, and Ctrl-C ends that at once.
+#[test]
+fn waiting_for_machines_can_be_interrupted() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    let up = cloud.command(&["up"]).spawn().unwrap();
+    let made = cloud.folder.path().join(".raftctl/demo/machines.json");
+    let give_up = Instant::now() + Duration::from_secs(60);
+    while !made.exists() {
+        assert!(Instant::now() < give_up, "no machine is made");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let started = Instant::now();
+    interrupt(up.id());
+    let output = up.wait_with_output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(
+        stderr.contains("interrupted; what was done stays done, and `raftctl up` goes on"),
+        "{stderr}"
+    );
+    assert!(started.elapsed() < Duration::from_secs(10), "{stderr}");
+}
+
 // What destroys asks for the cluster's name; where nobody is there to ask, --yes is needed.
 #[test]
 fn down_asks_and_leaves_nothing() {
@@ -356,9 +316,52 @@ fn down_asks_and_leaves_nothing() {
     assert_eq!(cloud.count(), 19);
     cloud.raftctl(&["down", "--keep-data", "--yes"]).code(0);
     assert_eq!(cloud.count(), 5, "the data disks");
-    cloud.raftctl(&["down", "--yes"]).code(0);
+    let down = ["down", "--yes", "--output", "json"];
+    let down = cloud.raftctl(&down).code(0).json();
+    assert_eq!(down, json!({"cluster": "demo", "data_disks": "deleted"}));
     assert_eq!(cloud.count(), 0);
     assert!(!cloud.folder.path().join(".raftctl/demo").exists());
+}
+
+// On a terminal the cluster's name has to be written; anything else changes nothing.
+#[test]
+fn down_wants_the_name() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&fault("quota_exceeded", "google_compute_instance"));
+    cloud.raftctl(&["up"]).code(10);
+    let made = cloud.count();
+    let down = format!("{} down", env!("CARGO_BIN_EXE_raftctl"));
+    let answer = |answer: &str| {
+        // Gives the command a terminal, and passes its exit code on.
+        let terminal = ["--foreground", "60", "script", "-qec", &down, "/dev/null"];
+        let mut terminal = cloud.program("timeout", &terminal);
+        let mut terminal = terminal.stdin(Stdio::piped()).spawn().unwrap();
+        let mut said = read_until(terminal.stdout.as_mut().unwrap(), "name to go on: ");
+        let mut stdin = terminal.stdin.take().unwrap();
+        write!(stdin, "{answer}").unwrap();
+        let output = terminal.wait_with_output().unwrap();
+        drop(stdin);
+        said.push_str(&String::from_utf8_lossy(&output.stdout));
+        (output.status.code(), said)
+    };
+    const CTRL_C: &str = "\u{3}";
+    let (code, said) = answer(CTRL_C);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("interrupted"), "{said}");
+    assert_eq!(cloud.count(), made);
+    let (code, said) = answer("demi\n");
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("delete data disk n5") && said.contains("nothing was changed"),
+        "{said}"
+    );
+    assert_eq!(cloud.count(), made);
+    let (code, said) = answer("demo\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(cloud.count(), 0);
 }
 
 // An address that Google changed by itself is no change of a resource, and yet the next `up` goes by
@@ -453,6 +456,18 @@ fn the_private_key_stays_here() {
             );
         }
     }
+}
+
+/// What is written until some words come.
+fn read_until(from: &mut impl Read, words: &str) -> String {
+    let mut text = Vec::new();
+    let mut byte = [0];
+    while !text.ends_with(words.as_bytes()) {
+        let said = String::from_utf8_lossy(&text);
+        assert_eq!(from.read(&mut byte).unwrap(), 1, "it ends with {said}");
+        text.extend(byte);
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn interrupt(pid: u32) {

@@ -72,10 +72,16 @@ pub enum Verb {
     Init(init::Arguments),
 
     /// Say what is wrong with cluster.yaml: everything at once
+    ///
+    /// With provider gcp also what is missing to make the machines: Terraform, credentials, the
+    /// project and its APIs, quotas. Nothing is made.
     #[command(after_help = "Examples:\n  raftctl check\n  cat cluster.yaml | raftctl check -c -")]
     Check,
 
     /// Print the steps that `up` would take, and take none
+    ///
+    /// With provider gcp the machines and all that belongs to them come first. What would be
+    /// refused is said, and the exit code is 2 then.
     #[command(after_help = "Example:\n  raftctl plan --output json")]
     Plan {
         /// Show a plan that loses data, too
@@ -89,6 +95,9 @@ pub enum Verb {
     /// every node answers and a leader has its lease, at most --timeout (30s). A node that can't be
     /// brought up is left behind, with the reason, as long as the others make a majority (exit
     /// code 3).
+    ///
+    /// With provider gcp the machines are made first, by Terraform. --timeout is then also how long
+    /// to wait for another Terraform that works on them (60s), and until they answer (180s).
     #[command(after_help = "Examples:\n  raftctl up\n  raftctl up --dry-run")]
     Up {
         /// Print the steps only

@@ -344,6 +344,17 @@ mod tests {
         assert!(one.warnings.list.is_empty(), "{}", one.warnings);
     }
 
+    // The manual names every key.
+    #[test]
+    fn every_key_is_documented() {
+        let manual = include_str!("../../../terraform/README.md");
+        let section = manual.split("## The section `gcp`").nth(1).unwrap();
+        let table = section.split("\n\n## ").next().unwrap();
+        for key in KEYS {
+            assert!(table.contains(&format!("`{key}`")), "{key} is missing");
+        }
+    }
+
     // The region is the zone without its letter.
     #[test]
     fn zones_lie_in_regions() {

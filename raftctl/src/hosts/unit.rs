@@ -49,7 +49,8 @@ UMask=0027
 LimitNOFILE=65536
 ";
 
-/// The unit of a node; `base` is the folder of its cluster.
+/// The unit of a node; `base` is the folder of its cluster. Where that lies on a disk of its own, the
+/// node waits for the disk at boot, and never writes to the folder below it.
 #[must_use]
 pub fn unit(layout: &NodeLayout, base: &str) -> String {
     let id = layout.id;
@@ -61,6 +62,7 @@ pub fn unit(layout: &NodeLayout, base: &str) -> String {
          Description=Raft key-value store, node {id} in {base}\n\
          Wants=network-online.target\n\
          After=network-online.target\n\
+         RequiresMountsFor=\"{base}\"\n\
          ConditionPathExists=!{run}.held\n\
          StartLimitIntervalSec={FAILURES_WITHIN_SECONDS}\n\
          StartLimitBurst={FAILURES_MAX}\n\
@@ -130,6 +132,7 @@ mod tests {
             "ExecStart=/bin/sh \"/opt/raftkv/demo/run/node_3.launch\"",
             "Restart=on-failure",
             "ReadWritePaths=\"/opt/raftkv/demo\"",
+            "RequiresMountsFor=\"/opt/raftkv/demo\"",
             "ProtectSystem=strict",
             "NoNewPrivileges=yes",
         ] {

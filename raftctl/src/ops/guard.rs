@@ -22,6 +22,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long the others are waited for once a majority of the hosts is locked.
 const GRACE: Duration = Duration::from_secs(1);
 
+/// The same at the end of work that takes machines away, for which nobody is to wait.
+const LEAVE_WITHIN: Duration = Duration::from_secs(3);
+
 impl Context {
     /// Does `work` while this cluster is locked, within `limits.total`; Ctrl-C ends it. See
     /// [`Self::hold`].
@@ -34,23 +37,37 @@ impl Context {
         wait: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let total = self.cluster.limits.total;
+        self.locked_within(verb, wait, total, work).await
+    }
+
+    /// The same with another limit than `limits.total`.
+    ///
+    /// # Errors
+    /// As [`Self::locked`].
+    pub async fn locked_within<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        limit: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
         if !self.has_remote_hosts() {
-            return self.within_total(verb, work).await;
+            return within(verb, limit, work).await;
         }
         let bounded = async {
             tokio::select! {
-                done = self.within_total(verb, work) => done,
-                () = interrupted() => Err(Error::Other(format!(
-                    "interrupted; what was done stays done, and `raftctl {verb}` goes on from there"
-                ))),
+                done = within(verb, limit, work) => done,
+                () = interrupted() => Err(Error::interrupted(verb)),
             }
         };
         self.hold(verb, wait, bounded).await
     }
 
-    /// Does `work`, which has bounds of its own, while this cluster is locked on every host that
-    /// answers, waiting for the lock at most `wait`. It is given back afterwards. Any two locks
-    /// would meet on a host, as long as a majority answers. Hosts of this machine need no such lock.
+    /// Does `work`, which has bounds of its own and sees to interruptions itself, while this cluster
+    /// is locked on every host that answers, waiting for the lock at most `wait`. It is given back
+    /// afterwards. Any two locks would meet on a host, as long as a majority answers. Hosts of this
+    /// machine need no such lock.
     ///
     /// # Errors
     /// As [`Self::locked`].
@@ -60,14 +77,53 @@ impl Context {
         wait: Duration,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
+        let guarded = async |hosts: &[Host], claim: &Claim| {
+            tokio::select! {
+                done = work => done,
+                error = keep(hosts, claim) => Err(error),
+            }
+        };
+        self.with_lock(verb, wait, DEADLINE, guarded).await
+    }
+
+    /// The same for work that must come to its own end: it goes on when the lock is lost.
+    ///
+    /// # Errors
+    /// As [`Self::locked`].
+    pub async fn locked_to_the_end<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        work: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let unguarded = async |hosts: &[Host], claim: &Claim| {
+            let kept_on = async {
+                loop {
+                    keep(hosts, claim).await;
+                }
+            };
+            tokio::select! {
+                done = work => done,
+                () = kept_on => unreachable!("it has no end"),
+            }
+        };
+        self.with_lock(verb, wait, LEAVE_WITHIN, unguarded).await
+    }
+
+    /// Takes the lock, does `work`, and gives the lock back to hosts that answer within
+    /// `leave_within`.
+    async fn with_lock<T>(
+        &self,
+        verb: &str,
+        wait: Duration,
+        leave_within: Duration,
+        work: impl AsyncFnOnce(&[Host], &Claim) -> Result<T>,
+    ) -> Result<T> {
         let hosts = self.inventory.hosts.iter();
         let hosts: Vec<Host> = hosts
             .filter(|host| host.layout.is_remote)
             .cloned()
             .collect();
-        if hosts.is_empty() {
-            return work.await;
-        }
         let claim = claim(&self.cluster.state_dir(), verb)?;
         let mut taking = Taking {
             cluster: &self.cluster.name,
@@ -77,14 +133,15 @@ impl Context {
             asked: Vec::new(),
             running: JoinSet::new(),
         };
-        let done = match taking.all(&hosts).await {
-            Ok(()) => tokio::select! {
-                done = work => done,
-                error = keep(&taking.taken, &claim) => Err(error),
-            },
+        let is_taken = tokio::select! {
+            taken = taking.all(&hosts) => taken,
+            () = interrupted() => Err(Error::interrupted(verb)),
+        };
+        let done = match is_taken {
+            Ok(()) => work(&taking.taken, &claim).await,
             Err(error) => Err(error),
         };
-        taking.give_back().await;
+        taking.give_back(leave_within).await;
         done
     }
 
@@ -97,16 +154,23 @@ impl Context {
         verb: &str,
         work: impl Future<Output = Result<T>>,
     ) -> Result<T> {
-        let total = self.cluster.limits.total;
-        let done = tokio::time::timeout(total, work).await;
-        done.unwrap_or_else(|_| {
-            Err(Error::Other(format!(
-                "`raftctl {verb}` is not done within {} (limits.total in cluster.yaml); what was \
-                 done stays done: run it again to go on",
-                humantime::format_duration(total)
-            )))
-        })
+        within(verb, self.cluster.limits.total, work).await
     }
+}
+
+async fn within<T>(
+    verb: &str,
+    limit: Duration,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|_| {
+        Err(Error::Other(format!(
+            "`raftctl {verb}` is not done within {} (limits.total in cluster.yaml); what was done \
+             stays done: run it again to go on",
+            humantime::format_duration(limit)
+        )))
+    })
 }
 
 /// A lock that is being taken, host by host.
@@ -171,13 +235,13 @@ impl Taking<'_> {
 
     /// A host that does not answer any more loses it by itself. One that has not answered yet may
     /// have it all the same.
-    async fn give_back(mut self) {
+    async fn give_back(mut self, within: Duration) {
         while let Some(joined) = self.running.try_join_next() {
             // One that someone else holds is not ours to give back.
             let _ = self.heard(joined);
         }
         self.running.abort_all();
-        let taken = self.taken.iter().map(|host| (host, DEADLINE));
+        let taken = self.taken.iter().map(|host| (host, within));
         let silent = self.asked.iter().flatten().map(|host| (host, PATIENCE));
         let leaving = taken.chain(silent);
         let leaving =
@@ -259,7 +323,8 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
     results
 }
 
-async fn interrupted() {
+/// Waits for Ctrl-C.
+pub async fn interrupted() {
     // Where the signal can't be listened to, it ends raftctl in its own way, and the lock ends by
     // itself.
     if tokio::signal::ctrl_c().await.is_err() {

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -124,6 +125,11 @@ impl Cloud {
         std::fs::write(self.path("cluster.yaml"), yaml).unwrap();
     }
 
+    /// Forgets what raftctl keeps here, as in the folder of another operator.
+    pub fn forget_kept(&self) {
+        std::fs::remove_dir_all(self.path(".raftctl")).unwrap();
+    }
+
     /// Orders failures of Google.
     pub fn order(&self, faults: &Value) {
         std::fs::write(self.path("faults.json"), faults.to_string()).unwrap();
@@ -134,9 +140,21 @@ impl Cloud {
         self.provider.google.count()
     }
 
+    /// Puts a program of the test's own before any other of its name.
+    pub fn install(&self, name: &str, text: &str) {
+        let folder = self.path("bin");
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     /// A program with the environment of an operator, not started yet.
     pub fn program(&self, program: &str, arguments: &[&str]) -> Command {
         let mut command = Command::new(program);
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let path = std::iter::once(self.path("bin")).chain(std::env::split_paths(&path));
+        command.env("PATH", std::env::join_paths(path).unwrap());
         command
             .args(arguments)
             .current_dir(self.folder.path())
@@ -147,6 +165,15 @@ impl Cloud {
                 "CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE",
                 &self.provider.compute_endpoint,
             )
+            .env(
+                "CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE",
+                &self.provider.services_endpoint,
+            )
+            .env(
+                "GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT",
+                &self.provider.storage_endpoint,
+            )
+            .env("GOOGLE_OAUTH_ACCESS_TOKEN", "no-real-token")
             .env("CLOUDSDK_AUTH_ACCESS_TOKEN_FILE", self.path("token"))
             .env("CLOUDSDK_CORE_DISABLE_USAGE_REPORTING", "1")
             .env("CHECKPOINT_DISABLE", "1")
@@ -193,6 +220,15 @@ impl Cloud {
             std::thread::sleep(Duration::from_millis(10));
         }
     }
+}
+
+/// Where a program of this machine lies.
+pub fn which(program: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut files = std::env::split_paths(&path).map(|folder| folder.join(program));
+    files
+        .find(|file| file.exists())
+        .unwrap_or_else(|| panic!("no {program}"))
 }
 
 /// Runs a command to its end.

@@ -21,13 +21,13 @@ const DOCKERFILE: &str = "\
 FROM debian:bookworm-slim
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
-      systemd systemd-sysv dbus openssh-server \
+      systemd systemd-sysv dbus openssh-server sudo \
  && rm -rf /var/lib/apt/lists/* \
  && systemctl mask systemd-udevd systemd-journald-audit.socket getty.target console-getty
 STOPSIGNAL SIGRTMIN+3
 CMD [\"/sbin/init\"]
 ";
-const IMAGE: &str = "raftctl-test-systemd:1";
+const IMAGE: &str = "raftctl-test-systemd:2";
 
 /// How long a container may take to let someone log in.
 const UP_WITHIN: Duration = Duration::from_secs(60);

@@ -4,7 +4,7 @@
 //! them while the provider runs:
 //! ```json
 //! {"faults": [{"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n3"}],
-//!  "slow_ms": {"google_compute_instance": 3000}}
+//!  "slow_ms": {"google_compute_instance": 3000}, "stubborn_ms": {"google_compute_disk": 3000}}
 //! ```
 
 use std::collections::BTreeMap;
@@ -35,7 +35,7 @@ pub enum Kind {
 pub struct Fault {
     /// What goes wrong.
     pub kind: Kind,
-    /// The resource type; every one where it is absent.
+    /// The resource type, or the API that is disabled; every type where it is absent.
     pub resource: Option<String>,
     /// The resource's name; every one where it is absent.
     pub name: Option<String>,
@@ -49,6 +49,9 @@ pub struct Faults {
     pub faults: Vec<Fault>,
     /// How much longer a creation or deletion takes, milliseconds, by resource type.
     pub slow_ms: BTreeMap<String, u64>,
+    /// How much longer the answer to a creation takes once the resource exists, milliseconds, by
+    /// resource type. It does not come earlier when Terraform asks for an end.
+    pub stubborn_ms: BTreeMap<String, u64>,
 }
 
 impl Faults {
@@ -74,6 +77,14 @@ impl Faults {
         self.faults
             .iter()
             .any(|fault| fault.kind == Kind::NoCredentials)
+    }
+
+    /// Whether an API is disabled by its name, as `compute.googleapis.com`.
+    #[must_use]
+    pub fn is_disabled(&self, api: &str) -> bool {
+        self.faults.iter().any(|fault| {
+            fault.kind == Kind::ServiceDisabled && fault.resource.as_deref() == Some(api)
+        })
     }
 
     /// The failure that strikes the creation of a resource, if any.

@@ -16,11 +16,13 @@
 //! provider   the protocol, joined to the above
 //! server     all of it on one address, as a program or within a test
 //! rest       the few calls of the Compute REST API that raftctl makes through gcloud
+//! bucket     the few calls of Cloud Storage that Terraform makes to keep its state in a bucket
 //! ```
 //!
 //! Deliberately absent: data sources, import, moves, functions, attributes that the module doesn't
 //! use, and every resource type but those six.
 
+pub mod bucket;
 pub mod faults;
 pub mod google;
 pub mod hook;

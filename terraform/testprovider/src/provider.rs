@@ -58,6 +58,9 @@ impl TestProvider {
         let state = self
             .google
             .create(resource_type, schema, self.project(), planned)?;
+        if let Some(time) = faults.stubborn_ms.get(resource_type) {
+            tokio::time::sleep(Duration::from_millis(*time)).await;
+        }
         if resource_type != "google_compute_instance" {
             return Ok(state);
         }

@@ -1,9 +1,10 @@
-//! The few calls of the Compute REST API that raftctl makes through gcloud: instances listed, one
+//! The few REST calls that raftctl makes through gcloud. Of Compute Engine: instances listed, one
 //! read, stopped, started, deleted and given other scheduling options, the operations that stand for
 //! these changes, and the quotas of the project and its regions. An operation is done when its
-//! request is answered.
+//! request is answered. Of Service Usage: the APIs that are enabled.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use serde_json::{Value as Json, json};
 
+use crate::faults::Faults;
 use crate::google::{Google, Resource, SELF_LINK_PREFIX};
 use crate::hook::Hook;
 use crate::provider::{instance_id, machine};
@@ -26,6 +28,8 @@ pub struct Api {
     pub google: Arc<Google>,
     /// Stops and starts hosts.
     pub hook: Hook,
+    /// The file with the failures that are ordered.
+    pub faults: Option<PathBuf>,
 }
 
 type At = Path<(String, String, String)>;
@@ -35,6 +39,7 @@ pub fn routes(api: Api) -> Router {
     let base = "/compute/v1/projects/{project}/zones/{zone}";
     let instance = format!("{base}/instances/{{name}}");
     Router::new()
+        .route("/v1/projects/{project}/services", get(services))
         .route("/compute/v1/projects/{project}", get(project))
         .route(
             "/compute/v1/projects/{project}/regions/{region}",
@@ -109,6 +114,27 @@ fn instance(id: &str, resource: &Resource) -> Json {
         }
     }
     answer
+}
+
+/// The APIs that are enabled: those that the module needs, but for those that a fault disables.
+async fn services(State(api): State<Api>, Path(project): Path<String>) -> Response {
+    let faults = match Faults::read(api.faults.as_deref()) {
+        Ok(faults) => faults,
+        Err(cause) => {
+            return failure(StatusCode::INTERNAL_SERVER_ERROR, "backendError", &cause);
+        }
+    };
+    let enabled = ["compute.googleapis.com", "iap.googleapis.com"]
+        .into_iter()
+        .filter(|name| !faults.is_disabled(name));
+    let service = |name: &str| {
+        json!({
+            "name": format!("projects/{project}/services/{name}"), "config": {"name": name},
+            "state": "ENABLED", "parent": format!("projects/{project}"),
+        })
+    };
+    let services: Vec<Json> = enabled.map(service).collect();
+    reply(StatusCode::OK, &json!({"services": services}))
 }
 
 /// Quotas of a project that is new: enough for five small machines, and little more.

@@ -10,6 +10,7 @@ use serde_json::json;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 
+use crate::bucket::{self, Storage};
 use crate::google::Google;
 use crate::hook::Hook;
 use crate::provider::TestProvider;
@@ -36,6 +37,7 @@ pub struct Options {
 pub struct Bound {
     listener: tokio::net::TcpListener,
     google: Arc<Google>,
+    storage: Storage,
     options: Options,
     /// Where it listens.
     pub address: SocketAddr,
@@ -55,6 +57,7 @@ pub async fn bind(options: Options) -> Result<Bound, String> {
     Ok(Bound {
         listener,
         google,
+        storage: Storage::default(),
         options,
         address,
     })
@@ -81,6 +84,18 @@ impl Bound {
         format!("http://{}/compute/v1/", self.address)
     }
 
+    /// The value for `CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE`.
+    #[must_use]
+    pub fn services_endpoint(&self) -> String {
+        format!("http://{}/", self.address)
+    }
+
+    /// The value for `GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT`.
+    #[must_use]
+    pub fn storage_endpoint(&self) -> String {
+        format!("http://{}/storage/v1/", self.address)
+    }
+
     /// Serves until `stop` is done.
     ///
     /// # Errors
@@ -90,12 +105,18 @@ impl Bound {
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
         let hook = self.options.hook;
-        let provider = TestProvider::new(self.google.clone(), hook.clone(), self.options.faults);
+        let provider = TestProvider::new(
+            self.google.clone(),
+            hook.clone(),
+            self.options.faults.clone(),
+        );
         let provider = ProviderServer::new(provider).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let rest = routes(Api {
             google: self.google,
             hook,
-        });
+            faults: self.options.faults,
+        })
+        .merge(bucket::routes(self.storage));
         tonic::transport::Server::builder()
             .accept_http1(true) // gcloud speaks HTTP/1.1
             .add_routes(tonic::service::Routes::from(rest).add_service(provider))
@@ -110,8 +131,14 @@ pub struct Running {
     pub reattach: String,
     /// The value for `CLOUDSDK_API_ENDPOINT_OVERRIDES_COMPUTE`.
     pub compute_endpoint: String,
+    /// The value for `CLOUDSDK_API_ENDPOINT_OVERRIDES_SERVICEUSAGE`.
+    pub services_endpoint: String,
+    /// The value for `GOOGLE_BACKEND_STORAGE_CUSTOM_ENDPOINT`.
+    pub storage_endpoint: String,
     /// What exists.
     pub google: Arc<Google>,
+    /// Buckets.
+    pub storage: Storage,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
@@ -138,11 +165,16 @@ impl Running {
                     Ok(bound) => bound,
                     Err(error) => return ready.send(Err(error)).unwrap_or(()),
                 };
-                let about = (
-                    bound.reattach(),
-                    bound.compute_endpoint(),
-                    bound.google.clone(),
-                );
+                let about = Running {
+                    reattach: bound.reattach(),
+                    compute_endpoint: bound.compute_endpoint(),
+                    services_endpoint: bound.services_endpoint(),
+                    storage_endpoint: bound.storage_endpoint(),
+                    google: bound.google.clone(),
+                    storage: bound.storage.clone(),
+                    stop: None,
+                    thread: None,
+                };
                 let _ = ready.send(Ok(about));
                 // A sender that was dropped means the same as a word from it.
                 let stop = async { stopped.await.unwrap_or(()) };
@@ -153,16 +185,16 @@ impl Running {
             // Connections that Terraform left open are cut.
             runtime.shutdown_background();
         });
-        let (reattach, compute_endpoint, google) = started
+        let about = started
             .recv()
             .map_err(|_| "the test provider's thread ended".to_owned())??;
-        Ok(Running {
-            reattach,
-            compute_endpoint,
-            google,
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        Ok(about.on(stop, thread))
+    }
+
+    fn on(mut self, stop: oneshot::Sender<()>, thread: thread::JoinHandle<()>) -> Running {
+        self.stop = Some(stop);
+        self.thread = Some(thread);
+        self
     }
 }
 

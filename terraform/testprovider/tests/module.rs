@@ -5,7 +5,7 @@ mod support;
 
 use std::process::Command;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 use support::{Workspace, module, terraform_is_missing};
 
 /// The actions of a plan on one resource type.
@@ -504,37 +504,4 @@ fn wrong_variables_are_refused() {
         assert_eq!(plan.code, 1, "{name} was accepted");
         assert!(plan.text.contains(words), "{name}: {}", plan.text);
     }
-}
-
-// The README's tables name every variable and output, and the example file is accepted.
-#[test]
-fn readme_and_example_are_complete() {
-    let read = |name: &str| std::fs::read_to_string(module().join(name)).unwrap();
-    let readme = read("README.md");
-    for line in (read("variables.tf") + &read("outputs.tf")).lines() {
-        let name = line
-            .strip_prefix("variable \"")
-            .or(line.strip_prefix("output \""));
-        if let Some(name) = name.and_then(|rest| rest.split('"').next()) {
-            assert!(
-                readme.contains(&format!("| `{name}` |")),
-                "README.md does not list {name}"
-            );
-        }
-    }
-    if terraform_is_missing() {
-        return;
-    }
-    let mut workspace = Workspace::new();
-    workspace.variables = Json::Object(serde_json::Map::new());
-    let example = module().canonicalize().unwrap().join("example.tfvars");
-    let example = format!("-var-file={}", example.display());
-    let plan = workspace.terraform(&["plan", "-no-color", &example]);
-    assert_eq!(plan.code, 0, "{}", plan.text);
-    assert!(
-        plan.text
-            .contains("Plan: 21 to add, 0 to change, 0 to destroy"),
-        "{}",
-        plan.text
-    );
 }

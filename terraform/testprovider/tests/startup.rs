@@ -114,6 +114,24 @@ fn a_disk_is_formatted_once_and_keeps_its_data() {
     );
 }
 
+// A disk that was enlarged: its file system follows at the next boot, when the disk is mounted before
+// the script runs. (Kernels let few containers resize what is mounted, so the program that does it is
+// a stand-in.)
+#[test]
+fn the_file_system_grows_with_its_disk() {
+    let Some(disk) = Disk::new() else {
+        return;
+    };
+    let output = disk.must_run(
+        "startup >&2
+         mkdir bin && printf '#!/bin/sh\necho resize2fs \"$@\" >resized\n' >bin/resize2fs
+         chmod +x bin/resize2fs
+         PATH=$PWD/bin:$PATH startup >&2
+         cat resized",
+    );
+    assert_eq!(output, format!("resize2fs {}\n", disk.device));
+}
+
 // What is on a disk is never destroyed, even where it is nothing that this script knows: it ends
 // without the sign that the machine is ready.
 #[test]

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::gcp::region_of;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
+use crate::ops::wait::list;
 
 /// The form of the file; a newer form is refused rather than misread.
 const SCHEMA: u32 = 1;
@@ -34,6 +35,10 @@ pub struct Allocation {
     pub regions: BTreeMap<String, String>,
     /// The nodes of the cluster.
     pub nodes: BTreeMap<NodeId, Placement>,
+    /// The nodes that may have data of each other, since the cluster has been up with them. None
+    /// before that. Who is a member can't be changed by a file.
+    #[serde(default)]
+    pub members: BTreeSet<NodeId>,
 }
 
 impl Default for Allocation {
@@ -42,6 +47,7 @@ impl Default for Allocation {
             schema: SCHEMA,
             regions: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            members: BTreeSet::new(),
         }
     }
 }
@@ -136,6 +142,24 @@ impl Allocation {
                 );
             }
         }
+    }
+
+    /// Why the cluster can't have the nodes of cluster.yaml, if it can't: known before any machine
+    /// is made for them, and also while there is no machine to ask.
+    #[must_use]
+    pub fn other_members(&self, cluster: &Cluster) -> Option<String> {
+        let wanted = cluster.ids();
+        let members: Vec<NodeId> = self.members.iter().copied().collect();
+        if members.is_empty() || members == wanted {
+            return None;
+        }
+        Some(format!(
+            "the cluster was made of {}, and cluster.yaml has {}; a node can't join or leave a cluster that has data: \
+             write the nodes as they were, or give the new cluster another name, or delete this one with all its data \
+             first (`raftctl down`)",
+            list(&members),
+            list(&wanted)
+        ))
     }
 
     /// The regions in use, each with its range.

@@ -1,5 +1,7 @@
 //! What a Terraform plan would do, from `terraform show -json`, and whether it may. Pure.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 
 use super::events::Action;
@@ -87,20 +89,25 @@ struct Actions {
     actions: Vec<String>,
 }
 
+/// The nodes whose machines are there when the plan is carried out, by their names in Terraform.
+///
+/// # Errors
+/// As [`read`].
+pub fn standing(json: &str) -> Result<BTreeSet<String>> {
+    let entries = entries(json)?.into_iter().filter(|entry| {
+        let is_made = entry.change.actions == ["create"];
+        entry.resource_type == "google_compute_instance" && !is_made
+    });
+    let keys = entries.filter_map(|entry| entry.index.as_str().map(String::from));
+    Ok(keys.collect())
+}
+
 /// Reads a plan: what it changes, in the order of an address list; machines after what they need.
 ///
 /// # Errors
 /// The text is no plan, or of a form that is not known.
 pub fn read(json: &str) -> Result<Vec<Change>> {
-    let wrong = |cause: String| Error::Other(format!("cannot read Terraform's plan: {cause}"));
-    let plan: Plan = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
-    if plan.format_version.split('.').next() != Some("1") {
-        return Err(wrong(format!(
-            "its form is {}, and raftctl knows 1.x",
-            plan.format_version
-        )));
-    }
-    let changes = plan.resource_changes.into_iter().filter_map(|entry| {
+    let changes = entries(json)?.into_iter().filter_map(|entry| {
         let action = action(&entry.change.actions)?;
         Some(Change {
             key: entry.index.as_str().map(String::from),
@@ -112,6 +119,18 @@ pub fn read(json: &str) -> Result<Vec<Change>> {
     let mut changes: Vec<_> = changes.collect();
     changes.sort_by_key(|change| (rank(&change.resource_type), change.address.clone()));
     Ok(changes)
+}
+
+fn entries(json: &str) -> Result<Vec<Entry>> {
+    let wrong = |cause: String| Error::Other(format!("cannot read Terraform's plan: {cause}"));
+    let plan: Plan = serde_json::from_str(json).map_err(|error| wrong(error.to_string()))?;
+    if plan.format_version.split('.').next() != Some("1") {
+        return Err(wrong(format!(
+            "its form is {}, and raftctl knows 1.x",
+            plan.format_version
+        )));
+    }
+    Ok(plan.resource_changes)
 }
 
 fn action(actions: &[String]) -> Option<Action> {
@@ -157,8 +176,9 @@ pub fn refuse_data_loss(changes: &[Change]) -> Result<()> {
         text.push_str(&format!("\n  {}", change.describe()));
     }
     text.push_str(
-        "\na data disk can't move to another zone, shrink or change its type; put cluster.yaml back, or take the \
-         nodes out of the cluster first (`raftctl remove`) and run again with --allow-data-loss",
+        "\na data disk can't move to another zone, shrink or change its type, and goes with its node; put \
+         cluster.yaml back, or, where writes that were acknowledged may be lost, run again with \
+         --allow-data-loss",
     );
     Err(Error::Usage(text))
 }
@@ -210,6 +230,25 @@ mod tests {
                 "REPLACE machine n2"
             ]
         );
+    }
+
+    // A machine that is yet to be made, or that deleted itself, is not there; one that goes still is.
+    #[test]
+    fn machines_that_are_there_are_known() {
+        let json = plan(&[
+            ("google_compute_instance", "node", "n1", r#""no-op""#),
+            ("google_compute_instance", "node", "n2", r#""create""#),
+            ("google_compute_instance", "node", "n3", r#""delete""#),
+            (
+                "google_compute_instance",
+                "node",
+                "n4",
+                r#""delete","create""#,
+            ),
+            ("google_compute_disk", "data", "n5", r#""no-op""#),
+        ]);
+        let there: Vec<_> = standing(&json).unwrap().into_iter().collect();
+        assert_eq!(there, ["n1", "n3", "n4"]);
     }
 
     // A machine may go, a data disk may not: not replaced in either order, not deleted.

@@ -16,24 +16,36 @@ pub struct Finding {
     pub subject: String,
     /// How it is.
     pub text: String,
-    /// Whether nothing can be made like this.
-    pub is_problem: bool,
+    /// What it means.
+    pub verdict: Verdict,
+}
+
+/// What a finding means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is well.
+    Good,
+    /// It may be well, which the operator knows better.
+    Doubtful,
+    /// Nothing can be made like this.
+    Wrong,
 }
 
 impl Finding {
-    fn good(subject: &str, text: impl Into<String>) -> Self {
+    fn new(verdict: Verdict, subject: &str, text: impl Into<String>) -> Self {
         Finding {
             subject: subject.to_owned(),
             text: text.into(),
-            is_problem: false,
+            verdict,
         }
     }
 
+    fn good(subject: &str, text: impl Into<String>) -> Self {
+        Finding::new(Verdict::Good, subject, text)
+    }
+
     fn bad(subject: &str, text: impl Into<String>) -> Self {
-        Finding {
-            is_problem: true,
-            ..Finding::good(subject, text)
-        }
+        Finding::new(Verdict::Wrong, subject, text)
     }
 }
 
@@ -66,8 +78,31 @@ pub async fn findings(cluster: &Cluster, allocation: &Allocation) -> Vec<Finding
         }
         Err(error) => findings.push(Finding::bad("project", error.to_string())),
     }
+    findings.extend(iap_finding(cluster, &gcloud).await);
     findings.push(reachability(cluster));
     findings
+}
+
+/// The API of Identity-Aware Proxy.
+const IAP: &str = "iap.googleapis.com";
+
+/// Whether SSH can come through Identity-Aware Proxy, where it has to.
+async fn iap_finding(cluster: &Cluster, gcloud: &Gcloud) -> Option<Finding> {
+    if cluster.gcp.ssh_via() != SshVia::Iap {
+        return None;
+    }
+    let project = cluster.gcp.project.as_deref().unwrap_or_default();
+    Some(match gcloud.is_enabled(IAP).await {
+        Ok(true) => Finding::good(IAP, "is enabled; SSH needs it"),
+        Ok(false) => Finding::bad(
+            IAP,
+            format!(
+                "is not enabled, and SSH needs it; run `gcloud services enable {IAP} --project={project}`"
+            ),
+        ),
+        // Who may use an API need not be allowed to list them.
+        Err(error) => Finding::new(Verdict::Doubtful, IAP, error.to_string()),
+    })
 }
 
 async fn region_findings(
@@ -89,7 +124,7 @@ async fn region_findings(
 fn reachability(cluster: &Cluster) -> Finding {
     let settings = &cluster.gcp;
     let ssh = match settings.ssh_via() {
-        SshVia::Iap => "SSH through Identity-Aware Proxy (enable iap.googleapis.com)".to_owned(),
+        SshVia::Iap => "SSH through Identity-Aware Proxy".to_owned(),
         SshVia::External => format!("SSH from {}", settings.operator_cidrs.join(", ")),
     };
     let clients = match settings.client_cidrs.as_slice() {
@@ -150,21 +185,26 @@ fn regional_needs(cluster: &Cluster, allocation: &Allocation) -> BTreeMap<String
 /// can be too strict for a cluster that is up; hence it says so rather than refuses.
 fn quota_findings(place: &str, needs: &Needs, quotas: &[Quota]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let mut enough = Vec::new();
     for (metric, needed) in needs {
         let Some(quota) = quotas.iter().find(|quota| quota.metric == *metric) else {
             continue;
         };
         let left = quota.limit - quota.usage;
-        if left < f64::from(*needed) {
-            findings.push(Finding::good(
-                place,
-                format!(
-                    "quota {metric}: {needed} needed, {left} of {} left; fine if this cluster is up already, else ask \
-                     for more under IAM & Admin > Quotas",
-                    quota.limit
-                ),
-            ));
+        if left >= f64::from(*needed) {
+            enough.push(format!("{needed} of {left} {metric}"));
+            continue;
         }
+        let text = format!(
+            "quota {metric}: {needed} needed, {left} of {} left; fine if this cluster is up already, else ask \
+             for more under IAM & Admin > Quotas",
+            quota.limit
+        );
+        findings.push(Finding::new(Verdict::Doubtful, place, text));
+    }
+    if !enough.is_empty() {
+        let text = format!("quotas suffice: {}", enough.join(", "));
+        findings.push(Finding::good(place, text));
     }
     findings
 }
@@ -182,7 +222,7 @@ mod tests {
         assert_eq!(cpus("mystery"), None);
     }
 
-    // A quota that is too small is told with its numbers; one that suffices is not.
+    // A quota is told with its numbers, and one that is too small by itself.
     #[test]
     fn a_small_quota_is_told() {
         let quota = |metric: &str, limit, usage| Quota {
@@ -193,7 +233,9 @@ mod tests {
         let quotas = [quota("CPUS", 8.0, 2.0), quota("INSTANCES", 100.0, 0.0)];
         let needs = Needs::from([("CPUS", 10), ("INSTANCES", 5)]);
         let findings = quota_findings("us-central1", &needs, &quotas);
-        assert_eq!(findings.len(), 1, "{findings:?}");
+        let verdicts: Vec<_> = findings.iter().map(|finding| finding.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Doubtful, Verdict::Good], "{findings:?}");
+        assert_eq!(findings[1].text, "quotas suffice: 5 of 100 INSTANCES");
         assert!(
             findings[0]
                 .text

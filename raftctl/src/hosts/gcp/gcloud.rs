@@ -14,7 +14,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::causes::Cause;
+use super::causes::{Cause, Names};
 use super::machines::Machine;
 use crate::error::{Error, Result};
 
@@ -193,6 +193,18 @@ impl Gcloud {
         parsed::<Quotas>(&json).map(|quotas| quotas.quotas)
     }
 
+    /// Whether an API, such as `iap.googleapis.com`, is enabled in the project.
+    ///
+    /// # Errors
+    /// The account may not know, or Google does not answer.
+    pub async fn is_enabled(&self, api: &str) -> Result<bool> {
+        let filter = format!("--filter=config.name={api}");
+        let arguments = ["services", "list", "--enabled", &filter, "--format=json"];
+        let purpose = format!("see whether {api} is enabled");
+        let json = self.run(&purpose, &arguments, QUESTION_TIME_MAX).await?;
+        parsed::<Vec<serde_json::Value>>(&json).map(|found| !found.is_empty())
+    }
+
     /// Whether Terraform will find credentials. The token itself is thrown away.
     ///
     /// # Errors
@@ -239,7 +251,13 @@ impl Gcloud {
             return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
         }
         let cause = Cause::of(&String::from_utf8_lossy(&output.stderr));
-        let next = cause.next(&self.project);
+        let names = Names {
+            project: &self.project,
+            // gcloud knows no state.
+            terraform: "terraform",
+            bucket: "",
+        };
+        let next = cause.next(&names);
         Err(Error::Cloud(format!("cannot {purpose}: {cause}\n  {next}")))
     }
 }

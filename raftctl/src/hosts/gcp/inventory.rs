@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::io::AsyncWrite;
 
@@ -36,14 +37,36 @@ pub fn open(cluster: &Cluster) -> Result<Inventory> {
 /// As [`open`]. A machine that does not answer is no error here.
 pub async fn reach(cluster: &Cluster) -> Result<Inventory> {
     let made = Made::of(cluster)?;
-    let inventory = ssh::inventory::reach(
-        &made.cluster,
-        &made.logins,
-        true,
-        cluster.limits.connect + ssh::inventory::LOGIN_TIME,
-    )
-    .await?;
+    let inventory =
+        ssh::inventory::reach(&made.cluster, &made.logins, true, patience(cluster)).await?;
     with_tunnels(&made, inventory)
+}
+
+/// The machines of the nodes with these names in Terraform; `None` where there are none, or where
+/// nothing is known of them. Logs in to those that are not known yet.
+///
+/// # Errors
+/// A file of raftctl's own can't be read or written.
+pub async fn of_names(cluster: &Cluster, names: &BTreeSet<String>) -> Result<Option<Inventory>> {
+    let Ok(machines) = super::machines(cluster) else {
+        return Ok(None);
+    };
+    let allocation = super::allocation(cluster)?;
+    let has_machine = |id: &NodeId| {
+        let placement = allocation.nodes.get(id);
+        placement.is_some_and(|placement| {
+            names.contains(&placement.name) && machines.nodes.contains_key(&placement.name)
+        })
+    };
+    let mut made = cluster.clone();
+    made.nodes.retain(|node| has_machine(&node.id));
+    if made.nodes.is_empty() {
+        return Ok(None);
+    }
+    let made = Made::of(&made)?;
+    let inventory =
+        ssh::inventory::reach(&made.cluster, &made.logins, false, patience(cluster)).await?;
+    Ok(Some(inventory))
 }
 
 /// The machines that are there, and a placeholder for each of the nodes in `new`.
@@ -76,6 +99,11 @@ pub async fn with_placeholders(
     }
     inventory.members.sort_by_key(|member| member.id);
     Ok(inventory)
+}
+
+/// ssh itself is to give up first: it tells the cause.
+fn patience(cluster: &Cluster) -> Duration {
+    cluster.limits.connect + ssh::inventory::LOGIN_TIME
 }
 
 /// Machines that exist, ready to log in to.

@@ -10,12 +10,12 @@
 //! check        what can be known before anything is made            inventory  machines as hosts
 //! reach        waiting until machines can be worked on           login      how SSH reaches them
 //! ```
-//! Everything lies in `.raftctl/<cluster>/`: `gcp.json` (the allocation), `id_ed25519` (the key),
-//! `machines.json` (a copy of the output) and `terraform/` with the module and its state. The state
+//! Everything lies in `.raftctl/<cluster>/`: `gcp.json` (the allocation, and who the members are),
+//! `id_ed25519` (the key), `machines.json` (a copy of the output) and `terraform/` with the module and its state. The state
 //! alone can't be made again; `gcp.state_bucket` keeps it in a bucket instead.
 //!
 //! Deliberately absent: how nodes are started there. A machine is a host like any other, once SSH
-//! answers.
+//! answers: whether systemd looks after its node, say, is found out by a login.
 
 pub mod allocation;
 pub mod causes;
@@ -35,11 +35,13 @@ pub mod tool;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use allocation::Allocation;
 use changes::Change;
+use events::Action;
 use key::KeyPair;
 use machines::Machines;
 use terraform::{Terraform, Watch};
@@ -96,28 +98,43 @@ pub struct Infrastructure {
     has_news: bool,
     /// What the plan does to resources; nothing where all is as it should be.
     pub changes: Vec<Change>,
+    /// Where it changes anything: the nodes whose machines are there before, by their names in
+    /// Terraform.
+    pub standing: BTreeSet<String>,
 }
 
 impl Infrastructure {
-    /// Makes a plan. Nothing is made yet, and nothing that is kept has changed.
+    /// Makes a plan. Nothing is made yet, and nothing that is kept has changed. `lock_wait` is how
+    /// long Terraform waits for another one on the same state, here and in [`Self::apply`].
     ///
     /// # Errors
     /// Terraform is missing or finds something wrong; the plan would lose data that it may not
     /// lose.
-    pub async fn plan(cluster: &Cluster, purpose: Purpose, watch: Watch<'_>) -> Result<Self> {
+    pub async fn plan(
+        cluster: &Cluster,
+        purpose: Purpose,
+        lock_wait: Option<Duration>,
+        watch: Watch<'_>,
+    ) -> Result<Self> {
         let places = Places::of(cluster);
         let allocation = Allocation::load(&places.allocation())?.extended(cluster)?;
         let tool = Tool::find().await?;
+        let had_key = places.base.join(key::FILE).exists();
         let key = key::ensure(&places.base, &cluster.name).await?;
         write(cluster, &places, &allocation, &key, purpose)?;
-        let project = cluster.gcp.project.as_deref().unwrap_or_default();
-        let terraform = Terraform::new(tool, &places.terraform(), project);
+        let terraform = Terraform::new(tool, &places.terraform(), &cluster.gcp, lock_wait);
         terraform.init().await?;
         let has_news = terraform.plan(purpose == Purpose::Down, watch).await?;
-        let changes = match has_news {
-            true => changes::read(&terraform.show().await?)?,
-            false => Vec::new(),
+        let (changes, standing) = match has_news {
+            true => {
+                let plan = terraform.show().await?;
+                (changes::read(&plan)?, changes::standing(&plan)?)
+            }
+            false => (Vec::new(), BTreeSet::new()),
         };
+        if !had_key && matches!(purpose, Purpose::Up { .. }) {
+            refuse_foreign(cluster, &key, &changes)?;
+        }
         let may_lose_data = match purpose {
             Purpose::Up { allow_data_loss } => allow_data_loss,
             Purpose::KeepData => false,
@@ -133,6 +150,7 @@ impl Infrastructure {
             purpose,
             has_news,
             changes,
+            standing,
         })
     }
 
@@ -170,13 +188,38 @@ impl Infrastructure {
     fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
         let machines = self.changes.iter().filter(|change| {
             let is_machine = change.resource_type == "google_compute_instance";
-            is_machine && change.action != events::Action::Update
+            is_machine && change.action != Action::Update
         });
         let names = machines.filter_map(|change| change.key.as_ref());
         names
             .map(|key| format!("raft-{}-{key}", cluster.name))
             .collect()
     }
+}
+
+/// Refuses to give machines that another folder made a key of this one's own, which would shut that
+/// one out. A state that lies beside the key can't be another folder's.
+fn refuse_foreign(cluster: &Cluster, key: &KeyPair, changes: &[Change]) -> Result<()> {
+    let is_there = changes.iter().any(|change| {
+        change.resource_type == "google_compute_instance" && change.action != Action::Create
+    });
+    if cluster.gcp.state_bucket.is_none() || !is_there {
+        return Ok(());
+    }
+    let folder = Places::of(cluster).base;
+    // Or the next try would find a key and go on.
+    forget(&key.private)?;
+    forget(&folder.join(key::PUBLIC_FILE))?;
+    Err(Error::Usage(format!(
+        "refused, nothing was changed: the machines of cluster {} were made from another folder, whose key this \
+         one does not have; copy {} from there (gcp.json, {}, {}), or, if it is lost, make a key for the machines \
+         to take instead: ssh-keygen -q -t ed25519 -N '' -f {}",
+        cluster.name,
+        folder.display(),
+        key::FILE,
+        key::PUBLIC_FILE,
+        key.private.display()
+    )))
 }
 
 /// Writes the module and its variables.
@@ -272,6 +315,22 @@ pub fn forget_cluster(cluster: &Cluster) -> Result<()> {
 /// The file that keeps it is damaged.
 pub fn allocation(cluster: &Cluster) -> Result<Allocation> {
     Allocation::load(&Places::of(cluster).allocation())?.extended(cluster)
+}
+
+/// Remembers that the cluster has been up with its nodes, which may hold data of each other from now
+/// on.
+///
+/// # Errors
+/// The file that keeps it is damaged, or can't be written.
+pub fn remember_members(cluster: &Cluster) -> Result<()> {
+    let path = Places::of(cluster).allocation();
+    let mut allocation = Allocation::load(&path)?;
+    let members = cluster.ids().into_iter().collect();
+    if allocation.members == members {
+        return Ok(());
+    }
+    allocation.members = members;
+    allocation.save(&path)
 }
 
 /// The file of the cluster's own private key.

@@ -41,7 +41,7 @@ pub async fn wait_for(hosts: &[Host], time_max: Duration) -> Result<()> {
         let host = host.clone();
         waiting.spawn(async move { one(&host, time_max).await });
     }
-    let failed: Vec<String> = waiting
+    let mut failed: Vec<String> = waiting
         .join_all()
         .await
         .into_iter()
@@ -51,6 +51,7 @@ pub async fn wait_for(hosts: &[Host], time_max: Duration) -> Result<()> {
     if failed.is_empty() {
         return Ok(());
     }
+    failed.sort();
     Err(Error::Cloud(failed.join("\n")))
 }
 

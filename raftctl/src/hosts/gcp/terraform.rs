@@ -8,14 +8,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 
-use super::causes::Cause;
+use super::causes::{Cause, Names};
 use super::events::{self, Diagnostic, Event};
 use super::tool::Tool;
+use crate::cluster::gcp::GcpSettings;
 use crate::error::{Error, Result};
+use crate::hosts::scripts::quote;
 
 /// A line of output may be this long; a diagnostic with all its context is some kilobytes.
 const LINE_BYTES_MAX: u64 = 4 << 20;
@@ -25,7 +28,7 @@ const LINE_BYTES_MAX: u64 = 4 << 20;
 const TEXT_BYTES_MAX: u64 = 64 << 20;
 
 /// Somebody else's change may take a minute; longer, and the operator should know.
-const LOCK_TIMEOUT: &str = "-lock-timeout=60s";
+const LOCK_WAIT: Duration = Duration::from_secs(60);
 
 /// The exit code of `plan -detailed-exitcode` when there is something to do.
 const CHANGES: i32 = 2;
@@ -39,6 +42,9 @@ pub struct Terraform {
     tool: Tool,
     directory: PathBuf,
     project: String,
+    bucket: String,
+    /// How long it waits for another Terraform that works on the same state.
+    lock_option: String,
 }
 
 /// What a command wrote, and how it ended.
@@ -54,13 +60,22 @@ struct Outcome {
 const PLAN_FILE: &str = "raftctl.tfplan";
 
 impl Terraform {
-    /// Terraform in `directory`; `project` is what messages about causes name.
+    /// Terraform in `directory`, for a cluster with these settings. It waits for another one that
+    /// works on the same state as long as `lock_wait` says, or a minute.
     #[must_use]
-    pub fn new(tool: Tool, directory: &Path, project: &str) -> Self {
+    pub fn new(
+        tool: Tool,
+        directory: &Path,
+        settings: &GcpSettings,
+        lock_wait: Option<Duration>,
+    ) -> Self {
+        let lock_wait = lock_wait.unwrap_or(LOCK_WAIT);
         Terraform {
             tool,
             directory: directory.to_owned(),
-            project: project.to_owned(),
+            project: settings.project.clone().unwrap_or_default(),
+            bucket: settings.state_bucket.clone().unwrap_or_default(),
+            lock_option: format!("-lock-timeout={}s", lock_wait.as_secs_f64()),
         }
     }
 
@@ -86,7 +101,7 @@ impl Terraform {
             "-json",
             "-input=false",
             "-detailed-exitcode",
-            LOCK_TIMEOUT,
+            &self.lock_option,
             &out,
         ];
         if destroy {
@@ -115,7 +130,13 @@ impl Terraform {
     /// # Errors
     /// Some or all of it failed; what was done is in the state.
     pub async fn apply(&self, watch: Watch<'_>) -> Result<()> {
-        let arguments = ["apply", "-json", "-input=false", LOCK_TIMEOUT, PLAN_FILE];
+        let arguments = [
+            "apply",
+            "-json",
+            "-input=false",
+            &self.lock_option,
+            PLAN_FILE,
+        ];
         let outcome = self.run(&arguments, Some(watch)).await;
         // A plan can be applied once.
         let _ = std::fs::remove_file(self.directory.join(PLAN_FILE));
@@ -154,6 +175,14 @@ impl Terraform {
             command.env("TF_PLUGIN_CACHE_DIR", cache);
         }
         command
+    }
+
+    /// The command that an operator runs by hand where raftctl runs Terraform.
+    fn by_hand(&self) -> String {
+        let folder = std::path::absolute(&self.directory);
+        let folder = folder.unwrap_or_else(|_| self.directory.clone());
+        let option = format!("-chdir={}", folder.display());
+        format!("{} {}", self.tool.program, quote(&option))
     }
 
     async fn run(&self, arguments: &[&str], watch: Option<Watch<'_>>) -> Result<Outcome> {
@@ -204,13 +233,21 @@ impl Terraform {
         let problems = outcome.problems.iter().filter(|problem| problem.is_error());
         let mut texts: Vec<_> = problems.map(|problem| problem.text()).collect();
         if texts.is_empty() {
-            texts.push(outcome.stderr.clone() + &outcome.stdout);
+            let said = [&outcome.stderr, &outcome.stdout];
+            let first = said.into_iter().find(|text| !text.trim().is_empty());
+            texts.push(first.cloned().unwrap_or_default());
         }
+        let terraform = self.by_hand();
+        let names = Names {
+            project: &self.project,
+            terraform: &terraform,
+            bucket: &self.bucket,
+        };
         let mut message = format!("cannot {doing}:");
         let mut causes: Vec<Cause> = Vec::new();
         for cause in texts.iter().map(|text| Cause::of(text)) {
             if !causes.contains(&cause) {
-                message.push_str(&format!("\n  {cause}\n    {}", cause.next(&self.project)));
+                message.push_str(&format!("\n  {cause}\n    {}", cause.next(&names)));
                 causes.push(cause);
             }
         }

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::cli::Options;
+use crate::cli::{Options, Output};
 use crate::cluster::{Cluster, NodeId, Provider};
 use crate::error::{Error, Result};
-use crate::hosts::gcp::check::{self, Finding};
+use crate::hosts::gcp::check::{self, Finding, Verdict};
 use crate::hosts::gcp::gcloud::{Gcloud, MachineState};
 use crate::hosts::gcp::machines::{Machine, Machines};
 use crate::hosts::gcp::{self, allocation::Allocation};
@@ -41,7 +41,11 @@ pub async fn findings(cluster: &Cluster) -> Result<Vec<Finding>> {
 #[must_use]
 pub fn findings_text(findings: &[Finding]) -> String {
     let line = |finding: &Finding| {
-        let mark = if finding.is_problem { "WRONG" } else { "ok" };
+        let mark = match finding.verdict {
+            Verdict::Good => "ok",
+            Verdict::Doubtful => "note",
+            Verdict::Wrong => "WRONG",
+        };
         format!("{mark:5} {}: {}\n", finding.subject, finding.text)
     };
     findings.iter().map(line).collect()
@@ -50,7 +54,7 @@ pub fn findings_text(findings: &[Finding]) -> String {
 /// Findings for programs.
 #[must_use]
 pub fn findings_json(findings: &[Finding]) -> Value {
-    let one = |finding: &Finding| json!({"subject": finding.subject, "ok": !finding.is_problem, "text": finding.text});
+    let one = |finding: &Finding| json!({"subject": finding.subject, "ok": finding.verdict != Verdict::Wrong, "text": finding.text});
     findings.iter().map(one).collect()
 }
 
@@ -61,7 +65,7 @@ pub fn findings_json(findings: &[Finding]) -> Value {
 pub fn verdict(findings: &[Finding]) -> Result<()> {
     let wrong: Vec<_> = findings
         .iter()
-        .filter(|finding| finding.is_problem)
+        .filter(|finding| finding.verdict == Verdict::Wrong)
         .collect();
     if wrong.is_empty() {
         return Ok(());
@@ -95,17 +99,18 @@ fn gcloud(cluster: &Cluster) -> Gcloud {
 ///
 /// # Errors
 /// The selector names none; Google refuses.
-pub async fn stop_machines(context: &Context, selector: &str) -> Result<()> {
+pub async fn stop_machines(context: &Context, options: &Options, selector: &str) -> Result<()> {
     let _lock = Lock::take(&context.cluster, "kill --vm", WAIT).await?;
     let ids = select(context, selector).await?;
-    let outcomes = stop_all(context, &ids).await?;
-    for (id, outcome) in &outcomes {
-        if outcome.is_ok() {
-            out::line(&format!(
-                "machine of node {id} stopped; `raftctl restart {id} --vm` starts it"
-            ))?;
-        }
+    let outcomes = context
+        .locked("kill --vm", WAIT, stop_all(context, &ids))
+        .await?;
+    let mut told = Told::new(options);
+    for (id, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
+        let text = format!("machine of node {id} stopped; `raftctl restart {id} --vm` starts it");
+        told.node(*id, "machine stopped", &text)?;
     }
+    told.end()?;
     all_or_partial(outcomes, "stopped").map(drop)
 }
 
@@ -115,14 +120,21 @@ pub async fn stop_machines(context: &Context, selector: &str) -> Result<()> {
 /// # Errors
 /// The selector names none; Google refuses; a machine or node does not come back.
 pub async fn restart_machines(context: &Context, options: &Options, selector: &str) -> Result<()> {
-    let lock = Lock::take(&context.cluster, "restart --vm", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "restart --vm", WAIT).await?;
     let ids = leader_last(context, select(context, selector).await?).await;
-    for id in ids {
-        cycle(context, options, id, None).await?;
-        out::line(&format!("machine of node {id} restarted"))?;
-    }
-    drop(lock);
-    Ok(())
+    let limit = limit(context, &ids);
+    let work = async {
+        let mut told = Told::new(options);
+        for id in ids {
+            cycle(context, options, id, None).await?;
+            let text = format!("machine of node {id} restarted");
+            told.node(id, "machine restarted", &text)?;
+        }
+        told.end()
+    };
+    context
+        .locked_within("restart --vm", WAIT, limit, work)
+        .await
 }
 
 /// Gives every machine a new lifetime that begins now. Google takes it only from a machine that is
@@ -141,14 +153,56 @@ pub async fn extend(
                 .into(),
         )
     })?;
-    let lock = Lock::take(&context.cluster, "extend", WAIT).await?;
-    for id in leader_last(context, context.cluster.ids()).await {
-        cycle(context, options, id, Some(lifetime)).await?;
-        let length = humantime::format_duration(lifetime);
-        out::line(&format!("machine of node {id} deletes itself in {length}"))?;
+    let _lock = Lock::take(&context.cluster, "extend", WAIT).await?;
+    let ids = leader_last(context, context.cluster.ids()).await;
+    let limit = limit(context, &ids);
+    let work = async {
+        let mut told = Told::new(options);
+        for id in ids {
+            cycle(context, options, id, Some(lifetime)).await?;
+            let length = humantime::format_duration(lifetime);
+            let text = format!("machine of node {id} deletes itself in {length}");
+            told.node(id, "lifetime extended", &text)?;
+        }
+        told.end()
+    };
+    context.locked_within("extend", WAIT, limit, work).await
+}
+
+/// A machine takes minutes to go off and come back, and they go one after the other.
+fn limit(context: &Context, ids: &[NodeId]) -> Duration {
+    let machines = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+    context.cluster.limits.total.saturating_mul(machines)
+}
+
+/// Says what was done with machines, as it is done; for programs in one piece at the end.
+struct Told<'a> {
+    options: &'a Options,
+    nodes: Vec<Value>,
+}
+
+impl<'a> Told<'a> {
+    fn new(options: &'a Options) -> Self {
+        Told {
+            options,
+            nodes: Vec::new(),
+        }
     }
-    drop(lock);
-    Ok(())
+
+    fn node(&mut self, id: NodeId, done: &str, text: &str) -> Result<()> {
+        self.nodes.push(json!({"id": id, "done": done}));
+        match self.options.output {
+            Output::Text => out::line(text),
+            Output::Json => Ok(()),
+        }
+    }
+
+    fn end(self) -> Result<()> {
+        match self.options.output {
+            Output::Text => Ok(()),
+            Output::Json => out::json(&json!({"nodes": self.nodes})),
+        }
+    }
 }
 
 async fn leader_last(context: &Context, mut ids: Vec<NodeId>) -> Vec<NodeId> {

@@ -12,8 +12,11 @@ pub use machines::{
 pub use plan::plan;
 
 use std::io::{BufRead, IsTerminal};
+use std::sync::Arc;
 
-use crate::cli::Options;
+use serde_json::json;
+
+use crate::cli::{Options, Output};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::hosts::gcp::changes::Change;
@@ -21,6 +24,7 @@ use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Infrastructure, Purpose};
 use crate::lock::{Lock, WAIT};
 use crate::ops::Context;
+use crate::ops::guard::interrupted;
 use crate::out;
 use crate::progress::Progress;
 use crate::verbs::up;
@@ -35,25 +39,35 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     let progress = Progress::new();
     let purpose = Purpose::Up { allow_data_loss };
     let lock = Lock::take(&cluster, "up", WAIT).await?;
-    let infrastructure = planned(&cluster, purpose, &progress).await?;
-    plan::refuse_obstacles(&cluster, &infrastructure.changes).await?;
-    if is_destructive(&infrastructure.changes) {
-        confirm(&cluster, options, &infrastructure.changes)?;
+    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
+    let changes = &infrastructure.changes;
+    unless_interrupted("up", plan::refuse_obstacles(&cluster, changes)).await?;
+    if is_destructive(changes) {
+        confirm("up", &cluster, options, changes).await?;
     }
-    applied(&cluster, &infrastructure, &progress).await?;
+    applied(&cluster, &infrastructure, "up", &progress).await?;
     let context = Context::open(cluster.clone())?;
     let step = progress.begin("wait until the machines answer");
-    gcp::reach::wait(
-        &context.inventory,
-        options.timeout.unwrap_or(gcp::reach::TIME_MAX),
-    )
-    .await?;
+    let timeout = options.timeout.unwrap_or(gcp::reach::TIME_MAX);
+    unless_interrupted("up", gcp::reach::wait(&context.inventory, timeout)).await?;
     step.done();
     // The rest takes the lock itself, and another one on the machines.
     drop(lock);
-    let context = Context::reach(cluster, true).await?;
-    let up = up::up(&context, options, false);
-    context.locked("up", WAIT, up).await
+    let context = unless_interrupted("up", Context::reach(cluster, true)).await?;
+    let done = up::up(&context, options, false).await;
+    if has_nodes(&done) {
+        gcp::remember_members(&context.cluster)?;
+    }
+    done
+}
+
+/// Whether nodes were started, so that they may have data: also where some were not, or no leader
+/// was elected in time.
+fn has_nodes(done: &Result<()>) -> bool {
+    matches!(
+        done,
+        Ok(()) | Err(Error::Partial { .. } | Error::NoLeader(_))
+    )
 }
 
 /// Deletes every machine; the data disks as well, unless they are to be kept.
@@ -68,42 +82,53 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         Purpose::Down
     };
     let lock = Lock::take(&cluster, "down", WAIT).await?;
-    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     if !infrastructure.changes.is_empty() {
-        confirm(&cluster, options, &infrastructure.changes)?;
+        confirm("down", &cluster, options, &infrastructure.changes).await?;
     }
-    applied(&cluster, &infrastructure, &progress).await?;
+    applied(&cluster, &infrastructure, "down", &progress).await?;
+    if !keep_data {
+        gcp::forget_cluster(&cluster)?;
+        crate::ops::seen::forget(&cluster.state_dir())?;
+        lock.remove()?;
+    }
     let name = &cluster.name;
-    if keep_data {
-        return out::line(&format!(
+    match options.output {
+        Output::Json => {
+            let disks = if keep_data { "kept" } else { "deleted" };
+            out::json(&json!({"cluster": name, "data_disks": disks}))
+        }
+        Output::Text if keep_data => out::line(&format!(
             "cluster {name} is down; its data disks are kept, and cost money: `raftctl up` goes on with them, \
              `raftctl down` deletes them"
-        ));
+        )),
+        Output::Text => out::line(&format!(
+            "cluster {name} is down, and nothing of it is left"
+        )),
     }
-    gcp::forget_cluster(&cluster)?;
-    crate::ops::seen::forget(&cluster.state_dir())?;
-    lock.remove()?;
-    out::line(&format!(
-        "cluster {name} is down, and nothing of it is left"
-    ))
 }
 
 async fn planned(
     cluster: &Cluster,
     purpose: Purpose,
+    options: &Options,
     progress: &Progress,
 ) -> Result<Infrastructure> {
     let step = progress.begin("plan the infrastructure");
     let mut bars = Bars::new(progress);
+    let mut watch = |event: &_| bars.see(event);
     let infrastructure =
-        Infrastructure::plan(cluster, purpose, &mut |event| bars.see(event)).await?;
+        Infrastructure::plan(cluster, purpose, options.timeout, &mut watch).await?;
     step.done();
     Ok(infrastructure)
 }
 
+/// Does what was planned. Where machines are there already, nodes may run on them: so their cluster
+/// is locked meanwhile. Terraform must not be cut off, and bounds itself.
 async fn applied(
     cluster: &Cluster,
     infrastructure: &Infrastructure,
+    verb: &str,
     progress: &Progress,
 ) -> Result<()> {
     let changes = &infrastructure.changes;
@@ -111,10 +136,26 @@ async fn applied(
         progress.note(&format!("infrastructure: {}", summary(changes)));
     }
     let mut bars = Bars::new(progress);
-    infrastructure
-        .apply(cluster, &mut |event| bars.see(event))
-        .await
-        .map(drop)
+    let mut watch = |event: &_| bars.see(event);
+    let work = infrastructure.apply(cluster, &mut watch);
+    let existing = match changes.is_empty() {
+        true => None, // Some output alone is written anew.
+        false => {
+            let standing = gcp::inventory::of_names(cluster, &infrastructure.standing);
+            unless_interrupted(verb, standing).await?
+        }
+    };
+    match existing {
+        None => work.await.map(drop),
+        Some(inventory) => {
+            let context = Context {
+                cluster: Arc::new(cluster.clone()),
+                inventory: Arc::new(inventory),
+            };
+            let done = context.locked_to_the_end(verb, WAIT, work);
+            done.await.map(drop)
+        }
+    }
 }
 
 /// How many resources are made, changed and deleted.
@@ -150,7 +191,12 @@ fn is_destructive(changes: &[Change]) -> bool {
 }
 
 /// Asks for the cluster's name before anything is deleted.
-fn confirm(cluster: &Cluster, options: &Options, changes: &[Change]) -> Result<()> {
+async fn confirm(
+    verb: &str,
+    cluster: &Cluster,
+    options: &Options,
+    changes: &[Change],
+) -> Result<()> {
     let name = &cluster.name;
     if options.yes {
         return Ok(());
@@ -165,11 +211,27 @@ fn confirm(cluster: &Cluster, options: &Options, changes: &[Change]) -> Result<(
         eprintln!("  {}", change.describe());
     }
     eprint!("Write the cluster's name to go on: ");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))?;
-    if answer.trim() == name {
+    // On a thread of its own, which nobody waits for when Ctrl-C comes instead of an answer.
+    let reading = tokio::task::spawn_blocking(|| {
+        let mut answer = String::new();
+        let read = std::io::stdin().lock().read_line(&mut answer);
+        read.map(|_| answer)
+    });
+    let answer = async {
+        let answer = reading.await.map_err(std::io::Error::other).flatten();
+        answer.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))
+    };
+    if unless_interrupted(verb, answer).await?.trim() == name {
         return Ok(());
     }
     Err(Error::Usage("not confirmed; nothing was changed".into()))
+}
+
+/// Does something that Ctrl-C may end. It has to be said wherever Terraform has run before: from then
+/// on this process hears the signal, which does not end it by itself any more.
+async fn unless_interrupted<T>(verb: &str, doing: impl Future<Output = Result<T>>) -> Result<T> {
+    tokio::select! {
+        done = doing => done,
+        () = interrupted() => Err(Error::interrupted(verb)),
+    }
 }

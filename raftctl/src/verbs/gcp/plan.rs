@@ -27,7 +27,7 @@ use crate::verbs::up;
 pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
     let progress = Progress::new();
     let purpose = Purpose::Up { allow_data_loss };
-    let infrastructure = planned(&cluster, purpose, &progress).await?;
+    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     let (steps, obstacles) = match node_steps(&cluster, &infrastructure.changes).await? {
         Ok(steps) => (steps, Vec::new()),
         Err(Obstacles(obstacles)) => (Vec::new(), obstacles),
@@ -52,6 +52,9 @@ pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) ->
 /// # Errors
 /// What stands in the way.
 pub async fn refuse_obstacles(cluster: &Cluster, changes: &[Change]) -> Result<()> {
+    if let Some(obstacle) = gcp::allocation(cluster)?.other_members(cluster) {
+        return Err(Error::Usage(obstacle));
+    }
     if changes.is_empty() || gcp::machines(cluster).is_err() {
         return Ok(()); // Nothing is made; or there are no nodes yet that could mind.
     }
@@ -68,6 +71,9 @@ async fn node_steps(
     changes: &[Change],
 ) -> Result<std::result::Result<Vec<Step>, Obstacles>> {
     let allocation = gcp::allocation(cluster)?;
+    if let Some(obstacle) = allocation.other_members(cluster) {
+        return Ok(Err(Obstacles(vec![obstacle])));
+    }
     let made = gcp::machines(cluster).ok();
     let is_new = |name: &String| {
         let is_made = made

@@ -1,0 +1,95 @@
+//! A cluster whose machines have no external address: SSH comes through Identity-Aware Proxy, whose
+//! end of gcloud is a stand-in here. All else is real, and takes no other way.
+
+#[path = "support/cloud.rs"]
+mod cloud;
+#[path = "support/farm.rs"]
+mod farm;
+// Each test file uses its own part of it.
+#[allow(dead_code)]
+#[path = "support/testhosts.rs"]
+mod testhosts;
+
+use cloud::which;
+use farm::World;
+use testhosts::WITH_SUDO;
+
+/// Does for tunnels what gcloud does, and leaves everything else to gcloud itself: bytes between its
+/// own standard input and output and a port of the machine.
+fn gcloud(world: &World) -> String {
+    format!(
+        "#!/bin/bash
+if [ \"$1 $2\" != 'compute start-iap-tunnel' ]; then exec {} \"$@\"; fi
+cd {} || exit 1
+echo \"$*\" >>tunnels
+address=$(cat \"$3\") && exec 3<>\"/dev/tcp/$address/$4\" || exit 1
+cat <&3 &
+exec cat >&3
+",
+        which("gcloud").display(),
+        world.farm.lock().unwrap().addresses.path().display()
+    )
+}
+
+// No machine can be reached from outside; scripts, files, clients and operators get there all the
+// same, each through the tunnel that gcloud opens for the machine, and for nothing but SSH.
+#[test]
+fn everything_goes_through_identity_aware_proxy() {
+    let yaml = format!(
+        "\
+name: demo
+provider: gcp
+nodes: 3
+ssh: {{user: {WITH_SUDO}}}
+gcp:
+  project: my-project
+  zones: [us-central1-a, us-central1-b, us-central1-c]
+  ssh_via: iap
+"
+    );
+    let Some(world) = World::new(&yaml, 3) else {
+        return;
+    };
+    world.cloud.install("gcloud", &gcloud(&world));
+    let up = world.raftctl(&["up"]).code(0);
+    assert!(up.stdout.contains("leader: node"), "{up:?}");
+    let google = &world.cloud.provider.google;
+    for (id, instance) in google.of_type("google_compute_instance") {
+        let access = &instance.state["network_interface"][0]["access_config"];
+        assert!(
+            access.as_array().is_none_or(Vec::is_empty),
+            "{id}: {access}"
+        );
+    }
+
+    world.raftctl(&["set", "name1", "Jaggu"]).code(0);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    let leader = world.leader(|_| true);
+    world.raftctl(&["kill", "leader"]).code(0);
+    world.leader(|id| id != leader);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    world.raftctl(&["restart", &leader.to_string()]).code(0);
+    let uptime = world.raftctl(&["ssh", "2", "hostname"]).code(0);
+    assert!(uptime.stdout.starts_with('n'), "{uptime:?}");
+    // The machine is off for a while, and the tunnel with it.
+    world.raftctl(&["restart", "2", "--vm"]).code(0);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+
+    let tunnels = world.farm.lock().unwrap().addresses.path().join("tunnels");
+    let tunnels = std::fs::read_to_string(tunnels).unwrap();
+    for (name, zone) in [("n1", "a"), ("n2", "b"), ("n3", "c")] {
+        let own = format!(
+            "compute start-iap-tunnel raft-demo-{name} 22 --listen-on-stdin --verbosity=warning \
+             --project=my-project --zone=us-central1-{zone}"
+        );
+        assert!(tunnels.lines().any(|line| line == own), "{own}: {tunnels}");
+    }
+    assert!(
+        tunnels
+            .lines()
+            .all(|line| line.contains(" 22 --listen-on-stdin ")),
+        "{tunnels}"
+    );
+    world.raftctl(&["down", "--yes"]).code(0);
+    assert_eq!(world.cloud.count(), 0);
+}

@@ -1,0 +1,156 @@
+//! Google with hosts behind its instances: each instance of the stand-in is a test host.
+
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use testprovider::hook::{Hook, Machine};
+
+use crate::cloud::{Cloud, Ended, gcloud_is_missing, terraform_is_missing};
+use crate::testhosts::TestHosts;
+
+/// Longer than anything takes on a slow machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What Google's machines are here.
+pub struct Farm {
+    pub set: TestHosts,
+    /// The host of each instance that exists.
+    pub taken: BTreeMap<String, usize>,
+    /// What was done to instances, each with the holder of the lock on another host at that time.
+    pub done: Vec<(String, String)>,
+    /// Holds a file for each instance that was made, with the address of its host.
+    pub addresses: tempfile::TempDir,
+}
+
+impl Farm {
+    fn act(&mut self, action: &str, machine: &Machine) -> Option<String> {
+        let holder = self.lock_holder(&machine.name);
+        self.done.push((action.to_owned(), holder));
+        match action {
+            "create" => {
+                let free = (0..self.set.hosts.len())
+                    .find(|at| !self.taken.values().any(|taken| taken == at));
+                let at = free.expect("the farm has a host for every instance");
+                self.taken.insert(machine.name.clone(), at);
+                // Another machine at the address of an older one has a key of its own.
+                self.renew_host_key(at);
+                self.furnish(at, machine);
+                let address = self.set.hosts[at].address.to_string();
+                std::fs::write(self.addresses.path().join(&machine.name), &address).unwrap();
+                Some(address)
+            }
+            "start" => {
+                let at = self.taken[&machine.name];
+                self.set.revive(at);
+                self.furnish(at, machine);
+                Some(self.set.hosts[at].address.to_string())
+            }
+            "stop" => {
+                let at = self.taken[&machine.name];
+                self.set.hosts[at].die();
+                None
+            }
+            "remove" => {
+                let at = self.taken.remove(&machine.name)?;
+                self.set.hosts[at].die();
+                None
+            }
+            other => panic!("no such action: {other}"),
+        }
+    }
+
+    /// Who holds the lock of the cluster, by another host than that of `instance`; nobody: nothing.
+    fn lock_holder(&self, instance: &str) -> String {
+        let mut others = self.taken.iter().filter(|(name, _)| *name != instance);
+        let show = "cat /opt/raftkv/demo/lock 2>/dev/null || :";
+        others
+            .next()
+            .map_or(String::new(), |(_, at)| self.set.hosts[*at].must_run(show))
+    }
+
+    fn renew_host_key(&self, at: usize) {
+        self.set.hosts[at].must_run(
+            "rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key; kill -HUP 1",
+        );
+        self.set.hosts[at].wait_until_up();
+    }
+
+    /// What Google's guest agent and the startup script do.
+    fn furnish(&self, at: usize, machine: &Machine) {
+        let (user, key) = machine.ssh_keys.split_once(':').unwrap();
+        self.set.hosts[at].must_run(&format!(
+            "ip address replace {}/16 dev eth0; echo '{key}' >/home/{user}/.ssh/authorized_keys; \
+             mkdir -p /opt/raftkv; touch /run/raft-host-ready",
+            machine.internal_ip
+        ));
+    }
+}
+
+/// Google with hosts behind its instances.
+pub struct World {
+    pub cloud: Cloud,
+    pub farm: Arc<Mutex<Farm>>,
+}
+
+impl World {
+    /// `None` where something is missing that a test of this kind needs.
+    pub fn new(yaml: &str, hosts: u8) -> Option<World> {
+        if terraform_is_missing() || gcloud_is_missing() {
+            return None;
+        }
+        let farm = Arc::new(Mutex::new(Farm {
+            set: TestHosts::start(hosts)?,
+            taken: BTreeMap::new(),
+            done: Vec::new(),
+            addresses: tempfile::tempdir().unwrap(),
+        }));
+        let hook = Arc::clone(&farm);
+        let hook = Hook::Function(Arc::new(move |action: &str, machine: &Machine| {
+            Ok(hook.lock().unwrap().act(action, machine))
+        }));
+        Some(World {
+            cloud: Cloud::with_hosts(yaml, hook),
+            farm,
+        })
+    }
+
+    pub fn raftctl(&self, arguments: &[&str]) -> Ended {
+        self.cloud.raftctl(arguments)
+    }
+
+    /// The node that leads, once it is one that `fits`.
+    pub fn leader(&self, fits: impl Fn(u64) -> bool) -> u64 {
+        let give_up = Instant::now() + PATIENCE;
+        loop {
+            let status = self.raftctl(&["status", "--output", "json"]).code(0);
+            if let Some(leader) = status.json()["leader"].as_u64().filter(|id| fits(*id)) {
+                return leader;
+            }
+            assert!(Instant::now() < give_up, "no such leader: {status:?}");
+        }
+    }
+
+    /// What `raftctl VERB` did to instances since this was asked last, after a check that it held
+    /// the cluster's lock on the hosts all the while.
+    #[track_caller]
+    pub fn done_under_lock(&self, verb: &str) -> Vec<String> {
+        let done = std::mem::take(&mut self.farm.lock().unwrap().done);
+        let held = format!("`raftctl {verb}`");
+        for (action, holder) in &done {
+            assert!(holder.contains(&held), "{action} under {holder:?}");
+        }
+        done.into_iter().map(|(action, _)| action).collect()
+    }
+
+    /// How many instances there are.
+    pub fn instances(&self) -> usize {
+        self.cloud
+            .provider
+            .google
+            .of_type("google_compute_instance")
+            .len()
+    }
+}
