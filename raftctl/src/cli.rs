@@ -9,12 +9,13 @@ use clap::{CommandFactory, Parser};
 
 use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
+use crate::lock::{self, Lock};
 use crate::ops::Context;
 use crate::progress::Progress;
 use crate::verbs::{
     check, docker, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
 };
-use crate::{bench, keys, lock, scenario, shell};
+use crate::{bench, keys, scenario, shell};
 use verb::{CommandLine, Verb};
 
 /// What holds for every verb.
@@ -125,7 +126,7 @@ async fn dispatch(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
         Verb::Up {
             dry_run: false,
             allow_data_loss,
-        } => gcp::up(cluster, options, allow_data_loss).await,
+        } => Box::pin(gcp::up(cluster, options, allow_data_loss)).await,
         Verb::Down { keep_data, .. } => gcp::down(cluster, options, keep_data).await,
         verb => on_hosts(cluster, options, verb).await,
     }
@@ -159,10 +160,19 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
     };
     drop(reaching);
     let (extent, name) = extent(&verb);
-    let work = on_cluster(&context, options, verb);
+    // Large: on the heap, it is moved through its wrappers as a pointer.
+    let work = Box::pin(on_cluster(&context, options, verb));
+    // The lock of this folder comes first, as everywhere: whoever takes two in another order can
+    // wait for someone who waits for them.
     match extent {
-        Extent::Changes => context.locked(name, lock::WAIT, work).await,
-        Extent::Holds => context.hold(name, lock::WAIT, work).await,
+        Extent::Changes => {
+            let folder = Lock::take(&context.cluster, name, lock::WAIT).await?;
+            folder.during(context.locked(name, lock::WAIT, work)).await
+        }
+        Extent::Holds => {
+            let folder = Lock::take(&context.cluster, name, lock::WAIT).await?;
+            folder.during(context.hold(name, lock::WAIT, work)).await
+        }
         Extent::Bounded => context.within_total(name, work).await,
         Extent::Own => work.await,
     }

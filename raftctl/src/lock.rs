@@ -8,6 +8,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
@@ -19,14 +20,24 @@ pub const WAIT: Duration = Duration::from_secs(10);
 /// How often it tries again.
 const TRY_EVERY: Duration = Duration::from_millis(50);
 
-/// Held as long as it lives.
-#[derive(Debug)]
+tokio::task_local! {
+    /// The lock under which this is done.
+    static OUTER: Lock;
+}
+
+/// Held as long as it lives, or a copy of it.
+#[derive(Debug, Clone)]
 pub struct Lock {
-    _file: File,
+    _file: Arc<File>,
     path: PathBuf,
 }
 
 impl Lock {
+    /// Does `work`, which may take the same lock again: it has it already.
+    pub async fn during<T>(self, work: impl Future<Output = T>) -> T {
+        OUTER.scope(self, work).await
+    }
+
     /// Takes the lock of a cluster for a verb, waiting at most `wait`.
     ///
     /// # Errors
@@ -36,6 +47,11 @@ impl Lock {
         std::fs::create_dir_all(&folder)
             .map_err(|error| Error::file("make the folder", &folder, &error))?;
         let path = folder.join("lock");
+        if let Ok(outer) = OUTER.try_with(Lock::clone)
+            && outer.path == path
+        {
+            return Ok(outer);
+        }
         let give_up = Instant::now() + wait;
         loop {
             let mut file = open(&path)?;
@@ -44,7 +60,8 @@ impl Lock {
                     // The name only makes the message of others better; on a full disk, where it
                     // can't be written, a cluster must still be stoppable.
                     let _ = name_holder(&mut file, verb);
-                    return Ok(Lock { _file: file, path });
+                    let _file = Arc::new(file);
+                    return Ok(Lock { _file, path });
                 }
                 // `down --purge` took the file away after it was opened here: on to the next one.
                 Ok(()) => {}
@@ -152,6 +169,20 @@ mod tests {
         assert!(!second.is_finished(), "it has to wait");
         drop(first);
         second.await.unwrap().unwrap();
+    }
+
+    // What is done under a lock may take it again, and only that.
+    #[tokio::test]
+    async fn a_lock_is_not_in_its_own_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = cluster(folder.path());
+        let wait = Duration::from_millis(100);
+        let outer = Lock::take(&cluster, "down", wait).await.unwrap();
+        let again = outer.clone().during(Lock::take(&cluster, "down", wait));
+        again.await.unwrap();
+        Lock::take(&cluster, "up", wait).await.unwrap_err();
+        drop(outer);
+        Lock::take(&cluster, "up", wait).await.unwrap();
     }
 
     // Whoever waits while the folder is deleted does not end up with a lock on nothing.

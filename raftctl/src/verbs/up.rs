@@ -63,7 +63,8 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
         ));
     } else {
         let timeout = options.timeout.unwrap_or(TIMEOUT);
-        let working = async {
+        // Large: on the heap.
+        let working = Box::pin(async {
             if context.has_remote_hosts() {
                 // Before the lock was taken here, someone else may have had it.
                 facts = look(context, &binary, accept).await?.0;
@@ -73,7 +74,7 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
             tell_left_behind(&facts, &progress);
             let left_behind = facts.left_behind;
             run::run(context, &steps, &binary, timeout, &progress, left_behind).await
-        };
+        });
         left_behind = context.locked("up", crate::lock::WAIT, working).await?;
         if context.has_remote_hosts() {
             // They follow a leader, and so have its first entry.

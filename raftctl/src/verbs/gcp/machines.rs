@@ -123,7 +123,7 @@ pub async fn restart_machines(context: &Context, options: &Options, selector: &s
     let _lock = Lock::take(&context.cluster, "restart --vm", WAIT).await?;
     let ids = leader_last(context, select(context, selector).await?).await;
     let limit = limit(context, &ids);
-    let work = async {
+    let work = Box::pin(async {
         let mut told = Told::new(options);
         for id in ids {
             cycle(context, options, id, None).await?;
@@ -131,7 +131,7 @@ pub async fn restart_machines(context: &Context, options: &Options, selector: &s
             told.node(id, "machine restarted", &text)?;
         }
         told.end()
-    };
+    });
     context
         .locked_within("restart --vm", WAIT, limit, work)
         .await
@@ -156,7 +156,7 @@ pub async fn extend(
     let _lock = Lock::take(&context.cluster, "extend", WAIT).await?;
     let ids = leader_last(context, context.cluster.ids()).await;
     let limit = limit(context, &ids);
-    let work = async {
+    let work = Box::pin(async {
         let mut told = Told::new(options);
         for id in ids {
             cycle(context, options, id, Some(lifetime)).await?;
@@ -165,7 +165,7 @@ pub async fn extend(
             told.node(id, "lifetime extended", &text)?;
         }
         told.end()
-    };
+    });
     context.locked_within("extend", WAIT, limit, work).await
 }
 
