@@ -323,12 +323,15 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
     results
 }
 
-/// Waits for Ctrl-C.
-pub async fn interrupted() {
-    // Where the signal can't be listened to, it ends raftctl in its own way, and the lock ends by
-    // itself.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
+/// Listens for Ctrl-C from now on, also before anybody waits.
+pub fn interrupted() -> impl Future<Output = ()> + Send {
+    let heard = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
+    async move {
+        match heard {
+            Ok(mut heard) => drop(heard.recv().await),
+            // It ends raftctl in its own way then, and the lock ends by itself.
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

@@ -210,6 +210,8 @@ async fn confirm(
     for change in changes {
         eprintln!("  {}", change.describe());
     }
+    // Whoever sees the question may answer it in this way at once.
+    let interrupted = interrupted();
     eprint!("Write the cluster's name to go on: ");
     // On a thread of its own, which nobody waits for when Ctrl-C comes instead of an answer.
     let reading = tokio::task::spawn_blocking(|| {
@@ -221,7 +223,11 @@ async fn confirm(
         let answer = reading.await.map_err(std::io::Error::other).flatten();
         answer.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))
     };
-    if unless_interrupted(verb, answer).await?.trim() == name {
+    let answer = tokio::select! {
+        answer = answer => answer?,
+        () = interrupted => return Err(Error::interrupted(verb)),
+    };
+    if answer.trim() == name {
         return Ok(());
     }
     Err(Error::Usage("not confirmed; nothing was changed".into()))
