@@ -1,7 +1,9 @@
 //! What is there, and the steps that follow: a story each.
 
+use std::collections::BTreeMap;
+
 use super::*;
-use crate::hosts::control::{Setting, TakenPort};
+use crate::hosts::control::{HostFacts, NodeFacts, Setting, TakenPort};
 use crate::hosts::layout::HostLayout;
 
 const OLD: &str = "0000";

@@ -12,19 +12,18 @@
 //! goes with them.
 
 mod engine;
+mod inventory;
 
-use std::collections::BTreeMap;
+pub use inventory::{open, reach};
+
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 
-use super::TransportError;
 use super::gcp::key;
-use super::inventory::Inventory;
-use super::ssh::login::{self, Login};
-use super::ssh::{inventory, place};
+use super::ssh::{login, place};
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
 use engine::Engine;
@@ -260,74 +259,6 @@ pub fn orphans() -> Result<Vec<String>> {
         .collect())
 }
 
-/// The hosts of a cluster as they are now. Connects to none. A node whose container is not there, or
-/// does not run, has a host that can't be talked to.
-///
-/// # Errors
-/// The engine does not answer.
-pub fn open(cluster: &Cluster) -> Result<Inventory> {
-    let found = find(cluster)?;
-    let inventory = inventory::from_logins(cluster, &found.logins)?;
-    Ok(with_absent(cluster, inventory, found.absent))
-}
-
-/// The same after a look at the hosts, as with any that are reached through SSH.
-///
-/// # Errors
-/// As [`open`].
-pub async fn reach(cluster: &Cluster, again: bool, deadline: Duration) -> Result<Inventory> {
-    let found = find(cluster)?;
-    let inventory = inventory::reach(cluster, &found.logins, again, deadline).await?;
-    Ok(with_absent(cluster, inventory, found.absent))
-}
-
-/// The nodes of a cluster, by what their containers are like.
-struct Found {
-    /// How those are reached that run.
-    logins: BTreeMap<NodeId, Login>,
-    /// Why the others can't be.
-    absent: BTreeMap<NodeId, String>,
-}
-
-fn find(cluster: &Cluster) -> Result<Found> {
-    let containers = containers(cluster, &Engine::find()?)?;
-    let mut found = Found {
-        logins: BTreeMap::new(),
-        absent: BTreeMap::new(),
-    };
-    for id in cluster.ids() {
-        let container = containers.iter().find(|container| container.node == id);
-        let why = match container.map(|container| (container, container.address.as_deref())) {
-            Some((container, Some(address))) if container.is_running => {
-                found
-                    .logins
-                    .insert(id, login(cluster, &container.name, address)?);
-                continue;
-            }
-            Some(_) => "the container does not run; `raftctl up` starts it",
-            None => "there is no such container; `raftctl up` makes one",
-        };
-        found.absent.insert(id, why.into());
-    }
-    Ok(found)
-}
-
-fn with_absent(
-    cluster: &Cluster,
-    mut inventory: Inventory,
-    absent: BTreeMap<NodeId, String>,
-) -> Inventory {
-    for (id, cause) in absent {
-        let host = container_name(cluster, id);
-        let why = TransportError::Unreachable {
-            host: host.clone(),
-            cause,
-        };
-        inventory.add_absent(cluster, id, host, why);
-    }
-    inventory
-}
-
 /// Forgets what belongs to containers that are gone: their keys, and the key to them.
 ///
 /// # Errors
@@ -345,19 +276,6 @@ pub fn forget(cluster: &Cluster) -> Result<()> {
         }
     }
     place::forget(&folder)
-}
-
-fn login(cluster: &Cluster, name: &str, address: &str) -> Result<Login> {
-    let state_dir = std::path::absolute(cluster.state_dir()).unwrap_or(cluster.state_dir());
-    Ok(Login {
-        host: name.to_owned(),
-        destination: address.to_owned(),
-        user: Some("root".into()),
-        port: Some(22),
-        identity_file: Some(state_dir.join(key::FILE)),
-        jump: None,
-        config_file: login::write_config(&state_dir, None)?,
-    })
 }
 
 fn containers(cluster: &Cluster, engine: &Engine) -> Result<Vec<Container>> {

@@ -1,0 +1,95 @@
+//! The containers of a cluster as hosts.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::engine::Engine;
+use super::{container_name, containers};
+use crate::cluster::{Cluster, NodeId};
+use crate::error::Result;
+use crate::hosts::TransportError;
+use crate::hosts::gcp::key;
+use crate::hosts::inventory::Inventory;
+use crate::hosts::ssh::inventory;
+use crate::hosts::ssh::login::{self, Login};
+
+/// The hosts of a cluster as they are now. Connects to none. A node whose container is not there, or
+/// does not run, has a host that can't be talked to.
+///
+/// # Errors
+/// The engine does not answer.
+pub fn open(cluster: &Cluster) -> Result<Inventory> {
+    let found = find(cluster)?;
+    let inventory = inventory::from_logins(cluster, &found.logins)?;
+    Ok(with_absent(cluster, inventory, found.absent))
+}
+
+/// The same after a look at the hosts, as with any that are reached through SSH.
+///
+/// # Errors
+/// As [`open`].
+pub async fn reach(cluster: &Cluster, again: bool, deadline: Duration) -> Result<Inventory> {
+    let found = find(cluster)?;
+    let inventory = inventory::reach(cluster, &found.logins, again, deadline).await?;
+    Ok(with_absent(cluster, inventory, found.absent))
+}
+
+/// The nodes of a cluster, by what their containers are like.
+struct Found {
+    /// How those are reached that run.
+    logins: BTreeMap<NodeId, Login>,
+    /// Why the others can't be.
+    absent: BTreeMap<NodeId, String>,
+}
+
+fn find(cluster: &Cluster) -> Result<Found> {
+    let containers = containers(cluster, &Engine::find()?)?;
+    let mut found = Found {
+        logins: BTreeMap::new(),
+        absent: BTreeMap::new(),
+    };
+    for id in cluster.ids() {
+        let container = containers.iter().find(|container| container.node == id);
+        let why = match container.map(|container| (container, container.address.as_deref())) {
+            Some((container, Some(address))) if container.is_running => {
+                found
+                    .logins
+                    .insert(id, login(cluster, &container.name, address)?);
+                continue;
+            }
+            Some(_) => "the container does not run; `raftctl up` starts it",
+            None => "there is no such container; `raftctl up` makes one",
+        };
+        found.absent.insert(id, why.into());
+    }
+    Ok(found)
+}
+
+fn with_absent(
+    cluster: &Cluster,
+    mut inventory: Inventory,
+    absent: BTreeMap<NodeId, String>,
+) -> Inventory {
+    for (id, cause) in absent {
+        let host = container_name(cluster, id);
+        let why = TransportError::Unreachable {
+            host: host.clone(),
+            cause,
+        };
+        inventory.add_absent(cluster, id, host, why);
+    }
+    inventory
+}
+
+fn login(cluster: &Cluster, name: &str, address: &str) -> Result<Login> {
+    let state_dir = std::path::absolute(cluster.state_dir()).unwrap_or(cluster.state_dir());
+    Ok(Login {
+        host: name.to_owned(),
+        destination: address.to_owned(),
+        user: Some("root".into()),
+        port: Some(22),
+        identity_file: Some(state_dir.join(key::FILE)),
+        jump: None,
+        config_file: login::write_config(&state_dir, None)?,
+    })
+}
