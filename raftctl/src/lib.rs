@@ -13,6 +13,7 @@
 //! hosts/     a host runs scripts; scripts are built as text; control runs them
 //! client/    the key-value client: hints, retries, sessions, honest timeouts
 //! admin      the gRPC calls of operators                error   every error and its exit code
+//! keep       files of raftctl's own on this machine      lock    one operator of a folder at a time
 //! records    the lines of logs.txt and dump.txt         words   their words
 //! ```
 //! Imports go downwards in this list and never up. Only `hosts` starts processes, only `admin`,
@@ -27,6 +28,7 @@ pub mod client;
 pub mod cluster;
 pub mod error;
 pub mod hosts;
+pub mod keep;
 pub mod keys;
 pub mod lock;
 pub mod ops;

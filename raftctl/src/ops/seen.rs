@@ -9,6 +9,7 @@ use std::path::Path;
 
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
+use crate::keep;
 
 const FILE: &str = "nodes_with_data.json";
 
@@ -48,12 +49,10 @@ pub fn remove(state_dir: &Path, ids: &[NodeId]) -> Result<()> {
 
 fn write(state_dir: &Path, all: &BTreeSet<NodeId>) -> Result<()> {
     let path = state_dir.join(FILE);
-    let partial = state_dir.join(format!("{FILE}.{}", std::process::id()));
     let text = format!("{}\n", serde_json::json!(all));
     std::fs::create_dir_all(state_dir)
-        .and_then(|()| std::fs::write(&partial, text))
-        .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|error| Error::file("write", &path, &error))
+        .map_err(|error| Error::file("make the folder", state_dir, &error))?;
+    keep::replace(&path, &text)
 }
 
 /// Forgets them all, with the cluster.
@@ -61,13 +60,7 @@ fn write(state_dir: &Path, all: &BTreeSet<NodeId>) -> Result<()> {
 /// # Errors
 /// The file can't be deleted.
 pub fn forget(state_dir: &Path) -> Result<()> {
-    let path = state_dir.join(FILE);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("delete", &path, &error))
-        }
-        _ => Ok(()),
-    }
+    keep::forget(&state_dir.join(FILE))
 }
 
 #[cfg(test)]

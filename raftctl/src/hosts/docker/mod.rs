@@ -26,6 +26,7 @@ use super::gcp::key;
 use super::ssh::{login, place};
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
+use crate::keep;
 use engine::Engine;
 
 const DOCKERFILE: &str = include_str!("Dockerfile");
@@ -267,13 +268,7 @@ pub fn forget(cluster: &Cluster) -> Result<()> {
     let folder = cluster.state_dir();
     let key = format!("{}.pub", key::FILE);
     for name in [key::FILE, &key, "known_hosts", "ssh_config"] {
-        let path = folder.join(name);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                return Err(Error::file("delete", &path, &error));
-            }
-            _ => {}
-        }
+        keep::forget(&folder.join(name))?;
     }
     place::forget(&folder)
 }

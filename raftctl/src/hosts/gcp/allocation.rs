@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::gcp::region_of;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
+use crate::keep;
 use crate::ops::wait::list;
 
 /// The form of the file; a newer form is refused rather than misread.
@@ -90,10 +91,7 @@ impl Allocation {
     pub fn save(&self, path: &Path) -> Result<()> {
         let text =
             serde_json::to_string_pretty(self).map_err(|error| Error::Other(error.to_string()))?;
-        let temporary = path.with_extension("json.new");
-        std::fs::write(&temporary, text + "\n")
-            .and_then(|()| std::fs::rename(&temporary, path))
-            .map_err(|error| Error::file("write", path, &error))
+        keep::replace(path, &(text + "\n"))
     }
 
     /// The same, with a decision for all that the cluster needs.

@@ -5,14 +5,15 @@
 //! forgotten with it.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::machines::{Machine, Machines};
 use crate::cluster::Cluster;
 use crate::cluster::gcp::SshVia;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hosts::ssh::Login;
 use crate::hosts::ssh::login::{known_hosts, write_config};
+use crate::keep;
 
 /// Writes the configuration, and gives the login of each machine by the name of its node.
 ///
@@ -26,10 +27,7 @@ pub fn logins(cluster: &Cluster, machines: &Machines, key: &Path) -> Result<Vec<
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return Ok(with_config(machines, &path));
     }
-    let partial = folder.join(format!("ssh_config.machines.{}", std::process::id()));
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|error| Error::file("write", &path, &error))?;
+    keep::replace(&path, &text)?;
     Ok(with_config(machines, &path))
 }
 
@@ -97,14 +95,11 @@ pub fn forget_host_keys(cluster: &Cluster, instances: &BTreeSet<String>) -> Resu
         !instances.contains(name)
     };
     let kept: Vec<&str> = text.lines().filter(is_kept).collect();
-    let partial: PathBuf = path.with_extension(std::process::id().to_string());
     let text = kept
         .iter()
         .map(|line| format!("{line}\n"))
         .collect::<String>();
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|error| Error::file("write", &path, &error))
+    keep::replace(&path, &text)
 }
 
 #[cfg(test)]

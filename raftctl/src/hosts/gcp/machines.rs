@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::keep;
 
 /// The form of the output.
 const SCHEMA: u32 = 1;
@@ -80,10 +81,7 @@ impl Machines {
     pub fn save(&self, path: &Path) -> Result<()> {
         let text =
             serde_json::to_string_pretty(self).map_err(|error| Error::Other(error.to_string()))?;
-        let temporary = path.with_extension("json.new");
-        std::fs::write(&temporary, text + "\n")
-            .and_then(|()| std::fs::rename(&temporary, path))
-            .map_err(|error| Error::file("write", path, &error))
+        keep::replace(path, &(text + "\n"))
     }
 }
 

@@ -34,11 +34,12 @@ pub mod tfvars;
 pub mod tool;
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
+use crate::keep;
 use allocation::Allocation;
 use changes::Change;
 use events::Action;
@@ -162,14 +163,14 @@ impl Infrastructure {
         // Before anything is made with it, so that a failure on the way can't lose it.
         self.allocation.save(&self.places.allocation())?;
         // Addresses may change from here on.
-        forget(&self.places.machines())?;
+        keep::forget(&self.places.machines())?;
         // A machine that is made anew has another host key, and that is no attack.
         login::forget_host_keys(cluster, &self.renewed(cluster))?;
         if self.has_news {
             self.terraform.apply(watch).await?;
         }
         if self.purpose == Purpose::Down {
-            forget(&self.places.allocation())?;
+            keep::forget(&self.places.allocation())?;
             return Ok(None);
         }
         let machines = self.terraform.output().await?;
@@ -208,8 +209,8 @@ fn refuse_foreign(cluster: &Cluster, key: &KeyPair, changes: &[Change]) -> Resul
     }
     let folder = Places::of(cluster).base;
     // Or the next try would find a key and go on.
-    forget(&key.private)?;
-    forget(&folder.join(key::PUBLIC_FILE))?;
+    keep::forget(&key.private)?;
+    keep::forget(&folder.join(key::PUBLIC_FILE))?;
     Err(Error::Usage(format!(
         "refused, nothing was changed: the machines of cluster {} were made from another folder, whose key this \
          one does not have; copy {} from there (gcp.json, {}, {}), or, if it is lost, make a key for the machines \
@@ -240,15 +241,6 @@ fn write(
     let variables = tfvars::text(cluster, allocation, &key.public, keep_data);
     let path = directory.join(tfvars::FILE);
     std::fs::write(&path, variables).map_err(|error| Error::file("write", &path, &error))
-}
-
-fn forget(path: &Path) -> Result<()> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("remove", path, &error))
-        }
-        _ => Ok(()),
-    }
 }
 
 /// The machines of a cluster, as they were after the last change. Starts no program.
@@ -304,7 +296,7 @@ pub fn forget_cluster(cluster: &Cluster) -> Result<()> {
         "ssh_config",
         "ssh_config.machines",
     ] {
-        forget(&places.base.join(file))?;
+        keep::forget(&places.base.join(file))?;
     }
     Ok(())
 }

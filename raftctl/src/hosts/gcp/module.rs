@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::keep;
 
 /// The files of the module, as they are in the folder `terraform/` of the source.
 const FILES: [(&str, &str); 5] = [
@@ -41,12 +42,7 @@ pub fn write(directory: &Path, cluster: &str, state_bucket: Option<&str>) -> Res
     let backend = directory.join(BACKEND_FILE);
     match state_bucket {
         Some(bucket) => put(&backend, &backend_text(bucket, cluster)),
-        None => match std::fs::remove_file(&backend) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::file("remove", &backend, &error))
-            }
-            _ => Ok(()),
-        },
+        None => keep::forget(&backend),
     }
 }
 

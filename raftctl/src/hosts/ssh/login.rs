@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::keep;
 
 /// How one host is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,10 +91,7 @@ pub fn write_config(state_dir: &Path, identity_file: Option<&Path>) -> Result<Pa
     if std::fs::read_to_string(&path).is_ok_and(|old| old == text) {
         return Ok(path);
     }
-    let partial = state_dir.join(format!("ssh_config.{}", std::process::id()));
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|error| Error::file("write", &path, &error))?;
+    keep::replace(&path, &text)?;
     Ok(path)
 }
 

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 
 use super::envelope::Rights;
 use super::transport::SshTransport;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hosts::{OUTPUT_BYTES_MAX, Request, TransportError, scripts};
+use crate::keep;
 
 /// What to do about a [`Place::remark`].
 pub const ADVICE: &str =
@@ -236,10 +237,7 @@ pub fn save(state_dir: &Path, places: &BTreeMap<String, Place>) -> Result<()> {
         .iter()
         .map(|(name, place)| (name.clone(), place.to_json()));
     let text = format!("{:#}\n", Value::Object(entries.collect()));
-    let partial = state_dir.join(format!("{FILE}.{}", std::process::id()));
-    std::fs::write(&partial, text)
-        .and_then(|()| std::fs::rename(&partial, &path))
-        .map_err(|error| Error::file("write", &path, &error))
+    keep::replace(&path, &text)
 }
 
 /// Forgets what was found, where nothing is left to be found.
@@ -247,13 +245,7 @@ pub fn save(state_dir: &Path, places: &BTreeMap<String, Place>) -> Result<()> {
 /// # Errors
 /// The file can't be deleted.
 pub fn forget(state_dir: &Path) -> Result<()> {
-    let path = state_dir.join(FILE);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::file("delete", &path, &error))
-        }
-        _ => Ok(()),
-    }
+    keep::forget(&state_dir.join(FILE))
 }
 
 #[cfg(test)]
