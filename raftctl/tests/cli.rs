@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{TestCluster, raftctl};
+use support::{TestCluster, command, raftctl};
 
 // `init` writes a file that is right, and never overwrites one.
 #[test]
@@ -28,6 +28,16 @@ fn init_writes_a_file_once() {
             .unwrap()
             .contains("name: demo")
     );
+}
+
+// Standard output is no file to begin with.
+#[test]
+fn init_needs_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    raftctl(folder.path(), &["init", "-c", "-"])
+        .code(2)
+        .says("-c cluster.yaml");
+    assert!(!folder.path().join("-").exists());
 }
 
 // What can't be a cluster is refused before anything is written.
@@ -110,6 +120,93 @@ fn a_missing_binary_says_what_to_do() {
         .code(2)
         .says("correct `binary` in cluster.yaml");
     assert!(!cluster.state("run").exists());
+}
+
+// Files that are named and not there: `check` warns, and ssh is not even tried.
+#[test]
+fn missing_files_are_told_before_they_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "name: test\nprovider: ssh\nbinary: not/there\nnodes: [{id: 1, host: 127.0.0.1}]\n\
+                ssh: {identity_file: no/key}\n";
+    std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
+    raftctl(folder.path(), &["check"])
+        .ok()
+        .says("cluster.yaml:3: binary names ")
+        .says("cluster.yaml:5: ssh.identity_file names ");
+    let check = raftctl(folder.path(), &["check", "-o", "json"]).ok().json();
+    assert_eq!(check["warnings"].as_array().unwrap().len(), 2, "{check:#}");
+    let reached = raftctl(folder.path(), &["exec", "1", "--", "true"]).code(2);
+    let reached = reached.says("no/key, which is not there");
+    assert!(!reached.stderr.contains("Permission denied"), "{reached:?}");
+    // The agent may hold the key whose public half is named.
+    std::fs::create_dir(folder.path().join("no")).unwrap();
+    std::fs::write(folder.path().join("no/key.pub"), "").unwrap();
+    let check = raftctl(folder.path(), &["check", "-o", "json"]).ok().json();
+    assert_eq!(check["warnings"].as_array().unwrap().len(), 1, "{check:#}");
+}
+
+// A host that reads like an option of ssh never gets there.
+#[test]
+fn a_host_is_no_option_of_ssh() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        "name: test\nprovider: ssh\nnodes:\n  - {id: 1, host: \"-oProxyCommand=touch ./made\"}\n";
+    std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
+    for verb in [&["check"][..], &["status"], &["ssh", "1"]] {
+        raftctl(folder.path(), verb)
+            .code(2)
+            .says("cluster.yaml:4: nodes[].host can't be ");
+    }
+    assert!(!folder.path().join("made").exists());
+}
+
+// A length of time has a unit, whatever the number; the message says what would be right.
+#[test]
+fn a_time_has_a_unit() {
+    let cluster = TestCluster::new(1);
+    for wrong in [
+        &["partition", "1", "--for", "5"][..],
+        &["status", "--timeout", "5"],
+        &["status", "--timeout", "0"],
+        &["bench", "--duration", "5"],
+        &["down", "--lock-wait", "5"],
+    ] {
+        cluster
+            .raftctl(wrong)
+            .code(2)
+            .says("as in 500ms, 30s or 2m");
+    }
+}
+
+// Someone who changes the cluster is waited for as long as is asked for, and named.
+#[test]
+fn a_lock_is_waited_for() {
+    let cluster = TestCluster::new(1);
+    let folder = cluster.state("");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = std::fs::File::create(folder.join("lock")).unwrap();
+    file.lock().unwrap();
+    let refused = cluster.raftctl(&["down", "--lock-wait", "0s"]).code(1);
+    let refused = refused.says("--lock-wait");
+    assert!(
+        refused.took < std::time::Duration::from_secs(5),
+        "{refused:?}"
+    );
+    let waiting = command(cluster.folder(), &["down", "--lock-wait", "1m"]).spawn();
+    let mut waiting = waiting.unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(waiting.try_wait().unwrap().is_none(), "it has to wait");
+    drop(file);
+    assert!(waiting.wait().unwrap().success());
+}
+
+// A history that is not there is a slip of the operator's.
+#[test]
+fn verify_names_a_missing_file() {
+    let folder = tempfile::tempdir().unwrap();
+    raftctl(folder.path(), &["scenario", "verify", "nope"])
+        .code(2)
+        .says("cannot open nope");
 }
 
 // In a checkout without a raft-node `plan` says that it would be built, and `up` builds it.
@@ -197,10 +294,18 @@ fn a_wrong_selector_says_what_is_possible() {
         .raftctl(&["kill", "folowers"])
         .code(2)
         .says("did you mean followers?");
+    // Nothing is wrong with the word: there is no leader, as for `transfer`.
+    for verb in [
+        &["kill", "leader"][..],
+        &["partition", "followers"],
+        &["transfer"],
+    ] {
+        cluster.raftctl(verb).code(30).says("leader");
+    }
     cluster
-        .raftctl(&["kill", "leader"])
+        .raftctl(&["kill", "1,,2"])
         .code(2)
-        .says("there is none now");
+        .says("\"1,,2\" has nothing on one side of a comma");
     cluster
         .raftctl(&["partition", "1,2|2,3"])
         .code(2)
@@ -258,18 +363,43 @@ fn completions_know_the_verbs() {
     }
 }
 
+/// The verbs that `raftctl --help` lists.
+fn verbs() -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let help = raftctl(folder.path(), &["--help"]).ok().stdout;
+    let list = help.split("Commands:\n").nth(1).unwrap();
+    let lines = list.lines().take_while(|line| line.starts_with("  "));
+    // What is indented further goes on from the line before.
+    let verbs = lines.filter(|line| !line.starts_with("   "));
+    let verbs = verbs.map(|line| line.split_whitespace().next().unwrap().to_owned());
+    verbs.filter(|verb| verb != "help").collect()
+}
+
+// The README tells all verbs that there are, and no other.
+#[test]
+fn the_readme_knows_the_verbs() {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("\n## Verbs\n").nth(1).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
+    let mut told: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let mut there = verbs();
+    told.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(told, there);
+}
+
 // Every verb explains itself.
 #[test]
 fn every_verb_has_help() {
     let folder = tempfile::tempdir().unwrap();
-    let help = raftctl(folder.path(), &["--help"]).ok().stdout;
-    for verb in
-        "init check plan up status ssh kill restart stop start pause resume partition heal logs set \
-         get del list shell scenario bench transfer down doctor completions"
-            .split_whitespace()
-    {
-        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
-        raftctl(folder.path(), &[verb, "--help"]).ok();
+    let verbs = verbs();
+    assert!(verbs.len() > 25, "{verbs:?}");
+    for verb in verbs {
+        let help = raftctl(folder.path(), &[&verb, "--help"]).ok().stdout;
+        assert!(help.contains("Usage: raftctl"), "{verb}: {help}");
     }
 }
 

@@ -49,10 +49,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 64)]
     in_flight: usize,
     /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::times::parse)]
     duration: Duration,
     /// How long to run before measuring
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::times::parse)]
     warm_up: Duration,
     /// Length of a value, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 256)]

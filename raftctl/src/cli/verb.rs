@@ -52,8 +52,13 @@ pub struct CommandLine {
     pub output: Output,
 
     /// How long to wait, as in 500ms, 30s or 2m [default: what suits the verb]
-    #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = crate::times::parse)]
     pub timeout: Option<Duration>,
+
+    /// How long to wait while someone else changes the cluster, as in 0s or 5m
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = crate::times::parse)]
+    pub lock_wait: Duration,
 
     /// Ask nothing
     #[arg(short, long, global = true)]
@@ -195,7 +200,7 @@ pub enum Verb {
         groups: String,
         /// How long it lasts, an hour at most
         #[arg(long = "for", default_value = "10m", value_name = "TIME")]
-        #[arg(value_parser = humantime::parse_duration)]
+        #[arg(value_parser = crate::times::parse)]
         length: Duration,
         /// Drop packets on the hosts, instead of messages in the nodes; needs root there
         #[arg(long)]
@@ -239,7 +244,7 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  raftctl extend\n  raftctl extend 24h")]
     Extend {
         /// How long, as in 90m or 12h [default: gcp.lifetime in cluster.yaml]
-        #[arg(value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(value_name = "TIME", value_parser = crate::times::parse)]
         lifetime: Option<Duration>,
     },
 

@@ -9,6 +9,7 @@ use super::Context;
 use crate::error::{Error, Result};
 use crate::hosts::guard::{self, Claim, Held, LASTS};
 use crate::hosts::inventory::Host;
+use crate::operator;
 
 /// How often a lock that someone else holds is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(250);
@@ -278,8 +279,8 @@ impl Taking<'_> {
 
 fn refused(cluster: &str, host: &Host, held: &Held) -> Error {
     Error::Other(format!(
-        "cluster {cluster} is being changed by {} (locked on {}); wait until it is done, and run \
-         this again; a lock that is left over ends by itself in {} s",
+        "cluster {cluster} is being changed by {} (locked on {}); wait until it is done \
+         (--lock-wait 5m does), and run this again; a lock that is left over ends by itself in {} s",
         held.holder,
         host.name(),
         held.left_seconds
@@ -345,7 +346,7 @@ fn claim(state_dir: &Path, verb: &str) -> Result<Claim> {
             fresh
         }
     };
-    let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+    let user = operator::name();
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());

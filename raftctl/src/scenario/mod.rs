@@ -166,15 +166,3 @@ fn after_interruption(restored: Result<()>) -> Error {
         )),
     }
 }
-
-/// Ctrl-C, or SIGTERM. Where signals can't be had, never.
-async fn interruption() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
-    }
-}

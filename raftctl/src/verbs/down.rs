@@ -9,7 +9,7 @@ use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::Signalled;
 use crate::hosts::ssh::place;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial, seen};
 use crate::out;
@@ -26,7 +26,7 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
     if purge {
         confirm(&context.cluster.name, options)?;
     }
-    let lock = Lock::take(&context.cluster, "down", WAIT).await?;
+    let lock = Lock::take(&context.cluster, "down").await?;
     let ids = context.cluster.ids();
     let step = progress.begin(&format!("stop {}", list(&ids)));
     let mut outcomes = end(context, &ids, &progress).await;

@@ -33,6 +33,11 @@ pub struct Arguments {
 /// There is one already, or the values make no cluster.
 pub fn run(path: &Path, arguments: &Arguments) -> Result<()> {
     let name = path.display().to_string();
+    if name == "-" {
+        return Err(Error::Usage(
+            "init writes a file, and - is none; name one, as in -c cluster.yaml".into(),
+        ));
+    }
     check(arguments, &name)?;
     let text = fill(arguments);
     if arguments.force {

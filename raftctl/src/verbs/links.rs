@@ -8,7 +8,7 @@ use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::links::CUT_MAX;
 use crate::ops::status::NodeStatus;
 use crate::ops::wait::list;
@@ -54,7 +54,7 @@ pub async fn partition(
             humantime::format_duration(length)
         )));
     }
-    let lock = Lock::take(&context.cluster, "partition", WAIT).await?;
+    let lock = Lock::take(&context.cluster, "partition").await?;
     let groups = read_groups(context, groups).await?;
     let cutting = async {
         match means {
@@ -144,7 +144,7 @@ async fn read_groups(context: &Context, text: &str) -> Result<Vec<Vec<NodeId>>> 
 /// # Errors
 /// A node does not obey.
 pub async fn heal(context: &Context, options: &Options) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "heal", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "heal").await?;
     let snapshot = context.status().await;
     // A node that does not run has no cut links, and starts without any.
     let may_run = |node: &&NodeStatus| node.process != Some(ProcessState::Stopped);

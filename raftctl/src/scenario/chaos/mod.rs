@@ -15,14 +15,15 @@ use clap::ValueEnum;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use super::after_interruption;
 use super::restore;
 use super::verdict::{self, CHECK_MAX, VerdictReport};
-use super::{after_interruption, interruption};
 use crate::binary::Binary;
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
+use crate::interrupt::interruption;
 use crate::keys;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::Context;
 use crate::out;
 use crate::progress::Progress;
@@ -39,7 +40,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How long faults come
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::times::parse)]
     duration: Duration,
     /// Clients, each with one operation at a time
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -91,7 +92,7 @@ impl Arguments {
 /// Not linearizable, undecided, or the cluster could not be put back; or it is not up.
 pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
     let kinds = arguments.kinds(context)?;
-    let _lock = Lock::take(&context.cluster, "scenario chaos", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "scenario chaos").await?;
     restore::check_running(context).await?;
     let binary = up::obtain(context, &Progress::new())?;
     let seed = arguments
