@@ -326,7 +326,36 @@ fn ssh_is_not_for_local() {
     TestCluster::new(1)
         .raftctl(&["ssh", "1"])
         .code(2)
-        .says("runs on this machine");
+        .says("runs on this machine")
+        .says("raftctl exec 1 -- COMMAND");
+}
+
+// A command runs once on a machine, however many nodes are there; one that ran is not said to have
+// been impossible.
+#[test]
+fn a_command_runs_once_a_machine() {
+    let cluster = TestCluster::new(3);
+    let count = format!("echo x >> {}; echo hi", cluster.path("ran").display());
+    let ran = cluster.raftctl(&["exec", "all", "--", &count]).ok();
+    let ran = ran.says("nodes 1, 2 and 3 share this machine");
+    assert_eq!(ran.stdout, "nodes 1, 2 and 3: hi\n");
+    assert_eq!(std::fs::read_to_string(cluster.path("ran")).unwrap(), "x\n");
+    let one = cluster.raftctl(&["exec", "2", "--", "echo hi"]).ok();
+    assert_eq!((&*one.stdout, &*one.stderr), ("node 2: hi\n", ""));
+    let failed = cluster.raftctl(&["exec", "1", "--", "false"]).code(20);
+    assert_eq!(
+        failed.stderr,
+        "error: this machine: the command ended with exit status 1\n"
+    );
+    let failed = cluster
+        .raftctl(&["exec", "1-2", "-o", "json", "--", "exit 3"])
+        .code(20);
+    let hosts = failed.json()["hosts"].clone();
+    assert_eq!(hosts.as_array().unwrap().len(), 1, "{hosts:#}");
+    assert_eq!(
+        (&hosts[0]["status"], &hosts[0]["nodes"]),
+        (&3.into(), &serde_json::json!([1, 2]))
+    );
 }
 
 // A port that another program listens on is named, with the program, and nothing is started.
@@ -411,7 +440,10 @@ fn a_cluster_that_never_was_is_no_trouble() {
     assert_eq!(status["leader"], serde_json::Value::Null);
     assert_eq!(status["nodes"][2]["process"], "stopped");
     assert_eq!(status["nodes"][2]["role"], "unreachable");
-    cluster.raftctl(&["down"]).ok();
+    let down = cluster.raftctl(&["down"]).ok();
+    assert!(down.stdout.contains("no process, and no data"), "{down:?}");
+    let down = cluster.raftctl(&["down", "-o", "json"]).ok().json();
+    assert!(down["data"].is_null(), "{down:#}");
     cluster.raftctl(&["down", "--purge"]).code(2).says("--yes");
     cluster.raftctl(&["down", "--purge", "--yes"]).ok();
     assert!(!cluster.path(".raftctl/test").exists());

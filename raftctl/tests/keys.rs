@@ -60,11 +60,17 @@ fn keys_from_the_command_line() {
         run(&["cas", "name1", "new", "--expect", "Jaggu"]).stdout,
         "SUCCESS\n"
     );
-    assert!(
-        run(&["cas", "name1", "x", "--absent"])
-            .stdout
-            .starts_with("FAILED")
-    );
+    // A script can tell "somebody else has it" from trouble by the exit code alone.
+    for expectation in [&["--absent"][..], &["--expect", "old"]] {
+        let cas = [&["cas", "name1", "x"][..], expectation].concat();
+        let refused = cluster.raftctl(&cas).code(4).says("nothing was written");
+        assert!(refused.stdout.starts_with("FAILED"), "{refused:?}");
+        let refused = cluster
+            .raftctl(&[&cas[..], &["-o", "json"]].concat())
+            .code(4);
+        assert_eq!(refused.json()["swapped"], false);
+    }
+    assert_eq!(run(&["get", "name1"]).stdout, "new\n");
     assert_eq!(run(&["del", "name1"]).stdout, "SUCCESS\n");
     assert_eq!(run(&["get", "name1"]).stdout, "\n");
 

@@ -13,7 +13,7 @@ const AFTER_HELP: &str = "\
 Nodes are named by selectors: 3 · 1,3 · 1-3 · leader · followers · majority · minority · random · all
 
 Exit codes: 0 done · 1 a bug or anything unforeseen · 2 wrong usage or a wrong cluster.yaml ·
-3 done on some nodes only · 10 SSH or cloud trouble · 20 a command failed on a host ·
+3 done on some nodes only · 4 cas found something else · 10 SSH or cloud trouble · 20 a command failed on a host ·
 30 no leader, or a node dead, within the timeout · 31 outcome of a write unknown ·
 40 a consistency check or a scenario failed
 
@@ -190,7 +190,8 @@ pub enum Verb {
     /// Cut groups of nodes off from each other
     ///
     /// GROUPS is A|B, each a selector; a single selector is cut off from all other nodes. The
-    /// nodes drop each other's messages themselves, and heal themselves when the time is over.
+    /// nodes drop each other's messages themselves, and heal themselves when the time is over. All of
+    /// them have to obey: where one is dead or frozen, nothing is cut (exit code 30).
     #[command(
         after_help = "Examples:\n  raftctl partition \"1,2|3,4,5\" --for 30s\n  \
                             raftctl partition leader"

@@ -85,9 +85,9 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
             seen::add(&context.cluster.state_dir(), up)?;
         }
     }
-    status::run(context, options).await?;
     let failed = left_behind.into_iter();
     let failed: Vec<_> = failed.map(|(id, error)| (id, error.to_string())).collect();
+    status::after_up(context, options, &failed).await?;
     if failed.is_empty() {
         return Ok(());
     }
