@@ -1,17 +1,35 @@
 //! Ctrl-C.
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// Returns when raftctl is asked to end, with Ctrl-C or SIGTERM. Where signals can't be had, never:
-/// then they end raftctl in their own way.
-pub async fn interruption() {
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        pressed = tokio::signal::ctrl_c() => if pressed.is_err() {
-            std::future::pending().await
-        },
-        _ = terminate.recv() => {}
+/// Hears from its making on, between two waits as well: whoever has several things to do, one after
+/// the other, misses none.
+pub struct Interruptions(Option<[Signal; 2]>);
+
+impl Interruptions {
+    /// Listens from now on. Where signals can't be had they end raftctl in their own way.
+    #[must_use]
+    pub fn new() -> Self {
+        let signals = [SignalKind::interrupt(), SignalKind::terminate()].map(signal);
+        let [Ok(interrupt), Ok(terminate)] = signals else {
+            return Interruptions(None);
+        };
+        Interruptions(Some([interrupt, terminate]))
     }
+
+    /// Returns when raftctl is asked to end, with Ctrl-C or SIGTERM.
+    pub async fn next(&mut self) {
+        let Some([interrupt, terminate]) = &mut self.0 else {
+            return std::future::pending().await;
+        };
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+}
+
+/// The next one, for whoever waits all the time.
+pub async fn interruption() {
+    Interruptions::new().next().await;
 }
