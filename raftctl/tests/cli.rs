@@ -200,6 +200,26 @@ fn a_lock_is_waited_for() {
     assert!(waiting.wait().unwrap().success());
 }
 
+// Scenarios can be read by programs, too: one as a list of one.
+#[test]
+fn scenarios_are_shown_to_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let show = |name: &str| {
+        let shown = raftctl(folder.path(), &["scenario", "show", name, "-o", "json"]);
+        shown.ok().json().as_array().unwrap().clone()
+    };
+    let one = show("startup");
+    assert_eq!((one.len(), &one[0]["name"]), (1, &"startup".into()));
+    assert!(
+        one[0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("scenario: startup")
+    );
+    assert_eq!(one[0]["steps"][0], "stop all");
+    assert_eq!(show("all").len(), 6);
+}
+
 // A history that is not there is a slip of the operator's.
 #[test]
 fn verify_names_a_missing_file() {

@@ -360,6 +360,23 @@ fn logs_come_from_dead_nodes_too() {
             .starts_with("NO-OP 1")
     );
 
+    let merged = ["logs", "--merge", "--into", "got", "-o", "json"];
+    let merged = cluster.raftctl(&merged).ok().stdout;
+    let lines = merged.lines().map(serde_json::from_str::<Value>);
+    let lines: Vec<Value> = lines.collect::<Result<_, _>>().unwrap();
+    let is_election = |line: &&Value| line["text"] == "Node 2 became the leader for term 1.";
+    assert!(lines.len() > 20, "{merged}");
+    assert!(
+        lines.iter().all(|line| line["time"].is_string()),
+        "{merged}"
+    );
+    let elections = lines.iter().filter(is_election);
+    assert!(elections.clone().count() <= 1, "{merged}");
+    assert!(
+        elections.into_iter().all(|line| line["node"] == 2),
+        "{merged}"
+    );
+
     let merged = cluster.raftctl(&["logs", "--merge", "--into", "got"]).ok();
     let leader = cluster.leader(|_| true);
     assert!(

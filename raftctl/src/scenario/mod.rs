@@ -124,14 +124,36 @@ pub async fn without_cluster(options: &Options, arguments: Arguments) -> Result<
         Command::List => list(options),
         Command::Show { scenario } => {
             let loaded = file::find(&scenario)?;
-            let texts: Vec<&str> = loaded.iter().map(|loaded| loaded.text.as_str()).collect();
-            out::print(&texts.join("\n---\n"))
+            show(options, &loaded)
         }
         Command::Verify { history } => verdict::verify(options, &history).await,
         Command::Run { .. } | Command::Chaos(_) => Err(Error::Usage(
             "this needs a cluster.yaml: raftctl init writes one".into(),
         )),
     }
+}
+
+fn show(options: &Options, scenarios: &[Loaded]) -> Result<()> {
+    if options.output == Output::Json {
+        let one = |loaded: &Loaded| {
+            let scenario = &loaded.scenario;
+            let steps = scenario.steps.iter().map(|step| step.value.to_string());
+            json!({
+                "name": scenario.name,
+                "number": scenario.number,
+                "title": scenario.title,
+                "nodes": scenario.nodes,
+                "steps": steps.collect::<Vec<_>>(),
+                "text": loaded.text,
+            })
+        };
+        return out::json(&scenarios.iter().map(one).collect());
+    }
+    let texts: Vec<&str> = scenarios
+        .iter()
+        .map(|loaded| loaded.text.as_str())
+        .collect();
+    out::print(&texts.join("\n---\n"))
 }
 
 fn list(options: &Options) -> Result<()> {
