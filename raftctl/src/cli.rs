@@ -72,7 +72,7 @@ fn run(line: CommandLine) -> Result<()> {
         },
     };
     match line.verb {
-        Verb::Init(arguments) => init::run(&line.config, &arguments),
+        Verb::Init(arguments) => init::run(&line.config, &options, &arguments),
         Verb::Check => runtime()?.block_on(check::run(&line.config, &options)),
         Verb::Completions { shell } => {
             let mut text = Vec::new();

@@ -22,7 +22,8 @@ fn init_writes_a_file_once() {
         .code(2)
         .says("nothing was changed");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
-    raftctl(folder.path(), &["init", "--force"]).ok();
+    let init = raftctl(folder.path(), &["init", "--force", "-o", "json"]).ok();
+    assert_eq!(init.json()["file"], "cluster.yaml");
     assert!(
         std::fs::read_to_string(&path)
             .unwrap()

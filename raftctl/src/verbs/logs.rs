@@ -54,7 +54,9 @@ pub async fn run(context: &Context, options: &Options, arguments: &Arguments) ->
             Output::Json => |id, line: &str| to_json(id, line).to_string(),
         };
         print_merged(&folder, &fetched, line)?;
-        Progress::new().note(&format!("the files are in {}", folder.display()));
+        if !fetched.is_empty() {
+            Progress::new().note(&format!("the files are in {}", folder.display()));
+        }
     } else if options.output == Output::Json {
         let one = |(id, files): (&NodeId, &Vec<PathBuf>)| json!({ "id": id, "files": files });
         let fetched = outcomes
