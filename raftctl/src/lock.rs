@@ -14,9 +14,13 @@ use std::time::{Duration, Instant};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::operator;
+use crate::progress::Progress;
 
 /// How often it tries again.
 const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// Whoever waits longer than this is told for whom.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     /// The lock under which this is done.
@@ -50,7 +54,9 @@ impl Lock {
         {
             return Ok(outer);
         }
-        let give_up = Instant::now() + cluster.limits.lock_wait;
+        let started = Instant::now();
+        let give_up = started + cluster.limits.lock_wait;
+        let mut is_told = false;
         loop {
             let mut file = open(&path)?;
             match file.try_lock() {
@@ -64,6 +70,11 @@ impl Lock {
                 // `down --purge` took the file away after it was opened here: on to the next one.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                    if !is_told && started.elapsed() >= TELL_AFTER {
+                        is_told = true;
+                        let holder = holder(&mut file);
+                        Progress::new().note(&format!("waiting until {holder} is done"));
+                    }
                     tokio::time::sleep(TRY_EVERY).await;
                 }
                 Err(TryLockError::WouldBlock) => return Err(held(&mut file, &cluster.name)),
@@ -121,16 +132,21 @@ fn name_holder(file: &mut File, verb: &str) -> std::io::Result<()> {
     )
 }
 
-fn held(file: &mut File, cluster: &str) -> Error {
+/// Who holds it, as they have written there.
+fn holder(file: &mut File) -> String {
     let mut holder = String::new();
-    // The name only makes the message better.
+    // The name only makes messages better.
     let _ = file
         .rewind()
         .and_then(|()| file.read_to_string(&mut holder));
-    let holder = match holder.trim() {
-        "" => "another raftctl",
-        holder => holder,
-    };
+    match holder.trim() {
+        "" => "another raftctl".into(),
+        holder => holder.into(),
+    }
+}
+
+fn held(file: &mut File, cluster: &str) -> Error {
+    let holder = holder(file);
     Error::Other(format!(
         "cluster {cluster} is being changed by {holder}; wait until it is done (--lock-wait 5m \
          does), or end it, and run this again"

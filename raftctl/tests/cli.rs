@@ -193,12 +193,19 @@ fn a_lock_is_waited_for() {
         refused.took < std::time::Duration::from_secs(5),
         "{refused:?}"
     );
-    let waiting = command(cluster.folder(), &["down", "--lock-wait", "1m"]).spawn();
-    let mut waiting = waiting.unwrap();
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    let mut waiting = command(cluster.folder(), &["down", "--lock-wait", "1m"])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
+    assert_eq!(said, "waiting until another raftctl is done\n");
     assert!(waiting.try_wait().unwrap().is_none(), "it has to wait");
     drop(file);
-    assert!(waiting.wait().unwrap().success());
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert!(waiting.wait().unwrap().success(), "{said}");
 }
 
 // Scenarios can be read by programs, too: one as a list of one.

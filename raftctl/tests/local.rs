@@ -441,7 +441,7 @@ fn another_cluster_on_the_same_ports_is_told_apart() {
         raftctl(folder.path(), &["kill", "all"]).ok();
         if name == "other" {
             raftctl(folder.path(), &["kill", "leader"])
-                .code(2)
+                .code(30)
                 .says("there is none now");
         }
     }

@@ -236,6 +236,9 @@ pub enum Verb {
     Scenario(scenario::Arguments),
 
     /// Measure operations per second and their latency
+    ///
+    /// Ctrl-C ends it early: what was measured until then is shown as a part, and the keys are
+    /// removed all the same.
     Bench(bench::Arguments),
 
     /// Give the machines a new lifetime from now on (provider gcp)

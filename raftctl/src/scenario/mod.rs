@@ -66,7 +66,7 @@ enum Command {
     /// linearizable
     ///
     /// Ends with a verdict, the availability of reads and writes, and a folder with the history,
-    /// the files of the nodes and a report. Exit code 40 unless the history is linearizable. Every
+    /// the files of the nodes and a report; every run has one of its own. Exit code 40 unless the history is linearizable. Every
     /// fault is undone at the end, and after Ctrl-C.
     #[command(
         after_help = "Examples:\n  raftctl scenario chaos --seed 7 --duration 60s\n  raftctl \
