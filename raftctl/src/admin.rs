@@ -71,12 +71,18 @@ pub async fn cut_links(
     Ok(())
 }
 
-/// Undoes all cuts of a node.
+/// Undoes the cuts of a node to some peers; of all where none are named.
 ///
 /// # Errors
 /// It doesn't answer.
-pub async fn heal_links(address: &str, deadline: Duration) -> Result<(), AdminError> {
-    let request = HealLinksRequest { peer_ids: vec![] };
+pub async fn heal_links(
+    address: &str,
+    peers: &[NodeId],
+    deadline: Duration,
+) -> Result<(), AdminError> {
+    let request = HealLinksRequest {
+        peer_ids: peers.to_vec(),
+    };
     call(address, deadline, async |mut node| {
         node.heal_links(request.clone()).await
     })

@@ -9,7 +9,7 @@ use clap::{CommandFactory, Parser};
 
 use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
-use crate::lock::{self, Lock};
+use crate::lock::Lock;
 use crate::ops::Context;
 use crate::progress::Progress;
 use crate::verbs::{
@@ -72,7 +72,7 @@ fn run(line: CommandLine) -> Result<()> {
         },
     };
     match line.verb {
-        Verb::Init(arguments) => init::run(&line.config, &arguments),
+        Verb::Init(arguments) => init::run(&line.config, &options, &arguments),
         Verb::Check => runtime()?.block_on(check::run(&line.config, &options)),
         Verb::Completions { shell } => {
             let mut text = Vec::new();
@@ -83,7 +83,8 @@ fn run(line: CommandLine) -> Result<()> {
             runtime()?.block_on(scenario::without_cluster(&options, arguments))
         }
         verb => {
-            let cluster = cluster::load(&line.config)?;
+            let mut cluster = cluster::load(&line.config)?;
+            cluster.limits.lock_wait = line.lock_wait;
             if !cluster.warnings.list.is_empty() && options.output == Output::Text {
                 eprintln!("{}", cluster.warnings);
             }
@@ -166,12 +167,16 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
     // wait for someone who waits for them.
     match extent {
         Extent::Changes => {
-            let folder = Lock::take(&context.cluster, name, lock::WAIT).await?;
-            folder.during(context.locked(name, lock::WAIT, work)).await
+            let folder = Lock::take(&context.cluster, name).await?;
+            folder
+                .during(context.locked(name, context.cluster.limits.lock_wait, work))
+                .await
         }
         Extent::Holds => {
-            let folder = Lock::take(&context.cluster, name, lock::WAIT).await?;
-            folder.during(context.hold(name, lock::WAIT, work)).await
+            let folder = Lock::take(&context.cluster, name).await?;
+            folder
+                .during(context.hold(name, context.cluster.limits.lock_wait, work))
+                .await
         }
         Extent::Bounded => context.within_total(name, work).await,
         Extent::Own => work.await,

@@ -16,6 +16,8 @@ pub mod exit {
     pub const USAGE: u8 = 2;
     /// Done on some nodes only, each named.
     pub const PARTIAL: u8 = 3;
+    /// `cas` found something else than was expected; nothing was written.
+    pub const UNMET: u8 = 4;
     /// SSH or cloud trouble.
     pub const REMOTE: u8 = 10;
     /// A command failed on a host.
@@ -80,6 +82,17 @@ pub enum Error {
         /// What the host said about it.
         detail: String,
     },
+    /// The operator's own command ran on a host, and ended with a status of its own.
+    #[error("{host}: the command ended with exit status {status}")]
+    Command {
+        /// The host, as the operator knows it.
+        host: String,
+        /// What it ended with.
+        status: i32,
+    },
+    /// A write was to be done under a condition, which does not hold. Nothing was written.
+    #[error("{0}")]
+    Unmet(String),
     /// No leader, or a node dead, within the timeout.
     #[error("{0}")]
     NoLeader(String),
@@ -107,7 +120,8 @@ impl Error {
                 .map_or(exit::UNFORESEEN, |(_, error)| error.exit_code()),
             Error::Advised { error, .. } => error.exit_code(),
             Error::Transport(_) | Error::Cloud(_) => exit::REMOTE,
-            Error::Host { .. } => exit::HOST,
+            Error::Host { .. } | Error::Command { .. } => exit::HOST,
+            Error::Unmet(_) => exit::UNMET,
             Error::NoLeader(_) => exit::NO_LEADER,
             Error::OutcomeUnknown(_) => exit::OUTCOME_UNKNOWN,
             Error::CheckFailed(_) => exit::CHECK_FAILED,

@@ -56,6 +56,8 @@ pub enum Command {
         reading: Reading,
     },
     /// Set a key only where it still has the expected value, or does not exist yet
+    ///
+    /// Exit code 4 where it holds something else: nothing is written then.
     #[command(group = ArgGroup::new("expectation").required(true))]
     Cas {
         /// The key
@@ -138,7 +140,7 @@ impl From<ClientError> for Error {
 /// Runs one of them and prints its result.
 ///
 /// # Errors
-/// No leader within the timeout, outcome unknown, invalid input.
+/// No leader within the timeout, outcome unknown, invalid input, a condition that does not hold.
 pub async fn run(context: &Context, options: &Options, command: Command) -> Result<()> {
     let command = with_standard_input(command)?;
     let mut client = client(context, options);
@@ -150,7 +152,7 @@ pub async fn run(context: &Context, options: &Options, command: Command) -> Resu
     if let Some(hint) = answer.hint {
         eprintln!("{hint}");
     }
-    Ok(())
+    answer.unmet.map_or(Ok(()), |why| Err(Error::Unmet(why)))
 }
 
 /// A client of all nodes of the cluster.
@@ -179,6 +181,8 @@ pub struct Answer {
     pub json: serde_json::Value,
     /// For the person at the terminal, beside the result.
     pub hint: Option<String>,
+    /// Why nothing was written, where a condition did not hold.
+    pub unmet: Option<String>,
 }
 
 impl Answer {
@@ -187,6 +191,7 @@ impl Answer {
             text,
             json,
             hint: None,
+            unmet: None,
         }
     }
 }
@@ -237,7 +242,18 @@ pub async fn execute(client: &mut Client, command: Command, reads: Reads) -> Res
             };
             let (swapped, applied_index) = (reply.swapped, reply.applied_index);
             let json = json!({"key": key, "swapped": swapped, "applied_index": applied_index});
-            Answer::new(text.into(), json)
+            let found = if expect.is_some() {
+                "does not hold what was expected"
+            } else {
+                "exists already"
+            };
+            let key = quote(&key);
+            Answer {
+                unmet: (!swapped).then(|| {
+                    format!("{key} {found}; nothing was written; `raftctl get {key}` shows it")
+                }),
+                ..Answer::new(text.into(), json)
+            }
         }
         Command::List {
             prefix,
@@ -265,6 +281,7 @@ fn listed(reply: &raftkv::kv::ListReply) -> Answer {
             "entries": reply.entries.iter().map(entry).collect::<Vec<_>>(), "more": reply.more,
             "applied_index": reply.applied_index, "path": path(reply.path()),
         }),
+        unmet: None,
         hint: last.map(|last| format!("there are more keys: add --after {}", quote(&last.key))),
     }
 }

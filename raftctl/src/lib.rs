@@ -15,6 +15,7 @@
 //! admin      the gRPC calls of operators                error   every error and its exit code
 //! keep       files of raftctl's own on this machine      lock    one operator of a folder at a time
 //! records    the lines of logs.txt and dump.txt         words   their words
+//! times      `30s` -> a length                          operator, interrupt: who runs it, Ctrl-C
 //! ```
 //! Imports go downwards in this list and never up. Only `hosts` starts processes, only `admin`,
 //! `client` and `bench` speak gRPC, only `cluster` knows cluster.yaml.
@@ -28,9 +29,11 @@ pub mod client;
 pub mod cluster;
 pub mod error;
 pub mod hosts;
+mod interrupt;
 pub mod keep;
 pub mod keys;
 pub mod lock;
+mod operator;
 pub mod ops;
 pub mod out;
 pub mod plan;
@@ -40,6 +43,7 @@ pub mod run;
 pub mod scenario;
 pub mod select;
 pub mod shell;
+mod times;
 pub mod verbs;
 pub mod words;
 pub mod workload;

@@ -13,12 +13,14 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-
-/// How long a verb waits for another one to finish.
-pub const WAIT: Duration = Duration::from_secs(10);
+use crate::operator;
+use crate::progress::Progress;
 
 /// How often it tries again.
 const TRY_EVERY: Duration = Duration::from_millis(50);
+
+/// Whoever waits longer than this is told for whom.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 
 tokio::task_local! {
     /// The lock under which this is done.
@@ -38,11 +40,11 @@ impl Lock {
         OUTER.scope(self, work).await
     }
 
-    /// Takes the lock of a cluster for a verb, waiting at most `wait`.
+    /// Takes the lock of a cluster for a verb, waiting at most `limits.lock_wait`.
     ///
     /// # Errors
     /// Someone else holds it; the message names them.
-    pub async fn take(cluster: &Cluster, verb: &str, wait: Duration) -> Result<Lock> {
+    pub async fn take(cluster: &Cluster, verb: &str) -> Result<Lock> {
         let folder = cluster.state_dir();
         std::fs::create_dir_all(&folder)
             .map_err(|error| Error::file("make the folder", &folder, &error))?;
@@ -52,7 +54,9 @@ impl Lock {
         {
             return Ok(outer);
         }
-        let give_up = Instant::now() + wait;
+        let started = Instant::now();
+        let give_up = started + cluster.limits.lock_wait;
+        let mut is_told = false;
         loop {
             let mut file = open(&path)?;
             match file.try_lock() {
@@ -66,6 +70,11 @@ impl Lock {
                 // `down --purge` took the file away after it was opened here: on to the next one.
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) if Instant::now() < give_up => {
+                    if !is_told && started.elapsed() >= TELL_AFTER {
+                        is_told = true;
+                        let holder = holder(&mut file);
+                        Progress::new().note(&format!("waiting until {holder} is done"));
+                    }
                     tokio::time::sleep(TRY_EVERY).await;
                 }
                 Err(TryLockError::WouldBlock) => return Err(held(&mut file, &cluster.name)),
@@ -112,7 +121,7 @@ fn is_at(file: &File, path: &Path) -> bool {
 }
 
 fn name_holder(file: &mut File, verb: &str) -> std::io::Result<()> {
-    let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+    let user = operator::name();
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
     file.set_len(0)?;
     file.rewind()?;
@@ -123,19 +132,24 @@ fn name_holder(file: &mut File, verb: &str) -> std::io::Result<()> {
     )
 }
 
-fn held(file: &mut File, cluster: &str) -> Error {
+/// Who holds it, as they have written there.
+fn holder(file: &mut File) -> String {
     let mut holder = String::new();
-    // The name only makes the message better.
+    // The name only makes messages better.
     let _ = file
         .rewind()
         .and_then(|()| file.read_to_string(&mut holder));
-    let holder = match holder.trim() {
-        "" => "another raftctl",
-        holder => holder,
-    };
+    match holder.trim() {
+        "" => "another raftctl".into(),
+        holder => holder.into(),
+    }
+}
+
+fn held(file: &mut File, cluster: &str) -> Error {
+    let holder = holder(file);
     Error::Other(format!(
-        "cluster {cluster} is being changed by {holder}; wait until it is done, or end it, and run \
-         this again"
+        "cluster {cluster} is being changed by {holder}; wait until it is done (--lock-wait 5m \
+         does), or end it, and run this again"
     ))
 }
 
@@ -148,23 +162,29 @@ mod tests {
         crate::cluster::parse("name: demo\n", "x", folder.into(), &environment).unwrap()
     }
 
+    fn impatient(cluster: &Cluster) -> Cluster {
+        let mut cluster = cluster.clone();
+        cluster.limits.lock_wait = Duration::from_millis(100);
+        cluster
+    }
+
     // Two verbs never change a cluster at once; the second learns who is at it.
     #[tokio::test]
     async fn the_second_waits_and_learns_of_the_first() {
         let folder = tempfile::tempdir().unwrap();
         let cluster = cluster(folder.path());
-        let first = Lock::take(&cluster, "up", WAIT).await.unwrap();
-        let wait = Duration::from_millis(100);
-        let error = Lock::take(&cluster, "down", wait)
+        let first = Lock::take(&cluster, "up").await.unwrap();
+        let error = Lock::take(&impatient(&cluster), "down")
             .await
             .unwrap_err()
             .to_string();
         assert!(error.contains("`raftctl up`"), "{error}");
+        assert!(error.contains("--lock-wait"), "{error}");
         assert!(
             error.contains(&format!("process {}", std::process::id())),
             "{error}"
         );
-        let second = tokio::spawn(async move { Lock::take(&cluster, "down", WAIT).await });
+        let second = tokio::spawn(async move { Lock::take(&cluster, "down").await });
         tokio::time::sleep(Duration::from_millis(20)).await;
         assert!(!second.is_finished(), "it has to wait");
         drop(first);
@@ -175,14 +195,13 @@ mod tests {
     #[tokio::test]
     async fn a_lock_is_not_in_its_own_way() {
         let folder = tempfile::tempdir().unwrap();
-        let cluster = cluster(folder.path());
-        let wait = Duration::from_millis(100);
-        let outer = Lock::take(&cluster, "down", wait).await.unwrap();
-        let again = outer.clone().during(Lock::take(&cluster, "down", wait));
+        let cluster = impatient(&cluster(folder.path()));
+        let outer = Lock::take(&cluster, "down").await.unwrap();
+        let again = outer.clone().during(Lock::take(&cluster, "down"));
         again.await.unwrap();
-        Lock::take(&cluster, "up", wait).await.unwrap_err();
+        Lock::take(&cluster, "up").await.unwrap_err();
         drop(outer);
-        Lock::take(&cluster, "up", wait).await.unwrap();
+        Lock::take(&cluster, "up").await.unwrap();
     }
 
     // Whoever waits while the folder is deleted does not end up with a lock on nothing.
@@ -190,17 +209,16 @@ mod tests {
     async fn a_removed_lock_is_taken_anew() {
         let folder = tempfile::tempdir().unwrap();
         let cluster = cluster(folder.path());
-        let first = Lock::take(&cluster, "down", WAIT).await.unwrap();
+        let first = Lock::take(&cluster, "down").await.unwrap();
         let waiting = {
             let cluster = cluster.clone();
-            tokio::spawn(async move { Lock::take(&cluster, "up", WAIT).await })
+            tokio::spawn(async move { Lock::take(&cluster, "up").await })
         };
         tokio::time::sleep(Duration::from_millis(20)).await;
         std::fs::remove_file(cluster.state_dir().join("lock")).unwrap();
         drop(first);
         let second = waiting.await.unwrap().unwrap();
-        let wait = Duration::from_millis(100);
-        Lock::take(&cluster, "up", wait)
+        Lock::take(&impatient(&cluster), "up")
             .await
             .expect_err("the second one holds it");
         second.remove().unwrap();

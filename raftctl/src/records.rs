@@ -225,7 +225,8 @@ fn dump_record(line: &str) -> Result<DumpRecord, &'static str> {
 }
 
 /// `name=value` pairs; what is none is left out.
-fn fields(machine: &str) -> BTreeMap<String, String> {
+#[must_use]
+pub fn fields(machine: &str) -> BTreeMap<String, String> {
     let pairs = machine.split(' ').filter_map(|field| field.split_once('='));
     pairs
         .map(|(name, value)| (name.to_owned(), value.to_owned()))

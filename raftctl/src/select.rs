@@ -32,6 +32,14 @@ pub enum SelectError {
         /// All that would be right.
         possible: String,
     },
+    /// A comma has nothing on one side. Remove it.
+    #[error("{selector:?} has nothing on one side of a comma; possible are {possible}")]
+    Gap {
+        /// The whole selector.
+        selector: String,
+        /// All that would be right.
+        possible: String,
+    },
     /// It needs the leader, and there is none at the moment. Name the node by its id.
     #[error("{0:?} needs a leader, and there is none now; name nodes by id, or look at `status`")]
     NoLeader(String),
@@ -68,6 +76,10 @@ pub fn select(
             "followers" => {
                 let leader = leader.ok_or_else(|| SelectError::NoLeader(word.into()))?;
                 ids.iter().copied().filter(|id| *id != leader).collect()
+            }
+            "" if selector.contains(',') => {
+                let (selector, possible) = (selector.to_owned(), possible(ids));
+                return Err(SelectError::Gap { selector, possible });
             }
             "minority" => halves(ids, leader).0,
             "majority" => halves(ids, leader).1,
@@ -109,16 +121,20 @@ fn by_id(word: &str, ids: &[NodeId]) -> Option<Vec<NodeId>> {
 
 fn unknown(word: &str, ids: &[NodeId]) -> SelectError {
     let hint = closest(word, WORDS).map(|near| format!(", did you mean {near}?"));
-    let ids: Vec<String> = ids.iter().map(NodeId::to_string).collect();
     SelectError::Unknown {
         word: word.into(),
         hint: hint.unwrap_or_default(),
-        possible: format!(
-            "an id ({}), a list like 1,3, a range like 1-3, {}",
-            ids.join(", "),
-            WORDS.join(", ")
-        ),
+        possible: possible(ids),
     }
+}
+
+fn possible(ids: &[NodeId]) -> String {
+    let ids: Vec<String> = ids.iter().map(NodeId::to_string).collect();
+    format!(
+        "an id ({}), a list like 1,3, a range like 1-3, {}",
+        ids.join(", "),
+        WORDS.join(", ")
+    )
 }
 
 #[cfg(test)]
@@ -166,6 +182,13 @@ mod tests {
             assert!(
                 error.to_string().contains("an id (1, 2, 3, 4, 5)"),
                 "{wrong}: {error}"
+            );
+        }
+        for gap in ["1,,2", ",1", "1,", ","] {
+            let error = select(gap, FIVE, Some(3)).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("{gap:?} has nothing on one side of a comma")),
+                "{error}"
             );
         }
         let error = select("leadr", FIVE, None).unwrap_err().to_string();

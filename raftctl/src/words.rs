@@ -91,6 +91,13 @@ pub fn quote(word: &str) -> String {
     serde_json::Value::from(word).to_string()
 }
 
+/// A number of things: "1 fault", "2 faults".
+#[must_use]
+pub fn counted(number: u64, thing: &str) -> String {
+    let ending = if number == 1 { "" } else { "s" };
+    format!("{number} {thing}{ending}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -123,6 +123,33 @@ fn stale_read(operations: &[Operation]) -> Operation {
     }
 }
 
+// A second run of a seed leaves what the first one found; one fault is a fault.
+#[test]
+fn runs_of_one_seed_are_kept() {
+    let cluster = TestCluster::up(3);
+    let arguments = [
+        "scenario",
+        "chaos",
+        "--seed",
+        "1",
+        "--duration",
+        "7s",
+        "--faults",
+        "kill",
+    ];
+    let first = cluster.raftctl(&arguments).ok();
+    assert!(
+        first.stdout.contains(", 1 fault planned, seed 1\n"),
+        "{first:?}"
+    );
+    let report = cluster.state("chaos/seed-1/report.json");
+    let found = std::fs::read_to_string(&report).unwrap();
+    let second = cluster.raftctl(&arguments).ok();
+    assert!(second.stdout.contains("chaos/seed-1-2\n"), "{second:?}");
+    assert!(cluster.state("chaos/seed-1-2/report.json").exists());
+    assert_eq!(std::fs::read_to_string(&report).unwrap(), found);
+}
+
 // Ctrl-C while nodes are frozen: they go on, and nothing of the run is left in the store.
 #[test]
 fn an_interrupted_run_heals() {
@@ -169,6 +196,14 @@ fn wrong_flags_touch_nothing() {
     chaos("partition,kill")
         .code(2)
         .says("fault_injection: true");
+    // A run in which nothing can happen shows nothing.
+    let short = |more: &[&str]| {
+        cluster.raftctl(&[&["scenario", "chaos", "--faults", "kill"][..], more].concat())
+    };
+    short(&["--duration", "0s"]).code(2).says("--duration 0s");
+    short(&["--duration", "1s", "--seed", "5"])
+        .code(2)
+        .says("no fault of seed 5 fits into that; 7s are enough");
     chaos("kill,meteor").code(2).says("\"meteor\" is none");
     cluster
         .raftctl(&["scenario", "chaos", "--clients", "0"])

@@ -2,7 +2,7 @@
 
 mod support;
 
-use support::{TestCluster, raftctl};
+use support::{TestCluster, command, raftctl};
 
 // `init` writes a file that is right, and never overwrites one.
 #[test]
@@ -22,12 +22,23 @@ fn init_writes_a_file_once() {
         .code(2)
         .says("nothing was changed");
     assert_eq!(std::fs::read_to_string(&path).unwrap(), before);
-    raftctl(folder.path(), &["init", "--force"]).ok();
+    let init = raftctl(folder.path(), &["init", "--force", "-o", "json"]).ok();
+    assert_eq!(init.json()["file"], "cluster.yaml");
     assert!(
         std::fs::read_to_string(&path)
             .unwrap()
             .contains("name: demo")
     );
+}
+
+// Standard output is no file to begin with.
+#[test]
+fn init_needs_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    raftctl(folder.path(), &["init", "-c", "-"])
+        .code(2)
+        .says("-c cluster.yaml");
+    assert!(!folder.path().join("-").exists());
 }
 
 // What can't be a cluster is refused before anything is written.
@@ -110,6 +121,120 @@ fn a_missing_binary_says_what_to_do() {
         .code(2)
         .says("correct `binary` in cluster.yaml");
     assert!(!cluster.state("run").exists());
+}
+
+// Files that are named and not there: `check` warns, and ssh is not even tried.
+#[test]
+fn missing_files_are_told_before_they_are_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "name: test\nprovider: ssh\nbinary: not/there\nnodes: [{id: 1, host: 127.0.0.1}]\n\
+                ssh: {identity_file: no/key}\n";
+    std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
+    raftctl(folder.path(), &["check"])
+        .ok()
+        .says("cluster.yaml:3: binary names ")
+        .says("cluster.yaml:5: ssh.identity_file names ");
+    let check = raftctl(folder.path(), &["check", "-o", "json"]).ok().json();
+    assert_eq!(check["warnings"].as_array().unwrap().len(), 2, "{check:#}");
+    let reached = raftctl(folder.path(), &["exec", "1", "--", "true"]).code(2);
+    let reached = reached.says("no/key, which is not there");
+    assert!(!reached.stderr.contains("Permission denied"), "{reached:?}");
+    // The agent may hold the key whose public half is named.
+    std::fs::create_dir(folder.path().join("no")).unwrap();
+    std::fs::write(folder.path().join("no/key.pub"), "").unwrap();
+    let check = raftctl(folder.path(), &["check", "-o", "json"]).ok().json();
+    assert_eq!(check["warnings"].as_array().unwrap().len(), 1, "{check:#}");
+}
+
+// A host that reads like an option of ssh never gets there.
+#[test]
+fn a_host_is_no_option_of_ssh() {
+    let folder = tempfile::tempdir().unwrap();
+    let text =
+        "name: test\nprovider: ssh\nnodes:\n  - {id: 1, host: \"-oProxyCommand=touch ./made\"}\n";
+    std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
+    for verb in [&["check"][..], &["status"], &["ssh", "1"]] {
+        raftctl(folder.path(), verb)
+            .code(2)
+            .says("cluster.yaml:4: nodes[].host can't be ");
+    }
+    assert!(!folder.path().join("made").exists());
+}
+
+// A length of time has a unit, whatever the number; the message says what would be right.
+#[test]
+fn a_time_has_a_unit() {
+    let cluster = TestCluster::new(1);
+    for wrong in [
+        &["partition", "1", "--for", "5"][..],
+        &["status", "--timeout", "5"],
+        &["status", "--timeout", "0"],
+        &["bench", "--duration", "5"],
+        &["down", "--lock-wait", "5"],
+    ] {
+        cluster
+            .raftctl(wrong)
+            .code(2)
+            .says("as in 500ms, 30s or 2m");
+    }
+}
+
+// Someone who changes the cluster is waited for as long as is asked for, and named.
+#[test]
+fn a_lock_is_waited_for() {
+    let cluster = TestCluster::new(1);
+    let folder = cluster.state("");
+    std::fs::create_dir_all(&folder).unwrap();
+    let file = std::fs::File::create(folder.join("lock")).unwrap();
+    file.lock().unwrap();
+    let refused = cluster.raftctl(&["down", "--lock-wait", "0s"]).code(1);
+    let refused = refused.says("--lock-wait");
+    assert!(
+        refused.took < std::time::Duration::from_secs(5),
+        "{refused:?}"
+    );
+    let mut waiting = command(cluster.folder(), &["down", "--lock-wait", "1m"])
+        .stderr(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut said = String::new();
+    let mut stderr = std::io::BufReader::new(waiting.stderr.take().unwrap());
+    std::io::BufRead::read_line(&mut stderr, &mut said).unwrap();
+    assert_eq!(said, "waiting until another raftctl is done\n");
+    assert!(waiting.try_wait().unwrap().is_none(), "it has to wait");
+    drop(file);
+    std::io::Read::read_to_string(&mut stderr, &mut said).unwrap();
+    assert!(waiting.wait().unwrap().success(), "{said}");
+}
+
+// Scenarios can be read by programs, too: one as a list of one.
+#[test]
+fn scenarios_are_shown_to_programs() {
+    let folder = tempfile::tempdir().unwrap();
+    let show = |name: &str| {
+        let shown = raftctl(folder.path(), &["scenario", "show", name, "-o", "json"]);
+        shown.ok().json().as_array().unwrap().clone()
+    };
+    let one = show("startup");
+    assert_eq!((one.len(), &one[0]["name"]), (1, &"startup".into()));
+    assert!(
+        one[0]["text"]
+            .as_str()
+            .unwrap()
+            .contains("scenario: startup")
+    );
+    assert_eq!(one[0]["steps"][0], "stop all");
+    assert_eq!(show("all").len(), 6);
+}
+
+// A history that is not there is a slip of the operator's.
+#[test]
+fn verify_names_a_missing_file() {
+    let folder = tempfile::tempdir().unwrap();
+    raftctl(folder.path(), &["scenario", "verify", "nope"])
+        .code(2)
+        .says("cannot open nope");
 }
 
 // In a checkout without a raft-node `plan` says that it would be built, and `up` builds it.
@@ -197,10 +322,18 @@ fn a_wrong_selector_says_what_is_possible() {
         .raftctl(&["kill", "folowers"])
         .code(2)
         .says("did you mean followers?");
+    // Nothing is wrong with the word: there is no leader, as for `transfer`.
+    for verb in [
+        &["kill", "leader"][..],
+        &["partition", "followers"],
+        &["transfer"],
+    ] {
+        cluster.raftctl(verb).code(30).says("leader");
+    }
     cluster
-        .raftctl(&["kill", "leader"])
+        .raftctl(&["kill", "1,,2"])
         .code(2)
-        .says("there is none now");
+        .says("\"1,,2\" has nothing on one side of a comma");
     cluster
         .raftctl(&["partition", "1,2|2,3"])
         .code(2)
@@ -221,7 +354,36 @@ fn ssh_is_not_for_local() {
     TestCluster::new(1)
         .raftctl(&["ssh", "1"])
         .code(2)
-        .says("runs on this machine");
+        .says("runs on this machine")
+        .says("raftctl exec 1 -- COMMAND");
+}
+
+// A command runs once on a machine, however many nodes are there; one that ran is not said to have
+// been impossible.
+#[test]
+fn a_command_runs_once_a_machine() {
+    let cluster = TestCluster::new(3);
+    let count = format!("echo x >> {}; echo hi", cluster.path("ran").display());
+    let ran = cluster.raftctl(&["exec", "all", "--", &count]).ok();
+    let ran = ran.says("nodes 1, 2 and 3 share this machine");
+    assert_eq!(ran.stdout, "nodes 1, 2 and 3: hi\n");
+    assert_eq!(std::fs::read_to_string(cluster.path("ran")).unwrap(), "x\n");
+    let one = cluster.raftctl(&["exec", "2", "--", "echo hi"]).ok();
+    assert_eq!((&*one.stdout, &*one.stderr), ("node 2: hi\n", ""));
+    let failed = cluster.raftctl(&["exec", "1", "--", "false"]).code(20);
+    assert_eq!(
+        failed.stderr,
+        "error: this machine: the command ended with exit status 1\n"
+    );
+    let failed = cluster
+        .raftctl(&["exec", "1-2", "-o", "json", "--", "exit 3"])
+        .code(20);
+    let hosts = failed.json()["hosts"].clone();
+    assert_eq!(hosts.as_array().unwrap().len(), 1, "{hosts:#}");
+    assert_eq!(
+        (&hosts[0]["status"], &hosts[0]["nodes"]),
+        (&3.into(), &serde_json::json!([1, 2]))
+    );
 }
 
 // A port that another program listens on is named, with the program, and nothing is started.
@@ -258,18 +420,43 @@ fn completions_know_the_verbs() {
     }
 }
 
+/// The verbs that `raftctl --help` lists.
+fn verbs() -> Vec<String> {
+    let folder = tempfile::tempdir().unwrap();
+    let help = raftctl(folder.path(), &["--help"]).ok().stdout;
+    let list = help.split("Commands:\n").nth(1).unwrap();
+    let lines = list.lines().take_while(|line| line.starts_with("  "));
+    // What is indented further goes on from the line before.
+    let verbs = lines.filter(|line| !line.starts_with("   "));
+    let verbs = verbs.map(|line| line.split_whitespace().next().unwrap().to_owned());
+    verbs.filter(|verb| verb != "help").collect()
+}
+
+// The README tells all verbs that there are, and no other.
+#[test]
+fn the_readme_knows_the_verbs() {
+    let readme = include_str!("../../README.md");
+    let table = readme.split("\n## Verbs\n").nth(1).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.map(|row| row.split('|').nth(1).unwrap());
+    let mut told: Vec<&str> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let mut there = verbs();
+    told.sort_unstable();
+    there.sort_unstable();
+    assert_eq!(told, there);
+}
+
 // Every verb explains itself.
 #[test]
 fn every_verb_has_help() {
     let folder = tempfile::tempdir().unwrap();
-    let help = raftctl(folder.path(), &["--help"]).ok().stdout;
-    for verb in
-        "init check plan up status ssh kill restart stop start pause resume partition heal logs set \
-         get del list shell scenario bench transfer down doctor completions"
-            .split_whitespace()
-    {
-        assert!(help.contains(&format!("\n  {verb} ")), "{verb}: {help}");
-        raftctl(folder.path(), &[verb, "--help"]).ok();
+    let verbs = verbs();
+    assert!(verbs.len() > 25, "{verbs:?}");
+    for verb in verbs {
+        let help = raftctl(folder.path(), &[&verb, "--help"]).ok().stdout;
+        assert!(help.contains("Usage: raftctl"), "{verb}: {help}");
     }
 }
 
@@ -281,7 +468,10 @@ fn a_cluster_that_never_was_is_no_trouble() {
     assert_eq!(status["leader"], serde_json::Value::Null);
     assert_eq!(status["nodes"][2]["process"], "stopped");
     assert_eq!(status["nodes"][2]["role"], "unreachable");
-    cluster.raftctl(&["down"]).ok();
+    let down = cluster.raftctl(&["down"]).ok();
+    assert!(down.stdout.contains("no process, and no data"), "{down:?}");
+    let down = cluster.raftctl(&["down", "-o", "json"]).ok().json();
+    assert!(down["data"].is_null(), "{down:#}");
     cluster.raftctl(&["down", "--purge"]).code(2).says("--yes");
     cluster.raftctl(&["down", "--purge", "--yes"]).ok();
     assert!(!cluster.path(".raftctl/test").exists());

@@ -2,10 +2,11 @@
 
 mod support;
 
-use std::io::Write;
+use std::io::{BufRead as _, Read as _, Write};
 use std::process::Stdio;
 
-use support::{Ended, TestCluster, command};
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Ended, PATIENCE, TestCluster, command};
 
 /// Runs raftctl with something on its standard input.
 fn with_input(cluster: &TestCluster, arguments: &[&str], input: &[u8]) -> Ended {
@@ -60,11 +61,17 @@ fn keys_from_the_command_line() {
         run(&["cas", "name1", "new", "--expect", "Jaggu"]).stdout,
         "SUCCESS\n"
     );
-    assert!(
-        run(&["cas", "name1", "x", "--absent"])
-            .stdout
-            .starts_with("FAILED")
-    );
+    // A script can tell "somebody else has it" from trouble by the exit code alone.
+    for expectation in [&["--absent"][..], &["--expect", "old"]] {
+        let cas = [&["cas", "name1", "x"][..], expectation].concat();
+        let refused = cluster.raftctl(&cas).code(4).says("nothing was written");
+        assert!(refused.stdout.starts_with("FAILED"), "{refused:?}");
+        let refused = cluster
+            .raftctl(&[&cas[..], &["-o", "json"]].concat())
+            .code(4);
+        assert_eq!(refused.json()["swapped"], false);
+    }
+    assert_eq!(run(&["get", "name1"]).stdout, "new\n");
     assert_eq!(run(&["del", "name1"]).stdout, "SUCCESS\n");
     assert_eq!(run(&["get", "name1"]).stdout, "\n");
 
@@ -188,4 +195,94 @@ fn a_benchmark_measures_and_cleans_up() {
     bench(&["--timeout", "500ms"])
         .code(30)
         .says("no leader answered");
+}
+
+/// Runs `bench` until it says that it does `phase`, and interrupts it a moment later.
+fn interrupted_bench(cluster: &TestCluster, more: &[&str], phase: &str) -> Ended {
+    let started = std::time::Instant::now();
+    let arguments = [&["bench", "--duration", "10m"][..], more].concat();
+    let mut child = command(cluster.folder(), &arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = std::io::BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while !said.contains(phase) {
+        assert!(
+            stderr.read_line(&mut said).unwrap() > 0,
+            "never {phase}: {said}"
+        );
+    }
+    // Some of the phase itself: whichever moment it is, the outcome is the same.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: said,
+        took: started.elapsed(),
+    }
+}
+
+// Ctrl-C ends a run early, whatever it is doing: what was measured is shown as a part, and no key
+// is left in the store.
+#[test]
+fn an_interrupted_benchmark_cleans_up() {
+    let cluster = TestCluster::up(3);
+    let left = || {
+        let list = cluster
+            .raftctl(&["list", "bench/", "-o", "json"])
+            .ok()
+            .json();
+        list["entries"].as_array().unwrap().len()
+    };
+    let small = ["--keys", "50", "--warm-up", "0s"];
+    let run = interrupted_bench(&cluster, &small, "measuring").code(1);
+    assert!(run.stdout.starts_with("PARTIAL: "), "{run:?}");
+    assert!(run.stdout.contains("\nreads "), "{run:?}");
+    assert_eq!(left(), 0);
+
+    let unary = [&small[..], &["--unary", "-o", "json"]].concat();
+    let run = interrupted_bench(&cluster, &unary, "measuring").code(1);
+    let report = run.json();
+    assert_eq!(report["interrupted"], true);
+    assert!(report["seconds"].as_f64().unwrap() < 60.0, "{report:#}");
+    assert!(
+        report["writes"]["operations"].as_u64().unwrap() > 0,
+        "{report:#}"
+    );
+    assert_eq!(left(), 0);
+
+    let run = interrupted_bench(
+        &cluster,
+        &["--keys", "50", "--warm-up", "10m"],
+        "warming up",
+    );
+    let run = run.code(1).says("before anything was measured");
+    assert_eq!(run.stdout, "");
+    assert_eq!(left(), 0);
+}
+
+// Nobody answers any more: Ctrl-C still ends it in bounded time, with the figures up to then, and
+// says that keys are left.
+#[test]
+fn an_interrupted_benchmark_without_a_cluster_ends() {
+    let cluster = TestCluster::up(3);
+    let more = ["--keys", "50", "--warm-up", "0s", "-o", "json"];
+    let run = std::thread::scope(|scope| {
+        let running = scope.spawn(|| interrupted_bench(&cluster, &more, "measuring"));
+        cluster.eventually("a bench", |status| {
+            status["nodes"][0]["commit_index"].as_u64() > Some(100)
+        });
+        cluster.raftctl(&["pause", "all"]).ok();
+        running.join().unwrap()
+    });
+    cluster.raftctl(&["resume", "all"]).ok();
+    assert!(run.took < PATIENCE, "{run:?}");
+    assert_ne!(run.code, 0);
+    let run = run.says("are left in the store");
+    assert_eq!(run.json()["interrupted"], true);
 }

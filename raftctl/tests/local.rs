@@ -201,6 +201,44 @@ fn a_partition_cuts_and_heals() {
     });
 }
 
+// Where a node can't be told, no link stays cut, and nothing else is said: not for a moment, and not
+// to someone who waits. An earlier partition is none of its business.
+#[test]
+fn a_partition_is_whole_or_not_at_all() {
+    let cluster = TestCluster::up(5);
+    let is_cut = || cluster.raftctl(&["status"]).ok().stdout.contains("cut off");
+    cluster.raftctl(&["partition", "1|2", "--for", "1h"]).ok();
+    cluster.raftctl(&["kill", "5"]).ok();
+    for wait in [&["--for", "1m"][..], &["--for", "1m", "--wait"]] {
+        let partition = [&["partition", "1,5|3,4"][..], wait].concat();
+        let failed = cluster.raftctl(&partition).code(30);
+        let failed = failed.says("no link stays cut").says("node 5: no answer");
+        assert_eq!(failed.stdout, "");
+        assert!(!failed.stderr.contains("node 1:"), "{failed:?}");
+        let status = cluster.raftctl(&["status"]).ok().stdout;
+        assert!(status.contains("node 1: cut off from node 2,"), "{status}");
+        assert!(!status.contains("node 3: cut off"), "{status}");
+    }
+    cluster.raftctl(&["heal"]).ok();
+    assert!(!is_cut());
+    let partition = cluster
+        .raftctl(&["partition", "1|2", "-o", "json"])
+        .ok()
+        .json();
+    assert_eq!(partition["for_ms"], 600_000);
+    let said = cluster.raftctl(&["partition", "1|2"]).ok().stdout;
+    assert!(said.contains(" for 10m, until 20"), "{said}");
+
+    cluster.raftctl(&["kill", "all"]).ok();
+    cluster.raftctl(&["partition", "1"]).code(30);
+    assert_eq!(
+        cluster.raftctl(&["heal"]).ok().stdout,
+        "no node runs, so no link is cut\n"
+    );
+    let healed = cluster.raftctl(&["heal", "-o", "json"]).ok().json();
+    assert_eq!(healed["nodes"].as_array().unwrap().len(), 0);
+}
+
 // A partition heals itself after its time, without raftctl.
 #[test]
 fn a_partition_heals_itself() {
@@ -322,6 +360,23 @@ fn logs_come_from_dead_nodes_too() {
             .starts_with("NO-OP 1")
     );
 
+    let merged = ["logs", "--merge", "--into", "got", "-o", "json"];
+    let merged = cluster.raftctl(&merged).ok().stdout;
+    let lines = merged.lines().map(serde_json::from_str::<Value>);
+    let lines: Vec<Value> = lines.collect::<Result<_, _>>().unwrap();
+    let is_election = |line: &&Value| line["text"] == "Node 2 became the leader for term 1.";
+    assert!(lines.len() > 20, "{merged}");
+    assert!(
+        lines.iter().all(|line| line["time"].is_string()),
+        "{merged}"
+    );
+    let elections = lines.iter().filter(is_election);
+    assert!(elections.clone().count() <= 1, "{merged}");
+    assert!(
+        elections.into_iter().all(|line| line["node"] == 2),
+        "{merged}"
+    );
+
     let merged = cluster.raftctl(&["logs", "--merge", "--into", "got"]).ok();
     let leader = cluster.leader(|_| true);
     assert!(
@@ -386,7 +441,7 @@ fn another_cluster_on_the_same_ports_is_told_apart() {
         raftctl(folder.path(), &["kill", "all"]).ok();
         if name == "other" {
             raftctl(folder.path(), &["kill", "leader"])
-                .code(2)
+                .code(30)
                 .says("there is none now");
         }
     }

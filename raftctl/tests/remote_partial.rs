@@ -45,6 +45,11 @@ fn a_taken_port_leaves_one_behind() {
     );
     left_behind(&up, 2, "/usr/sbin/sshd");
     left_behind(&up, 2, "raftctl exec 2 -- ss -ltnp sport = :7400");
+    let up = cluster.raftctl(&["up", "-o", "json"]).code(3).json();
+    let missing = up["left_behind"].as_array().unwrap();
+    assert_eq!((missing.len(), &missing[0]["id"]), (1, &2.into()), "{up:#}");
+    let why = missing[0]["error"].as_str().unwrap();
+    assert!(why.contains("port 7400 of node 2 is in use"), "{why}");
     cluster.raftctl(&["set", "k", "v"]).ok();
     let command = "raftctl exec 2 -- ss -ltnp sport = :7400";
     let words: Vec<&str> = command.split(' ').skip(1).collect();
@@ -221,6 +226,19 @@ fn every_verb_has_an_end() {
     let Some(cluster) = RemoteCluster::new(1, ROOT) else {
         return;
     };
+    // One script has, too; what is told of it is its own.
+    let exec = cluster
+        .raftctl(&[
+            "exec",
+            "1",
+            "--timeout",
+            "1s",
+            "--",
+            "echo half >&2; sleep 600",
+        ])
+        .code(10)
+        .says("half");
+    assert!(!exec.stderr.contains("raftctl-"), "{exec:?}");
     cluster.configure("limits: {total: 1s}");
     let exec = cluster
         .raftctl(&["exec", "1", "--", "sleep", "600"])

@@ -6,17 +6,14 @@ use std::time::Duration;
 use raftkv::kv::kv_client::KvClient;
 use raftkv::kv::{Outcome, PipelineReply, PipelineRequest};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tonic::{Status, Streaming};
 
+use super::until::Until;
 use super::worker::{After, Worker};
 use crate::client::call;
 use crate::client::refusal::Refusal;
-
-/// How long answers are waited for after the last question.
-const DRAIN: Duration = Duration::from_secs(5);
 
 /// The pause after a refusal that only time can help.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -30,9 +27,9 @@ pub enum End {
     Left,
 }
 
-/// Keeps every slot busy until `until`. All replies that wait are taken together, and the
+/// Keeps every slot busy until `until`, and waits for the last answers as long as it is let. All replies that wait are taken together, and the
 /// operations that take their places leave together, in one message.
-pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: Instant) -> End {
+pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Until) -> End {
     if worker.open_sessions(kv).await.is_err() {
         return End::Left;
     }
@@ -44,7 +41,7 @@ pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: In
     };
     let mut leaving = false;
     loop {
-        if !leaving && Instant::now() < until {
+        if !leaving && !until.is_over() {
             let operations: Vec<_> = std::iter::from_fn(|| worker.next_operation()).collect();
             let request = PipelineRequest { operations };
             if !request.operations.is_empty() && requests.send(request).await.is_err() {
@@ -54,11 +51,12 @@ pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: In
         if worker.outstanding() == 0 {
             return if leaving { End::Left } else { End::Done };
         }
-        let received = match receive(&mut replies, until + DRAIN).await {
+        let received = match receive(&mut replies).await {
             Ok(received) => received,
             Err(status) => return lost(worker, &status),
         };
         let now = std::time::Instant::now();
+        worker.ends_at(until.at().into_std());
         let outcomes = received.iter().flat_map(|reply| &reply.outcomes);
         let worst = outcomes.map(|outcome| worker.answered(outcome, now)).max();
         leaving |= worst == Some(After::Leave);
@@ -69,26 +67,28 @@ pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: In
 }
 
 /// One unary call after the other until `until`; the worker has one slot.
-pub async fn unary(kv: &mut KvClient<Channel>, worker: &mut Worker, until: Instant) -> End {
+pub async fn unary(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Until) -> End {
     if worker.open_sessions(kv).await.is_err() {
         return End::Left;
     }
-    while Instant::now() < until {
+    while !until.is_over() {
         let Some(operation) = worker.next_operation() else {
             return End::Done;
         };
         let Some(body) = operation.operation else {
             continue;
         };
-        match tokio::time::timeout_at(until + DRAIN, call::send(kv, body)).await {
-            Ok(Ok(answer)) => {
+        let answer = call::send(kv, body).await;
+        worker.ends_at(until.at().into_std());
+        match answer {
+            Ok(answer) => {
                 let outcome = Outcome {
                     id: operation.id,
                     outcome: Some(answer),
                 };
                 worker.answered(&outcome, std::time::Instant::now());
             }
-            Ok(Err(status)) => {
+            Err(status) => {
                 let refusal = Refusal::from_status(&status);
                 worker.lost(&word(&refusal));
                 match refusal {
@@ -96,22 +96,16 @@ pub async fn unary(kv: &mut KvClient<Channel>, worker: &mut Worker, until: Insta
                     _ => return End::Left,
                 }
             }
-            Err(_) => return lost(worker, &Status::deadline_exceeded("no answer")),
         }
     }
     End::Done
 }
 
 /// The next reply, and all others that have arrived already.
-async fn receive(
-    replies: &mut Streaming<PipelineReply>,
-    until: Instant,
-) -> Result<Vec<PipelineReply>, Status> {
-    let first = match tokio::time::timeout_at(until, replies.message()).await {
-        Ok(Ok(Some(reply))) => reply,
-        Ok(Ok(None)) => return Err(Status::unavailable("the node ended the stream")),
-        Ok(Err(status)) => return Err(status),
-        Err(_) => return Err(Status::deadline_exceeded("no answer")),
+async fn receive(replies: &mut Streaming<PipelineReply>) -> Result<Vec<PipelineReply>, Status> {
+    let first = match replies.message().await? {
+        Some(reply) => reply,
+        None => return Err(Status::unavailable("the node ended the stream")),
     };
     let mut received = vec![first];
     loop {

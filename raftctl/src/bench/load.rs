@@ -6,17 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tonic::transport::Channel;
 
 use super::drive::{self, End};
 use super::tally::Tally;
+use super::until::Until;
 use super::worker::Worker;
 use super::workload::Source;
 use crate::client::{Client, ClientError, Member, Read, channel};
 
 /// The pause before a connection looks for the leader again.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// How long answers are waited for after the last question.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// How the load is brought.
 #[derive(Debug, Clone)]
@@ -44,7 +47,7 @@ impl Load {
     pub async fn run(
         &self,
         source: impl Fn(u64, u64) -> Source,
-        until: Instant,
+        until: &Until,
     ) -> Result<Tally, ClientError> {
         let mut finder = Client::new(&self.members).with_timeout(Duration::from_secs(5));
         finder.find_leader().await?;
@@ -60,7 +63,7 @@ impl Load {
                     source(number, count),
                     self.read.consistency(),
                     size,
-                    until.into_std(),
+                    until.at().into_std(),
                 );
                 let share = Share {
                     finder: Arc::clone(&finder),
@@ -70,7 +73,7 @@ impl Load {
                         .then(|| self.members[connection % self.members.len()].clone()),
                     unary: self.unary,
                 };
-                shares.spawn(share.run(worker, until));
+                shares.spawn(share.run(worker, until.clone()));
                 number += 1;
             }
         }
@@ -128,13 +131,13 @@ struct Share {
 }
 
 impl Share {
-    async fn run(self, mut worker: Worker, until: Instant) -> Tally {
-        while Instant::now() < until {
-            let channel = match self
-                .target()
-                .await
-                .and_then(|member| self.channels.to(&member))
-            {
+    async fn run(self, mut worker: Worker, until: Until) -> Tally {
+        while !until.is_over() {
+            let target = tokio::select! {
+                target = self.target() => target,
+                () = until.past(Duration::ZERO) => break,
+            };
+            let channel = match target.and_then(|member| self.channels.to(&member)) {
                 Ok(channel) => channel,
                 Err(error) => {
                     worker.tally.failed(error.kind());
@@ -142,15 +145,21 @@ impl Share {
                 }
             };
             let mut kv = channel::kv(channel);
-            let end = if self.unary {
-                drive::unary(&mut kv, &mut worker, until).await
-            } else {
-                drive::pipeline(&mut kv, &mut worker, until).await
+            let driving = async {
+                match self.unary {
+                    true => drive::unary(&mut kv, &mut worker, &until).await,
+                    false => drive::pipeline(&mut kv, &mut worker, &until).await,
+                }
             };
-            if end == End::Done {
-                break;
+            let end = tokio::select! {
+                end = driving => Some(end),
+                () = until.past(DRAIN) => None,
+            };
+            match end {
+                Some(End::Done) => break,
+                Some(End::Left) => tokio::time::sleep(PAUSE).await,
+                None => worker.lost("no answer"),
             }
-            tokio::time::sleep(PAUSE).await;
         }
         worker.tally
     }

@@ -9,35 +9,34 @@
 
 mod drive;
 mod load;
+mod phases;
 mod report;
 mod tally;
+mod until;
 mod worker;
 mod workload;
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::cli::{Options, Output};
 use crate::client::Read;
 use crate::cluster::Reads;
 use crate::error::{Error, Result};
+use crate::interrupt::Interruptions;
 use crate::keys::{self, Freshness};
 use crate::ops::Context;
 use crate::out;
 use load::Load;
+use phases::{Bench, Measured};
 use report::Report;
-use tally::{Kind, Tally};
-use workload::{Mix, Source, Workload};
+use tally::Kind;
+use workload::Workload;
 
 /// More connections than this cost more than they bring, on the client's side already.
 const CLIENTS_MAX: usize = 1024;
 
 /// What a node takes in at most is of this order; more would only measure its refusals.
 const IN_FLIGHT_MAX: usize = 65_536;
-
-/// Filling and clearing end by themselves, or with this.
-const PREPARE_MAX: Duration = Duration::from_secs(120);
 
 /// The flags of `bench`.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,10 +48,10 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 64)]
     in_flight: usize,
     /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::times::parse)]
     duration: Duration,
     /// How long to run before measuring
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::times::parse)]
     warm_up: Duration,
     /// Length of a value, in bytes
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
@@ -131,58 +130,44 @@ impl Arguments {
     }
 }
 
-/// Fills the keys, warms up, measures, clears the keys, and prints what came out.
+/// Fills the keys, warms up, measures, prints what came out, and clears the keys. When it is
+/// interrupted, what was measured until then is printed as such, and the keys are cleared.
 ///
 /// # Errors
-/// No leader within the timeout, invalid input.
+/// No leader within the timeout, invalid input, an interruption.
 pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
     arguments.check()?;
-    let workload = arguments.workload();
     let freshness = arguments.freshness(context.cluster.reads);
-    let load = load(context, &arguments, freshness);
-    let prepare = Load {
-        any_node: false, // Keys are written by the leader, whoever reads them.
-        ..load.clone()
+    let bench = Bench {
+        context,
+        arguments: &arguments,
+        workload: arguments.workload(),
+        load: load(context, &arguments, freshness),
     };
     keys::client(context, options).find_leader().await?;
-    if arguments.read_share > 0.0 {
-        eprintln!("writing {} keys", arguments.keys);
-        let fill = |number, count| {
-            let mix = Mix::new(&workload, arguments.seed ^ number);
-            Source::Fill(mix, part(arguments.keys, number, count))
-        };
-        let tally = prepare.run(fill, Instant::now() + PREPARE_MAX).await?;
-        check_prepared(&tally, arguments.keys)?;
-    }
-    let mix = |salt: u64| {
-        let workload = &workload;
-        move |number: u64, _| Source::Mix(Mix::new(workload, (salt << 32) ^ number))
-    };
-    eprintln!(
-        "warming up, then measuring {}",
-        humantime::format_duration(arguments.duration)
-    );
-    load.run(mix(arguments.seed + 1), Instant::now() + arguments.warm_up)
-        .await?;
-    let before = flushes(context).await;
-    let started = Instant::now();
-    let tally = load
-        .run(mix(arguments.seed), started + arguments.duration)
-        .await?;
-    let after = flushes(context).await;
-    if !arguments.keep {
-        eprintln!("removing the keys");
-        let clear =
-            |number, count| Source::Clear(workload.clone(), part(arguments.keys, number, count));
-        let cleared = prepare.run(clear, Instant::now() + PREPARE_MAX).await?;
-        if !cleared.errors().is_empty() {
-            eprintln!("some keys named bench/... are left: {:?}", cleared.errors());
+    let mut interruptions = Interruptions::new();
+    let measured = bench.measure(&mut interruptions).await?;
+    if let Some(measured) = &measured {
+        let report = report(context, &arguments, freshness, measured);
+        match options.output {
+            Output::Text => out::print(&report.text())?,
+            Output::Json => out::json(&serde_json::json!(report))?,
         }
     }
-    let report = report(context, &arguments, freshness, &tally, (before, after));
-    match options.output {
-        Output::Text => out::print(&report.text()),
-        Output::Json => out::json(&serde_json::json!(report)),
+    let was_ended = measured
+        .as_ref()
+        .is_none_or(|measured| measured.interrupted);
+    if !arguments.keep {
+        bench.clear(&mut interruptions, was_ended).await?;
+    }
+    match measured {
+        Some(measured) if measured.interrupted => Err(Error::Other(
+            "interrupted; the figures are those up to then".into(),
+        )),
+        Some(_) => Ok(()),
+        None => Err(Error::Other(
+            "interrupted before anything was measured".into(),
+        )),
     }
 }
 
@@ -201,49 +186,13 @@ fn load(context: &Context, arguments: &Arguments, freshness: Freshness) -> Load 
     }
 }
 
-/// The numbers of the keys that one of `count` shares prepares.
-fn part(keys: u64, number: u64, count: u64) -> std::ops::Range<u64> {
-    keys * number / count..keys * (number + 1) / count
-}
-
-/// A run over keys that are not there would measure something else.
-fn check_prepared(tally: &Tally, keys: u64) -> Result<()> {
-    let written = tally
-        .figures(Kind::Write, Duration::from_secs(1))
-        .map_or(0, |all| all.operations);
-    if written == keys {
-        return Ok(());
-    }
-    Err(Error::NoLeader(format!(
-        "only {written} of {keys} keys could be written ({:?}); look at `raftctl status`, then \
-         run again",
-        tally.errors()
-    )))
-}
-
-/// Who leads, and how often it has flushed its log.
-async fn flushes(context: &Context) -> Option<Flushes> {
-    let snapshot = context.status().await;
-    let leader = snapshot.leader?;
-    let reply = snapshot.node(leader)?.reply.as_ref().ok()?;
-    let count = reply.counters?.fsyncs;
-    Some(Flushes { leader, count })
-}
-
-/// Flushes of a leader's log since its process started.
-#[derive(Debug, Clone, Copy)]
-struct Flushes {
-    leader: u64,
-    count: u64,
-}
-
 fn report(
     context: &Context,
     arguments: &Arguments,
     freshness: Freshness,
-    tally: &Tally,
-    (before, after): (Option<Flushes>, Option<Flushes>),
+    measured: &Measured,
 ) -> Report {
+    let (tally, (before, after)) = (&measured.tally, measured.flushes);
     let leader_fsyncs = match (before, after) {
         (Some(from), Some(to)) if from.leader == to.leader => to.count.checked_sub(from.count),
         _ => None,
@@ -264,24 +213,11 @@ fn report(
         value_bytes: arguments.value_size,
         keys: arguments.keys,
         read_share: arguments.read_share,
-        seconds: arguments.duration.as_secs_f64(),
+        seconds: measured.length.as_secs_f64(),
+        interrupted: measured.interrupted,
         leader_fsyncs,
-        reads: tally.figures(Kind::Read, arguments.duration),
-        writes: tally.figures(Kind::Write, arguments.duration),
+        reads: tally.figures(Kind::Read, measured.length),
+        writes: tally.figures(Kind::Write, measured.length),
         errors: tally.errors().clone(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Every key is prepared by exactly one share.
-    #[test]
-    fn parts_cover_all_keys_once() {
-        for (keys, count) in [(10, 3), (2, 5), (1000, 7)] {
-            let numbers: Vec<u64> = (0..count).flat_map(|n| part(keys, n, count)).collect();
-            assert_eq!(numbers, (0..keys).collect::<Vec<_>>());
-        }
     }
 }

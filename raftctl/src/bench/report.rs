@@ -34,6 +34,8 @@ pub struct Report {
     pub read_share: f64,
     /// How long was measured.
     pub seconds: f64,
+    /// Whether that is less than was asked for: somebody ended it.
+    pub interrupted: bool,
     /// Flushes (fdatasync) of the leader's log meanwhile; null if the leader changed.
     pub leader_fsyncs: Option<u64>,
     /// Reads; null if there were none.
@@ -48,8 +50,12 @@ impl Report {
     /// What was measured against what, then a line each for reads and writes.
     #[must_use]
     pub fn text(&self) -> String {
+        let partial = match self.interrupted {
+            true => "PARTIAL: interrupted while it was measured\n",
+            false => "",
+        };
         let mut text = format!(
-            "{}: {} nodes ({}), leader {}; a SET is flushed (fdatasync) by a majority before its \
+            "{partial}{}: {} nodes ({}), leader {}; a SET is flushed (fdatasync) by a majority before its \
              answer\n{} connections, {} operations in flight ({}), {} B values, {} keys, {:.0} % \
              reads ({}), {:.1} s\n\n",
             self.cluster,
@@ -151,7 +157,7 @@ mod tests {
     /// The table says what was measured against what, and leaves out what was not measured.
     #[test]
     fn the_table_names_its_circumstances() {
-        let report = Report {
+        let mut report = Report {
             cluster: "demo".into(),
             provider: "local".into(),
             nodes: 3,
@@ -164,6 +170,7 @@ mod tests {
             keys: 10_000,
             read_share: 0.0,
             seconds: 10.0,
+            interrupted: false,
             leader_fsyncs: Some(25_000),
             reads: None,
             writes: Some(Figures {
@@ -185,5 +192,7 @@ mod tests {
              writes      100,000      10,000      6.10      9.00     12.35     40.00\n\n\
              25,000 flushes at the leader, 4.0 writes each\n\nerrors: overloaded 1,234\n"
         );
+        report.interrupted = true;
+        assert!(report.text().starts_with("PARTIAL: "));
     }
 }

@@ -66,6 +66,11 @@ impl Worker {
         }
     }
 
+    /// The time is over earlier than was meant.
+    pub fn ends_at(&mut self, until: Instant) {
+        self.until = self.until.min(until);
+    }
+
     /// How many operations may be on their way.
     pub fn slots(&self) -> usize {
         self.pending.len()

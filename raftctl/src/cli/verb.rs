@@ -13,7 +13,7 @@ const AFTER_HELP: &str = "\
 Nodes are named by selectors: 3 · 1,3 · 1-3 · leader · followers · majority · minority · random · all
 
 Exit codes: 0 done · 1 a bug or anything unforeseen · 2 wrong usage or a wrong cluster.yaml ·
-3 done on some nodes only · 10 SSH or cloud trouble · 20 a command failed on a host ·
+3 done on some nodes only · 4 cas found something else · 10 SSH or cloud trouble · 20 a command failed on a host ·
 30 no leader, or a node dead, within the timeout · 31 outcome of a write unknown ·
 40 a consistency check or a scenario failed
 
@@ -52,8 +52,13 @@ pub struct CommandLine {
     pub output: Output,
 
     /// How long to wait, as in 500ms, 30s or 2m [default: what suits the verb]
-    #[arg(long, global = true, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, global = true, value_name = "TIME", value_parser = crate::times::parse)]
     pub timeout: Option<Duration>,
+
+    /// How long to wait while someone else changes the cluster, as in 0s or 5m
+    #[arg(long, global = true, value_name = "TIME", default_value = "10s")]
+    #[arg(value_parser = crate::times::parse)]
+    pub lock_wait: Duration,
 
     /// Ask nothing
     #[arg(short, long, global = true)]
@@ -185,7 +190,8 @@ pub enum Verb {
     /// Cut groups of nodes off from each other
     ///
     /// GROUPS is A|B, each a selector; a single selector is cut off from all other nodes. The
-    /// nodes drop each other's messages themselves, and heal themselves when the time is over.
+    /// nodes drop each other's messages themselves, and heal themselves when the time is over. All of
+    /// them have to obey: where one is dead or frozen, nothing is cut (exit code 30).
     #[command(
         after_help = "Examples:\n  raftctl partition \"1,2|3,4,5\" --for 30s\n  \
                             raftctl partition leader"
@@ -195,7 +201,7 @@ pub enum Verb {
         groups: String,
         /// How long it lasts, an hour at most
         #[arg(long = "for", default_value = "10m", value_name = "TIME")]
-        #[arg(value_parser = humantime::parse_duration)]
+        #[arg(value_parser = crate::times::parse)]
         length: Duration,
         /// Drop packets on the hosts, instead of messages in the nodes; needs root there
         #[arg(long)]
@@ -230,6 +236,9 @@ pub enum Verb {
     Scenario(scenario::Arguments),
 
     /// Measure operations per second and their latency
+    ///
+    /// Ctrl-C ends it early: what was measured until then is shown as a part, and the keys are
+    /// removed all the same.
     Bench(bench::Arguments),
 
     /// Give the machines a new lifetime from now on (provider gcp)
@@ -239,7 +248,7 @@ pub enum Verb {
     #[command(after_help = "Examples:\n  raftctl extend\n  raftctl extend 24h")]
     Extend {
         /// How long, as in 90m or 12h [default: gcp.lifetime in cluster.yaml]
-        #[arg(value_name = "TIME", value_parser = humantime::parse_duration)]
+        #[arg(value_name = "TIME", value_parser = crate::times::parse)]
         lifetime: Option<Duration>,
     },
 

@@ -19,7 +19,7 @@ impl DockerSettings {
             return DockerSettings::default();
         };
         DockerSettings {
-            image: section.text("image", report),
+            image: section.name("image", report),
         }
     }
 }

@@ -18,6 +18,8 @@ pub struct Limits {
     pub step: Duration,
     /// One verb as a whole.
     pub total: Duration,
+    /// Waiting until someone else has changed the cluster; `--lock-wait`, and not in the file.
+    pub lock_wait: Duration,
 }
 
 impl Default for Limits {
@@ -28,6 +30,7 @@ impl Default for Limits {
             connect: Duration::from_secs(5),
             step: Duration::from_secs(60),
             total: Duration::from_secs(600),
+            lock_wait: Duration::from_secs(10),
         }
     }
 }

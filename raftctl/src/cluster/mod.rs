@@ -19,7 +19,7 @@ pub mod yaml;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 pub use nodes::Node;
 pub use parse::{load, parse};
@@ -57,6 +57,8 @@ pub struct Cluster {
     pub docker: docker::DockerSettings,
     /// How instances are made.
     pub gcp: gcp::GcpSettings,
+    /// Files of this machine that it names, for whoever looks whether they are there.
+    pub named_files: Vec<NamedFile>,
     /// The folder of cluster.yaml: relative paths start here, and `.raftctl/` lies here.
     pub directory: PathBuf,
     /// What is allowed but probably not meant.
@@ -81,6 +83,46 @@ impl Cluster {
     #[must_use]
     pub fn majority(&self) -> usize {
         self.nodes.len() / 2 + 1
+    }
+}
+
+/// A file of this machine that cluster.yaml names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The key that names it: `ssh.identity_file`.
+    pub key: &'static str,
+    /// The line of the key.
+    pub line: u64,
+    /// Where it should be.
+    pub path: PathBuf,
+}
+
+impl NamedFile {
+    /// Whether it is there. Of a key the public half is enough: the agent may hold the other.
+    #[must_use]
+    pub fn is_there(&self) -> bool {
+        let mut public = self.path.clone().into_os_string();
+        public.push(".pub");
+        self.path.is_file() || (self.key == ssh::IDENTITY_KEY && Path::new(&public).is_file())
+    }
+
+    /// What is wrong where it is not there, and what to do.
+    #[must_use]
+    pub fn missing(&self) -> problem::Problem {
+        problem::Problem {
+            line: self.line,
+            message: format!(
+                "{} names {}, which is not there",
+                self.key,
+                self.path.display()
+            ),
+            hint: match self.key {
+                ssh::IDENTITY_KEY => {
+                    "name a private key, or leave it out: then ssh's own defaults count".into()
+                }
+                _ => "build it, correct the path, or write binary: auto".into(),
+            },
+        }
     }
 }
 

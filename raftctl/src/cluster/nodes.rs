@@ -160,7 +160,8 @@ fn listed(items: &[Value], provider: Option<Provider>, report: &mut Report<'_>) 
 fn check_host(item: &Value, node: &Node, provider: Provider, report: &mut Report<'_>) {
     let id = node.id;
     match (provider, &node.host) {
-        (Provider::Ssh, None) => report.problem(
+        // One that is wrong has been named already.
+        (Provider::Ssh, None) if !has_key(item, "host") => report.problem(
             item.line,
             format!("node {id} has no host"),
             "provider ssh needs host: NAME for every node",
@@ -191,6 +192,15 @@ fn check_host(item: &Value, node: &Node, provider: Provider, report: &mut Report
     }
 }
 
+fn has_key(item: &Value, key: &str) -> bool {
+    match &item.kind {
+        Kind::Map(entries) => entries
+            .iter()
+            .any(|(k, v)| k.name == key && v.kind != Kind::Null),
+        _ => false,
+    }
+}
+
 fn read_one(item: &Value, report: &mut Report<'_>) -> Option<Node> {
     let node = Section::open(item, "nodes[].", KEYS, report)?;
     if node.value("id").is_none() {
@@ -198,10 +208,10 @@ fn read_one(item: &Value, report: &mut Report<'_>) -> Option<Node> {
     }
     Some(Node {
         id: node.integer("id", 1..=9999, report)?,
-        host: node.text("host", report),
+        host: node.name("host", report),
         ssh_port: node.port("ssh_port", report),
-        ssh_user: node.text("ssh_user", report),
-        zone: node.text("zone", report),
+        ssh_user: node.name("ssh_user", report),
+        zone: node.name("zone", report),
         peer_address: address(&node, "peer_address", report),
         client_address: address(&node, "client_address", report),
     })
@@ -209,7 +219,7 @@ fn read_one(item: &Value, report: &mut Report<'_>) -> Option<Node> {
 
 /// A `host:port`.
 fn address(node: &Section<'_>, key: &str, report: &mut Report<'_>) -> Option<String> {
-    let text = node.text(key, report)?;
+    let text = node.name(key, report)?;
     let port = text.rsplit_once(':').and_then(|(host, port)| {
         (!host.is_empty())
             .then(|| port.parse::<u16>().ok())

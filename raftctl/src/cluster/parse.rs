@@ -8,10 +8,10 @@ use super::gcp::GcpSettings;
 use super::limits::Limits;
 use super::problem::Problems;
 use super::reader::{Environment, Report, Section};
-use super::ssh::SshSettings;
+use super::ssh::{self, SshSettings};
 use super::timing::Timing;
 use super::yaml::{self, Value};
-use super::{BinarySource, Cluster, Ports, Provider, Reads, nodes};
+use super::{BinarySource, Cluster, NamedFile, Ports, Provider, Reads, nodes};
 use crate::error::{Error, Result};
 
 const KEYS: &[&str] = &[
@@ -122,7 +122,8 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
     let reads = file.choice("reads", Reads::NAMES, report);
     let ports = read_ports(&file, report);
     let nodes = nodes::read(&file, (!wrong_provider).then_some(provider), report);
-    if !wrong_provider {
+    // Ports that are wrong by themselves would only clash by accident.
+    if let (false, Some(ports)) = (wrong_provider, ports) {
         nodes::check_ports(&nodes, provider, ports, file.line_of("ports"), report);
     }
     let on_this_machine = matches!(provider, Provider::Local | Provider::Docker);
@@ -131,6 +132,7 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
     if provider == Provider::Gcp {
         gcp.check(&nodes, &timing, file.line_of("gcp"), report);
     }
+    let binary = read_binary(&file, &directory, report);
     Some(Cluster {
         name: name.unwrap_or_default(),
         provider,
@@ -146,12 +148,13 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
         fault_injection: file
             .boolean("fault_injection", report)
             .unwrap_or(on_this_machine),
-        binary: read_binary(&file, &directory, report),
-        ports,
+        ports: ports.unwrap_or_default(),
         limits: match file.value("limits") {
             Some(value) => Limits::read(value, report),
             None => Limits::default(),
         },
+        named_files: named_files(&file, provider, &ssh, &binary, &directory),
+        binary,
         ssh,
         docker,
         gcp,
@@ -161,6 +164,33 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
             list: Vec::new(),
         },
     })
+}
+
+/// The files of this machine that are in use.
+fn named_files(
+    file: &Section<'_>,
+    provider: Provider,
+    ssh: &SshSettings,
+    binary: &BinarySource,
+    directory: &Path,
+) -> Vec<NamedFile> {
+    let mut named = Vec::new();
+    if let BinarySource::Path(path) = binary {
+        named.push(NamedFile {
+            key: "binary",
+            line: file.line_of("binary"),
+            path: path.clone(),
+        });
+    }
+    // Where raftctl makes the hosts it makes the keys, too.
+    if let (Provider::Ssh, Some(path)) = (provider, ssh.identity_path(directory)) {
+        named.push(NamedFile {
+            key: ssh::IDENTITY_KEY,
+            line: ssh.identity_line,
+            path,
+        });
+    }
+    named
 }
 
 /// The sections of the providers. One that is not in use is checked all the same, but a variable
@@ -215,21 +245,23 @@ fn cluster_name(file: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
     Some(name)
 }
 
-fn read_ports(file: &Section<'_>, report: &mut Report<'_>) -> Ports {
-    let mut ports = Ports::default();
+/// The ports; `None` where what is written is wrong, which is reported here.
+fn read_ports(file: &Section<'_>, report: &mut Report<'_>) -> Option<Ports> {
+    let defaults = Ports::default();
     let Some(value) = file.value("ports") else {
-        return ports;
+        return Some(defaults);
     };
-    let Some(section) = Section::open(value, "ports.", &["peer", "client"], report) else {
-        return ports;
+    let section = Section::open(value, "ports.", &["peer", "client"], report)?;
+    let mut port = |key, default| match section.value(key) {
+        Some(_) => section.port(key, report),
+        None => Some(default),
     };
-    if let Some(port) = section.port("peer", report) {
-        ports.peer = port;
-    }
-    if let Some(port) = section.port("client", report) {
-        ports.client = port;
-    }
-    ports
+    // Both are read before either is missed: every problem is told.
+    let (peer, client) = (port("peer", defaults.peer), port("client", defaults.client));
+    Some(Ports {
+        peer: peer?,
+        client: client?,
+    })
 }
 
 fn read_binary(file: &Section<'_>, directory: &Path, report: &mut Report<'_>) -> BinarySource {

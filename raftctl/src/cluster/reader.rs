@@ -150,6 +150,19 @@ impl<'a> Section<'a> {
         text(self.value(key)?, &self.name_of(key), report)
     }
 
+    /// A name of a host, a login or an image: it becomes an argument of another program, which must
+    /// neither take it for an option nor split it, nor may a shell on the way find anything in it.
+    pub fn name(&self, key: &str, report: &mut Report<'_>) -> Option<String> {
+        let name = self.text(key, report)?;
+        let Some(cause) = unfit(&name) else {
+            return Some(name);
+        };
+        let message = format!("{} can't be {name:?}: it {cause}", self.name_of(key));
+        let hint = "write a plain name, as in n1.example or raft";
+        report.problem(self.line_of(key), message, hint);
+        None
+    }
+
     /// A list of texts.
     pub fn texts(&self, key: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
         let value = self.value(key)?;
@@ -223,6 +236,25 @@ impl<'a> Section<'a> {
     }
 }
 
+/// Why a text is no plain name. Each part of `user@host` and of a list of jump hosts counts.
+fn unfit(name: &str) -> Option<&'static str> {
+    /// What a shell would find something in; ssh refuses most of it, too.
+    const OF_SHELLS: &[char] = &[
+        '\'', '"', '`', '$', ';', '&', '|', '<', '>', '(', ')', '{', '}',
+    ];
+    if name.is_empty() {
+        Some("is empty")
+    } else if name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+        Some("has a space or a control character in it")
+    } else if name.split(['@', ',']).any(|part| part.starts_with('-')) {
+        Some("begins with -, like an option")
+    } else if name.contains(OF_SHELLS) {
+        Some("has a character in it that means something to a shell")
+    } else {
+        None
+    }
+}
+
 /// A text; a number counts, as it reads.
 pub fn text(value: &Value, name: &str, report: &mut Report<'_>) -> Option<String> {
     match &value.kind {
@@ -283,7 +315,7 @@ pub fn duration(
         Kind::Text(text) => report.filled(value.line, text)?.text,
         _ => String::new(),
     };
-    let Ok(length) = humantime::parse_duration(&written) else {
+    let Ok(length) = crate::times::parse(&written) else {
         report.wrong(value, name, "a length of time, as in 500ms, 2s or 12h");
         return None;
     };

@@ -1,6 +1,6 @@
 //! The section `ssh`: how hosts are reached, for every provider but `local`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::reader::{Report, Section};
 use super::yaml::Value;
@@ -14,9 +14,14 @@ pub struct SshSettings {
     pub port: Option<u16>,
     /// A private key; absent: the agent, and ssh's own defaults.
     pub identity_file: Option<PathBuf>,
+    /// The line that names it; 0 where none does.
+    pub identity_line: u64,
     /// `[user@]host[:port]` to go through.
     pub jump: Option<String>,
 }
+
+/// How [`SshSettings::identity_file`] is called in messages.
+pub const IDENTITY_KEY: &str = "ssh.identity_file";
 
 const KEYS: &[&str] = &["user", "port", "identity_file", "jump"];
 
@@ -27,10 +32,28 @@ impl SshSettings {
             return SshSettings::default();
         };
         SshSettings {
-            user: section.text("user", report),
+            user: section.name("user", report),
             port: section.port("port", report),
+            identity_line: match section.value("identity_file") {
+                Some(_) => section.line_of("identity_file"),
+                None => 0,
+            },
             identity_file: section.text("identity_file", report).map(PathBuf::from),
-            jump: section.text("jump", report),
+            jump: section.name("jump", report),
         }
+    }
+
+    /// Where the private key is: `~` is the home of whoever runs raftctl, and a relative path
+    /// starts at the folder of cluster.yaml.
+    #[must_use]
+    pub fn identity_path(&self, directory: &Path) -> Option<PathBuf> {
+        let path = self.identity_file.as_deref()?;
+        let path = match (path.strip_prefix("~"), std::env::home_dir()) {
+            (Ok(rest), Some(home)) => home.join(rest),
+            _ => path.to_owned(),
+        };
+        // Of an absolute path nothing but the path is left; ssh has places of its own for others.
+        let path = directory.join(path);
+        Some(std::path::absolute(&path).unwrap_or(path))
     }
 }

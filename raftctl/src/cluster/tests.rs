@@ -259,3 +259,90 @@ fn names_are_narrow() {
         assert!(text.contains("the name can't be"), "{name}: {text}");
     }
 }
+
+// What becomes an argument of ssh or docker is no option of theirs, is not split, and means nothing
+// to a shell; each is told with its line, and with nothing that only follows from it.
+#[test]
+fn names_that_other_programs_get_are_plain() {
+    let nodes = |node: &str| format!("name: a\nprovider: ssh\nnodes:\n  - {{id: 1, {node}}}\n");
+    let wrong_ones = [
+        (nodes("host: \"-oProxyCommand=touch /tmp/x\""), 4, "host"),
+        (nodes("host: \"a b\""), 4, "host"),
+        (nodes("host: \"a\\nb\""), 4, "host"),
+        (nodes("host: \"x@-oA\""), 4, "host"),
+        (nodes("host: \"`id`\""), 4, "host"),
+        (nodes("host: \"\""), 4, "host"),
+        (nodes("host: a, ssh_user: -l"), 4, "ssh_user"),
+        (nodes("host: a, peer_address: \"-x:1\""), 4, "peer_address"),
+        (
+            nodes("host: a, client_address: \"a b:1\""),
+            4,
+            "client_address",
+        ),
+        (nodes("host: a") + "ssh: {user: -x}\n", 5, "ssh.user"),
+        (
+            nodes("host: a") + "ssh: {jump: \"b,-oX=y\"}\n",
+            5,
+            "ssh.jump",
+        ),
+        (
+            "name: a\nprovider: docker\ndocker: {image: --privileged}\n".into(),
+            3,
+            "docker.image",
+        ),
+    ];
+    for (text, line, key) in wrong_ones {
+        let found = wrong(&text);
+        assert_eq!(found.lines().count(), 1, "{found}");
+        assert!(
+            found.starts_with(&format!("cluster.yaml:{line}: ")),
+            "{found}"
+        );
+        assert!(found.contains(&format!("{key} can't be ")), "{found}");
+        assert!(found.contains("; write a plain name"), "{found}");
+    }
+    for host in [
+        "n1.example",
+        "10.0.0.1",
+        "\"[fd77::1]\"",
+        "\"fe80::1%eth0\"",
+        "under_score",
+    ] {
+        right(&nodes(&format!("host: {host}, ssh_user: a.b-c")));
+    }
+    right(&(nodes("host: a") + "ssh: {user: \"DOM\\\\ann\", jump: \"u@b:22,c\"}\n"));
+}
+
+// A port that is wrong by itself clashes with no other.
+#[test]
+fn a_wrong_port_is_told_once() {
+    let text = wrong("name: a\nports: {peer: 80000, client: 7402}\n");
+    assert_eq!(
+        text,
+        "cluster.yaml:2: ports.peer is 80000; it must be 1 to 65535"
+    );
+}
+
+// Files that are named are known with their lines, those that are in use only.
+#[test]
+fn named_files_are_known() {
+    let text = "name: a\nprovider: ssh\nnodes: [{id: 1, host: x}]\nbinary: some/raft-node\n\
+                ssh:\n  identity_file: keys/id\n";
+    let cluster = right(text);
+    let files = cluster.named_files.iter();
+    let files: Vec<_> = files
+        .map(|file| (file.key, file.line, file.path.to_str().unwrap()))
+        .collect();
+    assert_eq!(
+        files,
+        [
+            ("binary", 4, "/somewhere/some/raft-node"),
+            ("ssh.identity_file", 6, "/somewhere/keys/id")
+        ]
+    );
+    assert!(
+        right("name: a\nssh: {identity_file: x}\n")
+            .named_files
+            .is_empty()
+    );
+}

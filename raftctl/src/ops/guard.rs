@@ -9,6 +9,8 @@ use super::Context;
 use crate::error::{Error, Result};
 use crate::hosts::guard::{self, Claim, Held, LASTS};
 use crate::hosts::inventory::Host;
+use crate::interrupt::interruption;
+use crate::operator;
 
 /// How often a lock that someone else holds is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(250);
@@ -58,7 +60,7 @@ impl Context {
         let bounded = async {
             tokio::select! {
                 done = within(verb, limit, work) => done,
-                () = interrupted() => Err(Error::interrupted(verb)),
+                () = interruption() => Err(Error::interrupted(verb)),
             }
         };
         self.hold(verb, wait, bounded).await
@@ -135,7 +137,7 @@ impl Context {
         };
         let is_taken = tokio::select! {
             taken = taking.all(&hosts) => taken,
-            () = interrupted() => Err(Error::interrupted(verb)),
+            () = interruption() => Err(Error::interrupted(verb)),
         };
         let done = match is_taken {
             Ok(()) => work(&taking.taken, &claim).await,
@@ -278,8 +280,8 @@ impl Taking<'_> {
 
 fn refused(cluster: &str, host: &Host, held: &Held) -> Error {
     Error::Other(format!(
-        "cluster {cluster} is being changed by {} (locked on {}); wait until it is done, and run \
-         this again; a lock that is left over ends by itself in {} s",
+        "cluster {cluster} is being changed by {} (locked on {}); wait until it is done \
+         (--lock-wait 5m does), and run this again; a lock that is left over ends by itself in {} s",
         held.holder,
         host.name(),
         held.left_seconds
@@ -323,18 +325,6 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
     results
 }
 
-/// Listens for Ctrl-C from now on, also before anybody waits.
-pub fn interrupted() -> impl Future<Output = ()> + Send {
-    let heard = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt());
-    async move {
-        match heard {
-            Ok(mut heard) => drop(heard.recv().await),
-            // It ends raftctl in its own way then, and the lock ends by itself.
-            Err(_) => std::future::pending().await,
-        }
-    }
-}
-
 /// Who this process is: `<operator>/<process>`, where the operator is a number of this folder's own.
 fn claim(state_dir: &Path, verb: &str) -> Result<Claim> {
     let path = state_dir.join("operator");
@@ -348,7 +338,7 @@ fn claim(state_dir: &Path, verb: &str) -> Result<Claim> {
             fresh
         }
     };
-    let user = std::env::var("USER").unwrap_or_else(|_| "someone".into());
+    let user = operator::name();
     let machine = rustix::system::uname();
     let machine = machine.nodename().to_string_lossy();
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());

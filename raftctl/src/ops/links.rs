@@ -52,11 +52,25 @@ impl Context {
 
     /// Undoes all cuts at `ids`. A node that is not running has none.
     pub async fn heal(&self, ids: &[NodeId]) -> Outcomes<()> {
+        // No peer stands for every peer.
+        self.heal_links(ids.iter().map(|id| (*id, Vec::new())))
+            .await
+    }
+
+    /// Undoes the cuts between the groups, and no other.
+    pub async fn rejoin(&self, groups: &[Vec<NodeId>]) -> Outcomes<()> {
+        self.heal_links(cuts(groups)).await
+    }
+
+    async fn heal_links(
+        &self,
+        links: impl IntoIterator<Item = (NodeId, Vec<NodeId>)>,
+    ) -> Outcomes<()> {
         let mut running = JoinSet::new();
-        for id in ids.iter().copied() {
+        for (id, peers) in links {
             let address = self.inventory.member(id).admin_address.clone();
             running.spawn(async move {
-                let healed = admin::heal_links(&address, DEADLINE).await;
+                let healed = admin::heal_links(&address, &peers, DEADLINE).await;
                 (id, healed.map_err(|error| refused(&error)))
             });
         }

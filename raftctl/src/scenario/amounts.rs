@@ -54,7 +54,7 @@ impl TryFrom<String> for Span {
                 _ => {}
             }
         }
-        humantime::parse_duration(&text)
+        crate::times::parse(&text)
             .map(Span::Fixed)
             .map_err(|_| wrong())
     }

@@ -66,7 +66,7 @@ enum Command {
     /// linearizable
     ///
     /// Ends with a verdict, the availability of reads and writes, and a folder with the history,
-    /// the files of the nodes and a report. Exit code 40 unless the history is linearizable. Every
+    /// the files of the nodes and a report; every run has one of its own. Exit code 40 unless the history is linearizable. Every
     /// fault is undone at the end, and after Ctrl-C.
     #[command(
         after_help = "Examples:\n  raftctl scenario chaos --seed 7 --duration 60s\n  raftctl \
@@ -124,14 +124,36 @@ pub async fn without_cluster(options: &Options, arguments: Arguments) -> Result<
         Command::List => list(options),
         Command::Show { scenario } => {
             let loaded = file::find(&scenario)?;
-            let texts: Vec<&str> = loaded.iter().map(|loaded| loaded.text.as_str()).collect();
-            out::print(&texts.join("\n---\n"))
+            show(options, &loaded)
         }
         Command::Verify { history } => verdict::verify(options, &history).await,
         Command::Run { .. } | Command::Chaos(_) => Err(Error::Usage(
             "this needs a cluster.yaml: raftctl init writes one".into(),
         )),
     }
+}
+
+fn show(options: &Options, scenarios: &[Loaded]) -> Result<()> {
+    if options.output == Output::Json {
+        let one = |loaded: &Loaded| {
+            let scenario = &loaded.scenario;
+            let steps = scenario.steps.iter().map(|step| step.value.to_string());
+            json!({
+                "name": scenario.name,
+                "number": scenario.number,
+                "title": scenario.title,
+                "nodes": scenario.nodes,
+                "steps": steps.collect::<Vec<_>>(),
+                "text": loaded.text,
+            })
+        };
+        return out::json(&scenarios.iter().map(one).collect());
+    }
+    let texts: Vec<&str> = scenarios
+        .iter()
+        .map(|loaded| loaded.text.as_str())
+        .collect();
+    out::print(&texts.join("\n---\n"))
 }
 
 fn list(options: &Options) -> Result<()> {
@@ -164,17 +186,5 @@ fn after_interruption(restored: Result<()>) -> Error {
         Err(error) => Error::Other(format!(
             "interrupted, and the cluster could not be put back: {error}\n  next: raftctl up"
         )),
-    }
-}
-
-/// Ctrl-C, or SIGTERM. Where signals can't be had, never.
-async fn interruption() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
     }
 }

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
+use super::after_interruption;
 use super::file::Loaded;
 use super::outcome::{ScenarioReport, StepReport, WorkloadReport};
 use super::restore;
 use super::runner::Runner;
 use super::verdict::{self, CHECK_MAX, VerdictReport};
-use super::{after_interruption, interruption};
 use crate::binary::Binary;
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
+use crate::interrupt::interruption;
 use crate::keys;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::Context;
 use crate::out;
 use crate::progress::Progress;
@@ -43,7 +44,7 @@ pub async fn all(
     for loaded in scenarios {
         restore::check_size(context, loaded.scenario.nodes)?;
     }
-    let _lock = Lock::take(&context.cluster, "scenario", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "scenario").await?;
     restore::check_running(context).await?;
     let binary = up::obtain(context, &Progress::new())?;
     let stage = Stage {

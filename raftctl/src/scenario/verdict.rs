@@ -36,7 +36,12 @@ pub fn read_timeout(timing: &Timing) -> Duration {
 /// # Errors
 /// It can't be read, or is not shown to be linearizable.
 pub async fn verify(options: &Options, path: &Path) -> Result<()> {
-    let file = File::open(path).map_err(|error| Error::file("open", path, &error))?;
+    let file = File::open(path).map_err(|error| {
+        Error::Usage(format!(
+            "cannot open {}: {error}; name the history.jsonl of a chaos run",
+            path.display()
+        ))
+    })?;
     let history = checker::read_history(BufReader::new(file))
         .map_err(|error| Error::Usage(format!("{}: {error}", path.display())))?;
     let (history, verdict) = workload::verdict(history, CHECK_MAX).await;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{Options, Output};
 use crate::cluster::problem::{Problem, Problems};
-use crate::cluster::{self, Cluster};
+use crate::cluster::{self, Cluster, NamedFile};
 use crate::error::{Error, Result};
 use crate::out;
 use crate::verbs::gcp;
@@ -17,7 +17,15 @@ use crate::verbs::gcp;
 /// # Errors
 /// It is wrong, or the machines can't be made.
 pub async fn run(path: &Path, options: &Options) -> Result<()> {
-    let loaded = cluster::load(path);
+    let loaded = cluster::load(path).map(|mut cluster| {
+        let missing = cluster.named_files.iter().filter(|file| !file.is_there());
+        cluster
+            .warnings
+            .list
+            .extend(missing.map(NamedFile::missing));
+        cluster.warnings.list.sort_by_key(|problem| problem.line);
+        cluster
+    });
     if options.output == Output::Text {
         let cluster = loaded?;
         if !cluster.warnings.list.is_empty() {

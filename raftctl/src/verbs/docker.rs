@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::hosts::control::HostFacts;
 use crate::hosts::docker::{self, Change};
 use crate::hosts::inventory::{Host, Inventory};
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::{Context, seen};
 use crate::out;
 use crate::plan::{self as steps, Step};
@@ -103,7 +103,7 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
 /// The engine refuses.
 pub async fn make(cluster: &Cluster) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(cluster, "up", WAIT).await?;
+    let _lock = Lock::take(cluster, "up").await?;
     let changes = docker::plan(cluster)?;
     let say = |change: &Change| progress.note(&change.to_string());
     docker::make(cluster, &changes, say).await
@@ -116,7 +116,7 @@ pub async fn make(cluster: &Cluster) -> Result<()> {
 pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<()> {
     down::confirm(&cluster.name, options)?;
     let progress = Progress::new();
-    let lock = Lock::take(cluster, "down", WAIT).await?;
+    let lock = Lock::take(cluster, "down").await?;
     for removed in docker::remove(cluster, purge)? {
         progress.note(&format!("removed {removed}"));
     }

@@ -8,7 +8,7 @@ use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
 use crate::hosts::inventory::Inventory;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::status::{NodeStatus, Snapshot};
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes};
@@ -39,7 +39,7 @@ pub(super) struct Finding {
 pub async fn run(context: &Context, options: &Options, fix: bool) -> Result<()> {
     let mut findings = Vec::new();
     if fix {
-        let _lock = Lock::take(&context.cluster, "doctor --fix", WAIT).await?;
+        let _lock = Lock::take(&context.cluster, "doctor --fix").await?;
         let cleaned = context.clean(&context.cluster.ids()).await;
         // Hosts that do not answer are found below.
         let failed = cleaned.into_values().filter_map(Result::err);

@@ -9,7 +9,7 @@ use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::Signalled;
 use crate::hosts::ssh::place;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial, seen};
 use crate::out;
@@ -26,7 +26,7 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
     if purge {
         confirm(&context.cluster.name, options)?;
     }
-    let lock = Lock::take(&context.cluster, "down", WAIT).await?;
+    let lock = Lock::take(&context.cluster, "down").await?;
     let ids = context.cluster.ids();
     let step = progress.begin(&format!("stop {}", list(&ids)));
     let mut outcomes = end(context, &ids, &progress).await;
@@ -43,7 +43,7 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         place::forget(&context.cluster.state_dir())?;
         lock.remove()?;
     }
-    tell(context, options, purge)
+    tell(context, options, purge).await
 }
 
 /// Stops nodes, and kills those that do not stop.
@@ -72,7 +72,8 @@ async fn then<T>(outcomes: &mut Outcomes<()>, next: impl AsyncFnOnce(&[NodeId]) 
     outcomes.extend(done.map(|(id, outcome)| (id, outcome.map(drop))));
 }
 
-fn tell(context: &Context, options: &Options, purge: bool) -> Result<()> {
+async fn tell(context: &Context, options: &Options, purge: bool) -> Result<()> {
+    let has_data = !purge && may_have_data(context).await;
     let name = &context.cluster.name;
     let hosts = context.inventory.hosts.iter();
     let mut folders: Vec<&str> = hosts.map(|host| host.layout.base.as_str()).collect();
@@ -83,17 +84,27 @@ fn tell(context: &Context, options: &Options, purge: bool) -> Result<()> {
     };
     match options.output {
         Output::Json => {
-            let data = (!purge).then_some(folders);
+            let data = has_data.then_some(folders);
             out::json(&json!({ "cluster": name, "data": data }))
         }
         Output::Text if purge => {
             out::line(&format!("cluster {name} is down, and its data is deleted"))
         }
+        Output::Text if !has_data => out::line(&format!(
+            "cluster {name} is not there: no process, and no data in {at}"
+        )),
         Output::Text => out::line(&format!(
             "cluster {name} is down; its data is still in {at} (`raftctl up` goes on with it, \
              `raftctl down --purge` deletes it)"
         )),
     }
+}
+
+/// Whether there is anything to go on with. Where that can't be seen, there may be.
+async fn may_have_data(context: &Context) -> bool {
+    let facts = context.node_facts(&context.cluster.ids()).await;
+    let mut nodes = facts.values();
+    nodes.any(|node| node.as_ref().map_or(true, |node| node.has_data))
 }
 
 /// Asks for the cluster's name before anything is deleted.

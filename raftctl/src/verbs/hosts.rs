@@ -2,10 +2,13 @@
 
 use std::os::unix::process::CommandExt;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::{Options, Output};
+use crate::cluster::NodeId;
 use crate::error::{Error, Result};
+use crate::hosts::{self, inventory::Host};
+use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
 use crate::verbs::select;
@@ -24,7 +27,8 @@ pub async fn ssh(context: &Context, selector: &str, command: &[String]) -> Resul
     let host = context.inventory.host_of(*id);
     let Some(words) = host.transport.shell_command() else {
         return Err(Error::Usage(format!(
-            "node {id} runs on this machine; its files are in {}",
+            "node {id} runs on this machine, where you are already: its files are in {}, and \
+             `raftctl exec {id} -- COMMAND` runs a command",
             host.layout.base
         )));
     };
@@ -37,7 +41,7 @@ pub async fn ssh(context: &Context, selector: &str, command: &[String]) -> Resul
 }
 
 /// Runs a command on the hosts of nodes, all at once, with root's rights where there are any, and
-/// prints what it says, each line with its node.
+/// prints what it says, each line with its node. A host of several nodes runs it once.
 ///
 /// # Errors
 /// A host can't be reached, or the command fails there; the others' output is printed all the
@@ -51,49 +55,90 @@ pub async fn exec(
     let ids = select(context, selector).await?;
     let deadline = options.timeout.unwrap_or(context.cluster.limits.step);
     let outcomes = context.exec(&ids, &command.join(" "), deadline).await;
+    let ran = by_host(context, &outcomes);
     match options.output {
         Output::Json => {
-            let one = |id: &u64, outcome: &Result<crate::hosts::Output>| match outcome {
-                Ok(output) => json!({
-                    "node": id,
-                    "status": output.status,
-                    "stdout": output.stdout,
-                    "stderr": output.stderr,
-                    "error": null,
-                }),
-                Err(error) => json!({ "node": id, "error": error.to_string() }),
-            };
-            let list: Vec<_> = outcomes
-                .iter()
-                .map(|(id, outcome)| one(id, outcome))
-                .collect();
+            let list: Vec<Value> = ran.iter().map(Ran::to_json).collect();
             out::json(&json!({ "hosts": list }))?;
         }
-        Output::Text => {
-            for (id, output) in outcomes
-                .iter()
-                .filter_map(|(id, o)| Some((id, o.as_ref().ok()?)))
-            {
-                for line in output.stdout.lines() {
-                    out::line(&format!("node {id}: {line}"))?;
-                }
-                for line in output.stderr.lines() {
-                    eprintln!("node {id}: {line}");
-                }
-            }
+        Output::Text => ran.iter().try_for_each(Ran::print)?,
+    }
+    let judged = outcomes.into_iter().map(|(id, outcome)| {
+        let host = context.inventory.host_of(id).name();
+        (id, outcome.and_then(|output| judge(host, &output)))
+    });
+    all_or_partial(judged.collect::<Outcomes<()>>(), "successful").map(drop)
+}
+
+fn judge(host: &str, output: &hosts::Output) -> Result<()> {
+    match output.status {
+        0 => Ok(()),
+        status => Err(Error::Command {
+            host: host.to_owned(),
+            status,
+        }),
+    }
+}
+
+/// What a command did on one host.
+struct Ran<'a> {
+    host: &'a str,
+    /// The nodes there that were asked for.
+    nodes: Vec<NodeId>,
+    outcome: &'a Result<hosts::Output>,
+}
+
+fn by_host<'a>(context: &'a Context, outcomes: &'a Outcomes<hosts::Output>) -> Vec<Ran<'a>> {
+    let ran = |host: &'a Host| {
+        let here = host.nodes.iter().copied();
+        let nodes: Vec<NodeId> = here.filter(|id| outcomes.contains_key(id)).collect();
+        Some(Ran {
+            host: host.name(),
+            outcome: outcomes.get(nodes.first()?)?,
+            nodes,
+        })
+    };
+    context.inventory.hosts.iter().filter_map(ran).collect()
+}
+
+impl Ran<'_> {
+    fn to_json(&self) -> Value {
+        let (host, nodes) = (self.host, &self.nodes);
+        match self.outcome {
+            Ok(output) => json!({
+                "host": host,
+                "nodes": nodes,
+                "status": output.status,
+                "stdout": output.stdout,
+                "stderr": output.stderr,
+                "error": null,
+            }),
+            Err(error) => json!({
+                "host": host,
+                "nodes": nodes,
+                "status": null,
+                "stdout": null,
+                "stderr": null,
+                "error": error.to_string(),
+            }),
         }
     }
-    let failed = |(id, outcome): (u64, Result<crate::hosts::Output>)| {
-        let outcome = outcome.and_then(|output| match output.status {
-            0 => Ok(()),
-            status => Err(Error::Host {
-                host: context.inventory.host_of(id).name().to_owned(),
-                purpose: "run the command".into(),
-                detail: format!("exit status {status}"),
-            }),
-        });
-        (id, outcome)
-    };
-    let outcomes: Outcomes<()> = outcomes.into_iter().map(failed).collect();
-    all_or_partial(outcomes, "run").map(drop)
+
+    /// Each line with its node; failures are told as an error afterwards.
+    fn print(&self) -> Result<()> {
+        let Ok(output) = self.outcome else {
+            return Ok(());
+        };
+        let nodes = list(&self.nodes);
+        if self.nodes.len() > 1 {
+            eprintln!("{nodes} share {}: the command ran there once", self.host);
+        }
+        for line in output.stdout.lines() {
+            out::line(&format!("{nodes}: {line}"))?;
+        }
+        for line in output.stderr.lines() {
+            eprintln!("{nodes}: {line}");
+        }
+        Ok(())
+    }
 }

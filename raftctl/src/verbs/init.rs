@@ -3,6 +3,9 @@
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
+use serde_json::json;
+
+use crate::cli::{Options, Output};
 use crate::cluster::problem::Problem;
 use crate::error::{Error, Result};
 use crate::out;
@@ -31,8 +34,13 @@ pub struct Arguments {
 ///
 /// # Errors
 /// There is one already, or the values make no cluster.
-pub fn run(path: &Path, arguments: &Arguments) -> Result<()> {
+pub fn run(path: &Path, options: &Options, arguments: &Arguments) -> Result<()> {
     let name = path.display().to_string();
+    if name == "-" {
+        return Err(Error::Usage(
+            "init writes a file, and - is none; name one, as in -c cluster.yaml".into(),
+        ));
+    }
     check(arguments, &name)?;
     let text = fill(arguments);
     if arguments.force {
@@ -50,9 +58,12 @@ pub fn run(path: &Path, arguments: &Arguments) -> Result<()> {
             _ => Error::file("write", path, &error),
         })?;
     }
-    out::line(&format!(
-        "wrote {name}; next: `raftctl check`, `raftctl plan`, `raftctl up`"
-    ))
+    match options.output {
+        Output::Text => out::line(&format!(
+            "wrote {name}; next: `raftctl check`, `raftctl plan`, `raftctl up`"
+        )),
+        Output::Json => out::json(&json!({ "file": name })),
+    }
 }
 
 /// What is said here has to be right; what the provider needs beside is for the operator to add,

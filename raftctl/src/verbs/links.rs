@@ -1,6 +1,6 @@
 //! `partition` and `heal`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
@@ -8,11 +8,12 @@ use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
-use crate::lock::{Lock, WAIT};
+use crate::interrupt::interruption;
+use crate::lock::Lock;
 use crate::ops::links::CUT_MAX;
 use crate::ops::status::NodeStatus;
 use crate::ops::wait::list;
-use crate::ops::{Context, all_or_partial};
+use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
 use crate::progress::Progress;
 use crate::verbs::select;
@@ -31,7 +32,7 @@ pub enum Means {
 /// when interrupted.
 ///
 /// # Errors
-/// The groups make no sense; a node does not obey.
+/// The groups make no sense; a node does not obey: then no link stays cut.
 pub async fn partition(
     context: &Context,
     options: &Options,
@@ -54,58 +55,89 @@ pub async fn partition(
             humantime::format_duration(length)
         )));
     }
-    let lock = Lock::take(&context.cluster, "partition", WAIT).await?;
+    let lock = Lock::take(&context.cluster, "partition").await?;
     let groups = read_groups(context, groups).await?;
-    let cutting = async {
-        match means {
-            Means::Nodes => context.partition(&groups, length).await,
-            Means::PacketFilter => context.filter(&groups, length).await,
-        }
-    };
-    let outcomes = tokio::select! {
-        outcomes = cutting => outcomes,
-        () = interrupted() => return heal_after_interrupt(context).await,
-    };
-    tell_cut(&groups, length, options)?;
-    all_or_partial(outcomes, "cut off")?;
+    let until = humantime::format_rfc3339_seconds(SystemTime::now() + length).to_string();
+    tokio::select! {
+        done = cut(context, &groups, length, means) => done?,
+        () = interruption() => return heal_after_interrupt(context).await,
+    }
+    tell_cut(&groups, length, &until, options)?;
     if wait {
         drop(lock); // Other verbs are what one wants to try meanwhile.
         tokio::select! {
             () = tokio::time::sleep(length) => Progress::new().note("the partition is over"),
-            () = interrupted() => return heal_after_interrupt(context).await,
+            () = interruption() => return heal_after_interrupt(context).await,
         }
     }
     Ok(())
 }
 
-fn tell_cut(groups: &[Vec<NodeId>], length: Duration, options: &Options) -> Result<()> {
+/// Cuts the groups off from each other at every node, or undoes what was cut.
+async fn cut(
+    context: &Context,
+    groups: &[Vec<NodeId>],
+    length: Duration,
+    means: Means,
+) -> Result<()> {
+    let outcomes = match means {
+        Means::Nodes => context.partition(groups, length).await,
+        Means::PacketFilter => context.filter(groups, length).await,
+    };
+    if outcomes.values().all(Result::is_ok) {
+        return Ok(());
+    }
+    // Also where a node did not answer: it may have heard all the same.
+    let undone: Outcomes<()> = match means {
+        Means::Nodes => context.rejoin(groups).await,
+        Means::PacketFilter => {
+            let ids: Vec<NodeId> = outcomes.keys().copied().collect();
+            let healed = context.unfilter(&ids).await.into_iter();
+            healed.map(|(id, had)| (id, had.map(drop))).collect()
+        }
+    };
+    Err(not_cut(outcomes, &undone))
+}
+
+/// The error of a cut that not every node made, with those that did not, and why.
+fn not_cut(outcomes: Outcomes<()>, undone: &Outcomes<()>) -> Error {
+    let stays = |id: &NodeId| undone.get(id).is_some_and(Result::is_err);
+    let still_cut = outcomes.iter().filter(|(id, cut)| cut.is_ok() && stays(id));
+    let still_cut: Vec<NodeId> = still_cut.map(|(id, _)| *id).collect();
+    let what = match still_cut.as_slice() {
+        [] => "no link stays cut, because some nodes did not obey".to_owned(),
+        ids => format!(
+            "some nodes did not obey, and {} could not be healed: `raftctl heal` tries again",
+            list(ids)
+        ),
+    };
+    let failed = outcomes.into_iter();
+    let failed = failed.filter_map(|(id, cut)| Some((id, cut.err()?)));
+    let failed = failed.collect();
+    Error::Several { what, failed }
+}
+
+fn tell_cut(
+    groups: &[Vec<NodeId>],
+    length: Duration,
+    until: &str,
+    options: &Options,
+) -> Result<()> {
     if options.output == Output::Json {
         let for_ms = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
-        return out::json(&json!({ "groups": groups, "for_ms": for_ms }));
+        return out::json(&json!({ "groups": groups, "for_ms": for_ms, "until": until }));
     }
     let texts: Vec<String> = groups.iter().map(|group| list(group)).collect();
     out::line(&format!(
-        "no message passes between {} for {}",
+        "no message passes between {} for {}, until {until} (`raftctl heal` ends it before)",
         texts.join(" and "),
         humantime::format_duration(length)
     ))
 }
 
-async fn interrupted() {
-    // Where the signal can't be listened to, it ends raftctl in its own way, and the nodes heal
-    // themselves in time.
-    if tokio::signal::ctrl_c().await.is_err() {
-        std::future::pending().await
-    }
-}
-
 async fn heal_after_interrupt(context: &Context) -> Result<()> {
     Progress::new().note("interrupted: healing the partition");
-    let ids = context.cluster.ids();
-    let filters = context.unfilter(&ids).await;
-    let outcomes = context.heal(&ids).await;
-    all_or_partial(filters, "healed")?;
-    all_or_partial(outcomes, "healed")?;
+    undo_all(context).await?;
     Err(Error::Other("interrupted; the partition is healed".into()))
 }
 
@@ -144,18 +176,46 @@ async fn read_groups(context: &Context, text: &str) -> Result<Vec<Vec<NodeId>>> 
 /// # Errors
 /// A node does not obey.
 pub async fn heal(context: &Context, options: &Options) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "heal", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "heal").await?;
+    let healed = undo_all(context).await?;
+    match options.output {
+        Output::Text if healed.is_empty() => out::line("no node runs, so no link is cut"),
+        Output::Text => out::line(&format!("all links of {} are whole", list(&healed))),
+        Output::Json => out::json(&json!({ "nodes": healed })),
+    }
+}
+
+/// Undoes every cut, of whatever kind; the nodes that said so.
+async fn undo_all(context: &Context) -> Result<Vec<NodeId>> {
     let snapshot = context.status().await;
     // A node that does not run has no cut links, and starts without any.
     let may_run = |node: &&NodeStatus| node.process != Some(ProcessState::Stopped);
     let running = snapshot.nodes.iter().filter(may_run);
     let running: Vec<NodeId> = running.map(|node| node.id).collect();
-    let filters = context.unfilter(&context.cluster.ids()).await;
-    let healed = all_or_partial(context.heal(&running).await, "healed")?;
+    let all = context.cluster.ids();
+    let (filters, healed) = tokio::join!(context.unfilter(&all), context.heal(&running));
+    let healed = all_or_partial(healed, "healed")?;
     all_or_partial(filters, "healed")?;
-    let healed: Vec<NodeId> = healed.into_keys().collect();
-    match options.output {
-        Output::Text => out::line(&format!("all links of {} are whole", list(&healed))),
-        Output::Json => out::json(&json!({ "nodes": healed })),
+    Ok(healed.into_keys().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A cut that not every node made names those that did not, never those that did; and what could
+    // not be undone is not said to be whole.
+    #[test]
+    fn a_cut_in_part_says_what_is_true() {
+        let silent = || Err(Error::NoLeader("no answer".into()));
+        let outcomes = || Outcomes::from([(1, Ok(())), (2, silent()), (3, Ok(()))]);
+        let undone = Outcomes::from([(1, Ok(())), (2, silent()), (3, Ok(()))]);
+        let error = not_cut(outcomes(), &undone);
+        let text = "no link stays cut, because some nodes did not obey:\n  node 2: no answer";
+        assert_eq!((error.to_string().as_str(), error.exit_code()), (text, 30));
+        let undone = Outcomes::from([(1, Ok(())), (3, silent())]);
+        let text = not_cut(outcomes(), &undone).to_string();
+        assert!(text.contains("node 3 could not be healed"), "{text}");
+        assert!(!text.contains("no link stays cut"), "{text}");
     }
 }

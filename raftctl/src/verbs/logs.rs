@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
@@ -13,6 +13,7 @@ use crate::ops::files::{DUMP, LOGS, METADATA, NodeFile};
 use crate::ops::{Context, all_or_partial};
 use crate::out;
 use crate::progress::Progress;
+use crate::records;
 use crate::verbs::select;
 
 /// What is fetched, where to, and how it is shown.
@@ -24,7 +25,8 @@ pub struct Arguments {
     /// Fetch logs.txt and metadata.txt, too
     #[arg(long)]
     pub all: bool,
-    /// Print all dump.txt as one stream, by time, each line with its node
+    /// Print all dump.txt as one stream, by time, each line with its node; with --output json an
+    /// object a line
     #[arg(long)]
     pub merge: bool,
     /// Where the files go, a folder logs_node_ID for each node [default: raft-logs-NAME]
@@ -47,8 +49,14 @@ pub async fn run(context: &Context, options: &Options, arguments: &Arguments) ->
     if arguments.merge {
         let fetched = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
         let fetched: Vec<NodeId> = fetched.map(|(id, _)| *id).collect();
-        print_merged(&folder, &fetched)?;
-        Progress::new().note(&format!("the files are in {}", folder.display()));
+        let line = match options.output {
+            Output::Text => |id, line: &str| format!("node {id}  {line}"),
+            Output::Json => |id, line: &str| to_json(id, line).to_string(),
+        };
+        print_merged(&folder, &fetched, line)?;
+        if !fetched.is_empty() {
+            Progress::new().note(&format!("the files are in {}", folder.display()));
+        }
     } else if options.output == Output::Json {
         let one = |(id, files): (&NodeId, &Vec<PathBuf>)| json!({ "id": id, "files": files });
         let fetched = outcomes
@@ -63,9 +71,23 @@ pub async fn run(context: &Context, options: &Options, arguments: &Arguments) ->
     all_or_partial(outcomes, "fetched").map(drop)
 }
 
-fn print_merged(folder: &Path, ids: &[NodeId]) -> Result<()> {
+/// How a node's line is shown.
+type Show = fn(NodeId, &str) -> String;
+
+/// A line of dump.txt for programs; one that is torn or damaged is text without a time.
+fn to_json(id: NodeId, line: &str) -> Value {
+    let is_time = |time: &str| humantime::parse_rfc3339(time).is_ok();
+    let (time, rest) = match line.split_once(' ') {
+        Some((time, rest)) if is_time(time) => (Some(time), rest),
+        _ => (None, line),
+    };
+    let (text, machine) = rest.split_once('\t').unwrap_or((rest, ""));
+    json!({ "node": id, "time": time, "text": text, "fields": records::fields(machine) })
+}
+
+fn print_merged(folder: &Path, ids: &[NodeId], show: Show) -> Result<()> {
     let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
-    match merge(folder, ids, &mut stdout).and_then(|()| stdout.flush()) {
+    match merge(folder, ids, show, &mut stdout).and_then(|()| stdout.flush()) {
         Ok(()) => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         Err(error) => Err(Error::file("merge the files of", folder, &error)),
@@ -93,7 +115,7 @@ impl Story {
 }
 
 /// Writes all lines by time. Each file is in order already, so only a line of each is in memory.
-fn merge(folder: &Path, ids: &[NodeId], into: &mut impl Write) -> std::io::Result<()> {
+fn merge(folder: &Path, ids: &[NodeId], show: Show, into: &mut impl Write) -> std::io::Result<()> {
     let mut stories = Vec::new();
     for id in ids {
         let path = folder.join(format!("logs_node_{id}")).join(DUMP.name);
@@ -113,7 +135,7 @@ fn merge(folder: &Path, ids: &[NodeId], into: &mut impl Write) -> std::io::Resul
         };
         let id = story.id;
         if let Some(line) = story.advance()? {
-            writeln!(into, "node {id}  {line}")?;
+            writeln!(into, "{}", show(id, &line))?;
         }
     }
 }
@@ -142,7 +164,8 @@ mod tests {
         );
         write(3, "");
         let mut merged = Vec::new();
-        merge(folder.path(), &[1, 2, 3], &mut merged).unwrap();
+        let show: Show = |id, line| format!("node {id}  {line}");
+        merge(folder.path(), &[1, 2, 3], show, &mut merged).unwrap();
         let merged = String::from_utf8(merged).unwrap();
         let order: Vec<&str> = merged
             .lines()
@@ -153,5 +176,20 @@ mod tests {
             merged.lines().nth(1).unwrap().starts_with("node 2  2026"),
             "{merged}"
         );
+    }
+
+    // A line for programs is taken apart; one that can't be is there all the same.
+    #[test]
+    fn lines_for_programs() {
+        let line = "2026-01-01T00:00:00.000001Z Node 1 did it.\tterm=3 index=17";
+        let expected = json!({
+            "node": 1,
+            "time": "2026-01-01T00:00:00.000001Z",
+            "text": "Node 1 did it.",
+            "fields": { "index": "17", "term": "3" },
+        });
+        assert_eq!(to_json(1, line), expected);
+        let expected = json!({ "node": 2, "time": null, "text": "torn line", "fields": {} });
+        assert_eq!(to_json(2, "torn line"), expected);
     }
 }

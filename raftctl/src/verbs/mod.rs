@@ -19,12 +19,12 @@ pub mod upgrade;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::ops::Context;
-use crate::select;
+use crate::select::{self, SelectError};
 
 /// The nodes that a selector names now.
 ///
 /// # Errors
-/// It names none.
+/// It names none, or it needs a leader and there is none.
 pub async fn select(context: &Context, selector: &str) -> Result<Vec<NodeId>> {
     let ids = context.cluster.ids();
     let leader = if select::asks_for_leader(selector) {
@@ -32,5 +32,9 @@ pub async fn select(context: &Context, selector: &str) -> Result<Vec<NodeId>> {
     } else {
         None
     };
-    select::select(selector, &ids, leader).map_err(|error| Error::Usage(error.to_string()))
+    select::select(selector, &ids, leader).map_err(|error| match error {
+        // Nothing is wrong with the words: another time they name a node.
+        SelectError::NoLeader(_) => Error::NoLeader(error.to_string()),
+        wrong => Error::Usage(wrong.to_string()),
+    })
 }

@@ -9,7 +9,7 @@ use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::{ProcessState, Signalled};
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
@@ -70,7 +70,7 @@ pub async fn signal(
     signal: Signal,
     selector: &str,
 ) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, signal.verb(), WAIT).await?;
+    let _lock = Lock::take(&context.cluster, signal.verb()).await?;
     let ids = select(context, selector).await?;
     let outcomes = match signal {
         Signal::Kill => context.kill(&ids).await,
@@ -118,7 +118,7 @@ fn tell(signal: Signal, outcomes: &Outcomes<Signalled>, options: &Options) -> Re
 /// The selector names none; a node does not come up.
 pub async fn start(context: &Context, options: &Options, selector: &str) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(&context.cluster, "start", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "start").await?;
     let ids = select(context, selector).await?;
     let (stopped, mut outcomes) = look(context, &ids).await;
     let mut told = Told::new(options);
@@ -138,7 +138,7 @@ pub async fn start(context: &Context, options: &Options, selector: &str) -> Resu
 /// as they are then.
 pub async fn restart(context: &Context, options: &Options, selector: &str) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(&context.cluster, "restart", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "restart").await?;
     let ids = select(context, selector).await?;
     let (stopped, mut outcomes) = look(context, &ids).await;
     let mut told = Told::new(options);
@@ -231,7 +231,7 @@ async fn bring_back(
 /// # Errors
 /// There is no leader, or the transfer failed.
 pub async fn transfer(context: &Context, options: &Options, to: Option<&str>) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "transfer", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "transfer").await?;
     let leader = context.leader().await.ok_or_else(|| {
         Error::NoLeader("there is no leader to hand over; look at `raftctl status`".into())
     })?;

@@ -4,7 +4,7 @@ use raftkv::admin::StatusReply;
 use serde_json::{Value, json};
 
 use crate::cli::{Options, Output};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NodeId};
 use crate::error::Result;
 use crate::ops::Context;
 use crate::ops::status::{NodeStatus, Snapshot};
@@ -17,6 +17,26 @@ use crate::verbs::gcp;
 /// # Errors
 /// Standard output can't be written. A node that is down is no error.
 pub async fn run(context: &Context, options: &Options) -> Result<()> {
+    show(context, options, None).await
+}
+
+/// The same after `up`; programs learn which nodes were left behind, and why.
+///
+/// # Errors
+/// As [`run`].
+pub async fn after_up(
+    context: &Context,
+    options: &Options,
+    left_behind: &[(NodeId, String)],
+) -> Result<()> {
+    show(context, options, Some(left_behind)).await
+}
+
+async fn show(
+    context: &Context,
+    options: &Options,
+    left_behind: Option<&[(NodeId, String)]>,
+) -> Result<()> {
     let (snapshot, machines) =
         tokio::join!(context.status(), gcp::machine_states(&context.cluster));
     match options.output {
@@ -24,6 +44,9 @@ pub async fn run(context: &Context, options: &Options) -> Result<()> {
             let mut value = to_json(&context.cluster, &snapshot);
             if let Some(machines) = machines {
                 value["machines"] = machines.json;
+            }
+            if let Some(left_behind) = left_behind {
+                value["left_behind"] = left_behind_to_json(left_behind);
             }
             out::json(&value)
         }
@@ -71,6 +94,11 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
         "term": snapshot.term,
         "nodes": snapshot.nodes.iter().map(node).collect::<Vec<_>>(),
     })
+}
+
+fn left_behind_to_json(left_behind: &[(NodeId, String)]) -> Value {
+    let one = |(id, error): &(NodeId, String)| json!({ "id": id, "error": error });
+    left_behind.iter().map(one).collect()
 }
 
 /// The snapshot for people.
@@ -149,4 +177,24 @@ fn note(node: &NodeStatus) -> Option<String> {
         notes.push(format!("waits up to {left} ms for an older lease to end"));
     }
     (!notes.is_empty()).then(|| format!("node {}: {}", node.id, notes.join("; ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Programs learn of every node that was left behind, with the reason; where none was, of none.
+    #[test]
+    fn nodes_left_behind_are_named() {
+        let left_behind = [
+            (2, "n2: no route".to_owned()),
+            (5, "the disk is full".to_owned()),
+        ];
+        let expected = json!([
+            { "id": 2, "error": "n2: no route" },
+            { "id": 5, "error": "the disk is full" },
+        ]);
+        assert_eq!(left_behind_to_json(&left_behind), expected);
+        assert_eq!(left_behind_to_json(&[]), json!([]));
+    }
 }

@@ -47,7 +47,7 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
         return plan(context, options).await;
     }
     let progress = Progress::new();
-    let _lock = Lock::take(&context.cluster, "up", crate::lock::WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "up").await?;
     let binary = obtain(context, &progress)?;
     let accept = options.allow_data_loss;
     // Told while it lasts only: it is no step.
@@ -75,7 +75,9 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
             let left_behind = facts.left_behind;
             run::run(context, &steps, &binary, timeout, &progress, left_behind).await
         });
-        left_behind = context.locked("up", crate::lock::WAIT, working).await?;
+        left_behind = context
+            .locked("up", context.cluster.limits.lock_wait, working)
+            .await?;
         if context.has_remote_hosts() {
             // They follow a leader, and so have its first entry.
             let ids = context.cluster.ids().into_iter();
@@ -83,9 +85,9 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
             seen::add(&context.cluster.state_dir(), up)?;
         }
     }
-    status::run(context, options).await?;
     let failed = left_behind.into_iter();
     let failed: Vec<_> = failed.map(|(id, error)| (id, error.to_string())).collect();
+    status::after_up(context, options, &failed).await?;
     if failed.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::{HostFacts, ProcessState};
 use crate::hosts::layout::release_name;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::wait::list;
 use crate::ops::{Context, all_or_partial};
 use crate::progress::Progress;
@@ -25,7 +25,7 @@ use crate::verbs::up;
 /// take the binary; a node does not come back. What has been done stays done, and the same command goes on.
 pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(&context.cluster, "upgrade", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "upgrade").await?;
     let ids = context.cluster.ids();
     let binary = up::obtain(context, &progress)?;
     if context.leader().await.is_none() {

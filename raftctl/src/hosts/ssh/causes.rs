@@ -1,5 +1,7 @@
 //! What `ssh` says when it can't connect -> the cause, and what to do next.
 
+use std::ffi::OsStr;
+
 use super::login::{Login, known_hosts};
 use crate::hosts::TransportError;
 
@@ -93,9 +95,17 @@ fn sign(text: &str) -> Option<&'static (&'static str, Kind, &'static str)> {
 /// The error for what `ssh` said.
 #[must_use]
 pub fn explain(login: &Login, error: &openssh::Error) -> TransportError {
+    let path = std::env::var_os("PATH");
+    explain_with(login, error, path.as_deref())
+}
+
+/// The same with what `PATH` holds.
+fn explain_with(login: &Login, error: &openssh::Error, path: Option<&OsStr>) -> TransportError {
     let host = login.host.clone();
+    // A file or folder that is missing reads the same.
     if let openssh::Error::Connect(io) | openssh::Error::Ssh(io) = error
         && io.kind() == std::io::ErrorKind::NotFound
+        && !has_ssh(path)
     {
         let cause = "ssh is not installed on this machine; install it (Debian: \
                      `apt install openssh-client`)";
@@ -122,6 +132,13 @@ pub fn explain(login: &Login, error: &openssh::Error) -> TransportError {
         Kind::Refused => TransportError::Refused { host, cause },
         Kind::Unreachable | Kind::Busy => TransportError::Unreachable { host, cause },
     }
+}
+
+/// Whether there is an `ssh` in one of the folders of `PATH`.
+fn has_ssh(path: Option<&OsStr>) -> bool {
+    // What the system takes where PATH is not set.
+    let path = path.unwrap_or(OsStr::new("/usr/bin:/bin"));
+    std::env::split_paths(path).any(|folder| folder.join("ssh").is_file())
 }
 
 fn changed_key(login: &Login, text: &str) -> String {
@@ -236,7 +253,7 @@ mod tests {
         assert!(message.contains(command), "{message}");
     }
 
-    // Without ssh nothing else matters.
+    // Without ssh nothing else matters; with it, something else is what was not found.
     #[test]
     fn a_missing_ssh_is_said() {
         let login = Login {
@@ -248,11 +265,17 @@ mod tests {
             jump: None,
             config_file: "/d/ssh_config".into(),
         };
+        let folder = tempfile::tempdir().unwrap();
+        let path = Some(folder.path().as_os_str());
         let error = openssh::Error::Connect(IoError::from(ErrorKind::NotFound));
-        let message = explain(&login, &error).to_string();
+        let message = explain_with(&login, &error, path).to_string();
         assert!(
             message.contains("ssh is not installed on this machine"),
             "{message}"
         );
+        std::fs::write(folder.path().join("ssh"), "").unwrap();
+        let message = explain_with(&login, &error, path).to_string();
+        assert!(!message.contains("installed"), "{message}");
+        assert!(message.contains("not found; try `ssh -F"), "{message}");
     }
 }

@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use super::login::{self, Login};
 use super::place::{self, Place};
 use super::transport::SshTransport;
+use crate::cluster::ssh::IDENTITY_KEY;
 use crate::cluster::{Cluster, Node, NodeId};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::hosts::absent::Absent;
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::hosts::layout::HostLayout;
@@ -102,8 +103,17 @@ pub async fn reach(
 /// The login of every node of a cluster with the provider `ssh`.
 ///
 /// # Errors
-/// A file of raftctl's own can't be written.
+/// The key that cluster.yaml names is not there; a file of raftctl's own can't be written.
 pub fn logins(cluster: &Cluster) -> Result<BTreeMap<NodeId, Login>> {
+    // ssh would go on without it, and be refused by every host.
+    let mut files = cluster.named_files.iter();
+    if let Some(key) = files.find(|file| file.key == IDENTITY_KEY && !file.is_there()) {
+        let problem = key.missing();
+        return Err(Error::Usage(format!(
+            "{}; {}",
+            problem.message, problem.hint
+        )));
+    }
     let nodes = cluster.nodes.iter();
     nodes
         .map(|node| Ok((node.id, login(cluster, node)?)))
@@ -114,15 +124,7 @@ fn login(cluster: &Cluster, node: &Node) -> Result<Login> {
     // Checked with the file: with provider ssh every node has a host.
     let host = node.host.clone().unwrap_or_default();
     let settings = &cluster.ssh;
-    let identity_file = settings.identity_file.as_deref().map(|path| {
-        let path = expand_home(path);
-        if path.is_absolute() {
-            path
-        } else {
-            cluster.directory.join(path)
-        }
-    });
-    let identity_file = identity_file.map(|path| std::path::absolute(&path).unwrap_or(path));
+    let identity_file = settings.identity_path(&cluster.directory);
     let config_file = login::write_config(&absolute(cluster), identity_file.as_deref())?;
     Ok(Login {
         destination: host.trim_matches(['[', ']']).to_owned(),
@@ -139,13 +141,6 @@ fn login(cluster: &Cluster, node: &Node) -> Result<Login> {
 fn absolute(cluster: &Cluster) -> std::path::PathBuf {
     let folder = cluster.state_dir();
     std::path::absolute(&folder).unwrap_or(folder)
-}
-
-fn expand_home(path: &std::path::Path) -> std::path::PathBuf {
-    match (path.strip_prefix("~"), std::env::home_dir()) {
-        (Ok(rest), Some(home)) => home.join(rest),
-        _ => path.to_owned(),
-    }
 }
 
 fn find(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Vec<Found> {

@@ -74,16 +74,22 @@ impl SshTransport {
         rights: Rights,
         stdout: &mut (dyn AsyncWrite + Send + Unpin),
     ) -> Result<Exit, TransportError> {
+        let envelope = Envelope::new();
         let mut stderr = Vec::new();
-        let run = self.attempts(request, rights, stdout, &mut stderr);
+        let run = self.attempts(request, rights, &envelope, stdout, &mut stderr);
         match tokio::time::timeout(request.deadline, run).await {
             Ok(result) => result,
-            Err(_) => Err(TransportError::Deadline {
-                host: self.login.host.clone(),
-                purpose: request.purpose.to_owned(),
-                deadline: request.deadline,
-                stderr: String::from_utf8_lossy(&stderr).into_owned(),
-            }),
+            Err(_) => Err(self.late(request, &envelope, &stderr)),
+        }
+    }
+
+    /// The script took too long; what it said until then is without the marks around it.
+    fn late(&self, request: &Request<'_>, envelope: &Envelope, stderr: &[u8]) -> TransportError {
+        TransportError::Deadline {
+            host: self.login.host.clone(),
+            purpose: request.purpose.to_owned(),
+            deadline: request.deadline,
+            stderr: envelope.open(&String::from_utf8_lossy(stderr)).stderr,
         }
     }
 
@@ -105,6 +111,7 @@ impl SshTransport {
         &self,
         request: &Request<'_>,
         rights: Rights,
+        envelope: &Envelope,
         stdout: &mut (dyn AsyncWrite + Send + Unpin),
         stderr: &mut Vec<u8>,
     ) -> Result<Exit, TransportError> {
@@ -115,7 +122,7 @@ impl SshTransport {
             let _turn = self.turns.acquire().await;
             stderr.clear();
             match self
-                .attempt(&session, request, rights, stdout, stderr)
+                .attempt(&session, request, rights, envelope, stdout, stderr)
                 .await
             {
                 Ok(exit) => return Ok(exit),
@@ -137,6 +144,7 @@ impl SshTransport {
         session: &Session,
         request: &Request<'_>,
         rights: Rights,
+        envelope: &Envelope,
         stdout: &mut (dyn AsyncWrite + Send + Unpin),
         stderr: &mut Vec<u8>,
     ) -> Result<Exit, Broken> {
@@ -151,7 +159,6 @@ impl SshTransport {
             let host = self.login.host.clone();
             Broken::Before(TransportError::Unreachable { host, cause })
         };
-        let envelope = Envelope::new();
         let has_input = !request.stdin.is_empty();
         let mut child = session
             .raw_command(envelope.command(request.script, rights))
@@ -234,5 +241,41 @@ impl Transport for SshTransport {
     ) -> BoxFuture<'a, Result<Exit, TransportError>> {
         let rights = self.rights.get().copied().unwrap_or(Rights::Best);
         Box::pin(async move { self.execute_as(&request, rights, stdout).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // What is told of a script that took too long is what the script said, and no mark of ours.
+    #[test]
+    fn a_late_script_shows_its_own_words() {
+        let login = Login {
+            host: "n1".into(),
+            destination: "n1".into(),
+            user: None,
+            port: None,
+            identity_file: None,
+            jump: None,
+            config_file: "/d/ssh_config".into(),
+        };
+        let transport = SshTransport::new(login, Duration::from_secs(1));
+        let envelope = Envelope::new();
+        // The real marks, from a real shell that ends before the script does.
+        let command = envelope.command("echo half a word >&2; kill -9 $PPID", Rights::Login);
+        let output = std::process::Command::new("sh")
+            .args(["-c", &command])
+            .output();
+        let stderr = output.unwrap().stderr;
+        assert!(String::from_utf8_lossy(&stderr).contains("raftctl-"));
+        let request = Request::new("run the command", "sleep 5", Duration::from_secs(1));
+        let said = transport.late(&request, &envelope, &stderr).to_string();
+        assert!(
+            said.contains("half a word") && !said.contains("raftctl-"),
+            "{said}"
+        );
+        let silent = format!("{}", transport.late(&request, &envelope, b""));
+        assert!(!silent.contains("raftctl-"), "{silent}");
     }
 }

@@ -7,6 +7,7 @@ mod inject;
 mod plan;
 mod report;
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -15,18 +16,20 @@ use clap::ValueEnum;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
+use super::after_interruption;
 use super::restore;
 use super::verdict::{self, CHECK_MAX, VerdictReport};
-use super::{after_interruption, interruption};
 use crate::binary::Binary;
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
+use crate::interrupt::interruption;
 use crate::keys;
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::Context;
 use crate::out;
 use crate::progress::Progress;
 use crate::verbs::up;
+use crate::words::counted;
 use crate::workload::{self, Availability, Kind as Asked, Workload};
 use inject::{Injected, Injector};
 use plan::{Kind, Planned};
@@ -39,7 +42,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
     /// How long faults come
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::times::parse)]
     duration: Duration,
     /// Clients, each with one operation at a time
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
@@ -83,6 +86,27 @@ impl Arguments {
         }
         Ok(kinds)
     }
+
+    /// The faults to come. A run in which nothing can happen would be judged well for nothing.
+    fn plan(&self, seed: u64, kinds: &[Kind], context: &Context) -> Result<Vec<Planned>> {
+        let length = humantime::format_duration(self.duration);
+        if self.duration.is_zero() {
+            return Err(Error::Usage(format!(
+                "--duration {length}: nothing could happen; leave it out for a minute, or write \
+                 another one, as in 30s"
+            )));
+        }
+        let timing = &context.cluster.timing;
+        let planned = plan::plan(seed, self.duration, kinds, timing);
+        if planned.is_empty() && !kinds.is_empty() {
+            let enough = humantime::format_duration(plan::enough_for_one(timing));
+            return Err(Error::Usage(format!(
+                "--duration {length}: no fault of seed {seed} fits into that; {enough} are enough \
+                 for one whatever the seed (or say --faults none)"
+            )));
+        }
+        Ok(planned)
+    }
 }
 
 /// Runs it, and ends with a verdict.
@@ -91,12 +115,13 @@ impl Arguments {
 /// Not linearizable, undecided, or the cluster could not be put back; or it is not up.
 pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
     let kinds = arguments.kinds(context)?;
-    let _lock = Lock::take(&context.cluster, "scenario chaos", WAIT).await?;
-    restore::check_running(context).await?;
-    let binary = up::obtain(context, &Progress::new())?;
     let seed = arguments
         .seed
         .unwrap_or_else(|| rand::random_range(0..1_000_000));
+    let planned = arguments.plan(seed, &kinds, context)?;
+    let _lock = Lock::take(&context.cluster, "scenario chaos").await?;
+    restore::check_running(context).await?;
+    let binary = up::obtain(context, &Progress::new())?;
     let chaos = Chaos {
         context,
         options,
@@ -104,7 +129,7 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
         seed,
         folder: folder(context, seed)?,
         arguments: &arguments,
-        planned: plan::plan(seed, arguments.duration, &kinds, &context.cluster.timing),
+        planned,
     };
     let report = chaos.run().await?;
     match options.output {
@@ -121,20 +146,28 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
     )))
 }
 
-/// A new folder for the report; one of the same seed is replaced.
+/// A new folder for the report, `seed-7`; beside those of earlier runs of the same seed, `seed-7-2`.
 fn folder(context: &Context, seed: u64) -> Result<PathBuf> {
-    let folder = context
-        .cluster
-        .state_dir()
-        .join("chaos")
-        .join(format!("seed-{seed}"));
-    if folder.exists() {
-        std::fs::remove_dir_all(&folder)
-            .map_err(|error| Error::file("replace", &folder, &error))?;
+    /// Each holds megabytes: somebody has to tidy up long before.
+    const RUNS_MAX: u32 = 1000;
+    let chaos = context.cluster.state_dir().join("chaos");
+    std::fs::create_dir_all(&chaos)
+        .map_err(|error| Error::file("make the folder", &chaos, &error))?;
+    for run in 1..=RUNS_MAX {
+        let folder = chaos.join(match run {
+            1 => format!("seed-{seed}"),
+            run => format!("seed-{seed}-{run}"),
+        });
+        match std::fs::create_dir(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(Error::file("make the folder", &folder, &error)),
+        }
     }
-    std::fs::create_dir_all(&folder)
-        .map_err(|error| Error::file("make the folder", &folder, &error))?;
-    Ok(folder)
+    Err(Error::Usage(format!(
+        "{RUNS_MAX} runs of seed {seed} are in {}; delete some, or take another seed",
+        chaos.display()
+    )))
 }
 
 /// One run.
@@ -153,10 +186,10 @@ impl Chaos<'_> {
         let keys = self.keys();
         let workload = Workload::start(keys::members(self.context), self.settings(&keys));
         self.say(&format!(
-            "{} clients on {} keys, {} faults planned, seed {}\n",
-            self.arguments.clients,
-            keys.len(),
-            self.planned.len(),
+            "{} on {}, {} planned, seed {}\n",
+            counted(self.arguments.clients, "client"),
+            counted(keys.len() as u64, "key"),
+            counted(self.planned.len() as u64, "fault"),
             self.seed
         ))?;
         let mut faults = Vec::new();
@@ -226,7 +259,10 @@ impl Chaos<'_> {
         faults: Vec<Injected>,
         restored: Result<()>,
     ) -> Result<Report> {
-        self.say(&format!("checking {} operations\n", history.len()))?;
+        self.say(&format!(
+            "checking {}\n",
+            counted(history.len() as u64, "operation")
+        ))?;
         let (history, verdict) = workload::verdict(history, CHECK_MAX).await;
         let length = self.arguments.duration;
         let cluster = &self.context.cluster;

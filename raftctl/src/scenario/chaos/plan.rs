@@ -59,13 +59,28 @@ pub struct Planned {
 /// The workload is to get going first.
 const FIRST_AFTER: Duration = Duration::from_secs(1);
 
+/// The longest fault.
+fn length_max(timing: &Timing) -> Duration {
+    recovery(timing) * 3 / 2
+}
+
+/// How long a cluster takes to get over a fault.
+fn recovery(timing: &Timing) -> Duration {
+    Duration::from_millis(timing.lease_ms + timing.election_timeout_max_ms)
+}
+
+/// A run of this length has room for a fault, whatever the seed.
+#[must_use]
+pub fn enough_for_one(timing: &Timing) -> Duration {
+    FIRST_AFTER + length_max(timing)
+}
+
 /// The faults of a run of `duration`.
 #[must_use]
 pub fn plan(seed: u64, duration: Duration, kinds: &[Kind], timing: &Timing) -> Vec<Planned> {
     let mut random = SmallRng::seed_from_u64(seed);
     // Short faults that nobody notices up to those that outlive a lease and an election.
-    let recovery = Duration::from_millis(timing.lease_ms + timing.election_timeout_max_ms);
-    let length_max = recovery * 3 / 2;
+    let (recovery, length_max) = (recovery(timing), length_max(timing));
     let mut planned = Vec::new();
     let mut at = FIRST_AFTER;
     while let Some(kind) = kinds.choose(&mut random).copied() {

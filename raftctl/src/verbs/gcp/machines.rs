@@ -15,7 +15,7 @@ use crate::hosts::gcp::check::{self, Finding, Verdict};
 use crate::hosts::gcp::gcloud::{Gcloud, MachineState};
 use crate::hosts::gcp::machines::{Machine, Machines};
 use crate::hosts::gcp::{self, allocation::Allocation};
-use crate::lock::{Lock, WAIT};
+use crate::lock::Lock;
 use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
 use crate::progress::Progress;
@@ -100,10 +100,14 @@ fn gcloud(cluster: &Cluster) -> Gcloud {
 /// # Errors
 /// The selector names none; Google refuses.
 pub async fn stop_machines(context: &Context, options: &Options, selector: &str) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "kill --vm", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "kill --vm").await?;
     let ids = select(context, selector).await?;
     let outcomes = context
-        .locked("kill --vm", WAIT, stop_all(context, &ids))
+        .locked(
+            "kill --vm",
+            context.cluster.limits.lock_wait,
+            stop_all(context, &ids),
+        )
         .await?;
     let mut told = Told::new(options);
     for (id, _) in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
@@ -120,7 +124,7 @@ pub async fn stop_machines(context: &Context, options: &Options, selector: &str)
 /// # Errors
 /// The selector names none; Google refuses; a machine or node does not come back.
 pub async fn restart_machines(context: &Context, options: &Options, selector: &str) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "restart --vm", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "restart --vm").await?;
     let ids = leader_last(context, select(context, selector).await?).await;
     let limit = limit(context, &ids);
     let work = Box::pin(async {
@@ -133,7 +137,12 @@ pub async fn restart_machines(context: &Context, options: &Options, selector: &s
         told.end()
     });
     context
-        .locked_within("restart --vm", WAIT, limit, work)
+        .locked_within(
+            "restart --vm",
+            context.cluster.limits.lock_wait,
+            limit,
+            work,
+        )
         .await
 }
 
@@ -153,7 +162,7 @@ pub async fn extend(
                 .into(),
         )
     })?;
-    let _lock = Lock::take(&context.cluster, "extend", WAIT).await?;
+    let _lock = Lock::take(&context.cluster, "extend").await?;
     let ids = leader_last(context, context.cluster.ids()).await;
     let limit = limit(context, &ids);
     let work = Box::pin(async {
@@ -166,7 +175,9 @@ pub async fn extend(
         }
         told.end()
     });
-    context.locked_within("extend", WAIT, limit, work).await
+    context
+        .locked_within("extend", context.cluster.limits.lock_wait, limit, work)
+        .await
 }
 
 /// A machine takes minutes to go off and come back, and they go one after the other.

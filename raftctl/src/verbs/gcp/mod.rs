@@ -22,9 +22,9 @@ use crate::error::{Error, Result};
 use crate::hosts::gcp::changes::Change;
 use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Infrastructure, Purpose};
-use crate::lock::{Lock, WAIT};
+use crate::interrupt::interruption;
+use crate::lock::Lock;
 use crate::ops::Context;
-use crate::ops::guard::interrupted;
 use crate::out;
 use crate::progress::Progress;
 use crate::verbs::up;
@@ -38,7 +38,7 @@ use bars::Bars;
 pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
     let progress = Progress::new();
     let purpose = Purpose::Up { allow_data_loss };
-    let lock = Lock::take(&cluster, "up", WAIT).await?;
+    let lock = Lock::take(&cluster, "up").await?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     let changes = &infrastructure.changes;
     unless_interrupted("up", plan::refuse_obstacles(&cluster, changes)).await?;
@@ -81,7 +81,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
     } else {
         Purpose::Down
     };
-    let lock = Lock::take(&cluster, "down", WAIT).await?;
+    let lock = Lock::take(&cluster, "down").await?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     if !infrastructure.changes.is_empty() {
         confirm("down", &cluster, options, &infrastructure.changes).await?;
@@ -152,7 +152,7 @@ async fn applied(
                 cluster: Arc::new(cluster.clone()),
                 inventory: Arc::new(inventory),
             };
-            let done = context.locked_to_the_end(verb, WAIT, work);
+            let done = context.locked_to_the_end(verb, context.cluster.limits.lock_wait, work);
             done.await.map(drop)
         }
     }
@@ -211,7 +211,7 @@ async fn confirm(
         eprintln!("  {}", change.describe());
     }
     // Whoever sees the question may answer it in this way at once.
-    let interrupted = interrupted();
+    let interrupted = interruption();
     eprint!("Write the cluster's name to go on: ");
     // On a thread of its own, which nobody waits for when Ctrl-C comes instead of an answer.
     let reading = tokio::task::spawn_blocking(|| {
@@ -238,6 +238,6 @@ async fn confirm(
 async fn unless_interrupted<T>(verb: &str, doing: impl Future<Output = Result<T>>) -> Result<T> {
     tokio::select! {
         done = doing => done,
-        () = interrupted() => Err(Error::interrupted(verb)),
+        () = interruption() => Err(Error::interrupted(verb)),
     }
 }
