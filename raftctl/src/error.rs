@@ -152,17 +152,65 @@ impl Error {
 }
 
 fn several(what: &str, failed: &[(u64, Error)]) -> String {
-    let mut text = format!("{what}:");
-    for (id, reason) in failed {
-        text.push_str(&format!("\n  node {id}: {reason}"));
-    }
-    text
+    let reasons = failed.iter().map(|(id, error)| (*id, error.to_string()));
+    format!("{what}:{}", by_reason(reasons))
 }
 
 fn partial(done: &str, failed: &[(u64, String)]) -> String {
-    let mut text = format!("not {done} on {} of the nodes:", failed.len());
+    let count = failed.len();
+    let reasons = by_reason(failed.iter().cloned());
+    format!("not {done} on {count} of the nodes:{reasons}")
+}
+
+/// A line for each reason, with the nodes that have it, in order.
+fn by_reason(failed: impl Iterator<Item = (u64, String)>) -> String {
+    let mut reasons: Vec<(Vec<u64>, String)> = Vec::new();
     for (id, reason) in failed {
-        text.push_str(&format!("\n  node {id}: {reason}"));
+        match reasons.iter_mut().find(|(_, known)| *known == reason) {
+            Some((ids, _)) => ids.push(id),
+            None => reasons.push((vec![id], reason)),
+        }
     }
-    text
+    let line = |(ids, reason): (Vec<u64>, String)| {
+        let texts: Vec<String> = ids.iter().map(u64::to_string).collect();
+        let noun = if ids.len() == 1 { "node" } else { "nodes" };
+        format!("\n  {noun} {}: {reason}", texts.join(", "))
+    };
+    reasons.into_iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Every node is named, and what is the same for several is said once; the exit code is that of
+    // the trouble where nothing was done, and says so where something was.
+    #[test]
+    fn every_node_is_named_and_no_reason_twice() {
+        let error = |text: &str| Error::NoLeader(text.into());
+        let failed = vec![(1, error("a")), (2, error("b")), (3, error("a"))];
+        let texts = failed.iter().map(|(id, error)| (*id, error.to_string()));
+        let partial = Error::Partial {
+            done: "started".into(),
+            failed: texts.collect(),
+        };
+        let lines = "\n  nodes 1, 3: a\n  node 2: b";
+        assert_eq!(
+            (partial.to_string(), partial.exit_code()),
+            (
+                format!("not started on 3 of the nodes:{lines}"),
+                exit::PARTIAL
+            )
+        );
+        let what = "not started on any of the nodes".to_owned();
+        let several = Error::Several { what, failed };
+        let advised = several.advise("do this".into());
+        assert_eq!(
+            (advised.to_string(), advised.exit_code()),
+            (
+                format!("not started on any of the nodes:{lines}\ndo this"),
+                exit::NO_LEADER
+            )
+        );
+    }
 }

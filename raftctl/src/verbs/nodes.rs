@@ -143,6 +143,12 @@ pub async fn restart(context: &Context, options: &Options, selector: &str) -> Re
     let (stopped, mut outcomes) = look(context, &ids).await;
     let mut told = Told::new(options);
     let started = bring_back(context, options, &stopped, &progress, &mut told).await?;
+    if started.values().any(Result::is_err) {
+        // One that does not come back must not be followed by the next.
+        told.end()?;
+        outcomes.extend(started);
+        return all_or_partial(outcomes, "restarted").map(drop);
+    }
     let running = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
     let mut running: Vec<NodeId> = running.map(|(id, _)| *id).collect();
     outcomes.extend(started);
@@ -154,7 +160,6 @@ pub async fn restart(context: &Context, options: &Options, selector: &str) -> Re
     for (at, id) in running.iter().copied().enumerate() {
         let step = progress.begin(&format!("restart node {id}"));
         if let Err(error) = run::restart(context, id, &binary, timeout).await {
-            // One that does not come back must not be followed by the next.
             told.end()?;
             return Err(not_restarted(error, &running[at + 1..]));
         }
@@ -210,15 +215,17 @@ async fn bring_back(
     }
     let binary = up::obtain(context, progress)?;
     let step = progress.begin(&format!("start {}", list(ids)));
-    let outcomes = run::start_each(context, ids, &binary).await;
+    let mut outcomes = run::start_each(context, ids, &binary).await;
     let started = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
     let started: Vec<NodeId> = started.map(|(id, _)| *id).collect();
     if started.is_empty() {
         return Ok(outcomes);
     }
-    context
-        .wait_until_back(&started, options.timeout.unwrap_or(up::TIMEOUT))
-        .await?;
+    let timeout = options.timeout.unwrap_or(up::TIMEOUT);
+    if let Err(error) = context.wait_until_back(&started, timeout).await {
+        outcomes.extend(started.into_iter().map(|id| (id, Err(error.clone()))));
+        return Ok(outcomes);
+    }
     step.done();
     for id in started {
         told.node(id, "started")?;
