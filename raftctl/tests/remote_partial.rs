@@ -250,6 +250,52 @@ fn every_verb_has_an_end() {
     );
 }
 
+// The bounds of cluster.yaml hold: how many hosts are worked on at a time, how many are sent a
+// binary, how long a script may take.
+#[test]
+fn limits_hold() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.configure("limits: {hosts: 1, uploads: 1, step: 20s}");
+    for host in &cluster.set.hosts {
+        host.slow_down(20_000);
+    }
+    let mut up = command(cluster.folder(), &["up"]);
+    let mut up = up
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let is_taking = |host: &testhosts::TestHost| {
+        let upload = "test -s /opt/raftkv/test/bin/releases/.incoming.*/raft-node";
+        host.run(upload).status.success()
+    };
+    let mut most = 0;
+    while up.try_wait().unwrap().is_none() {
+        let taking = cluster.set.hosts.iter().filter(|host| is_taking(host));
+        most = most.max(taking.count());
+    }
+    assert!(up.wait().unwrap().success());
+    assert_eq!(most, 1);
+
+    // One after the other: each begins when the one before has ended.
+    let script = "date +%s%N; sleep 0.3; date +%s%N";
+    let exec = cluster.raftctl(&["exec", "all", "--", script]).ok();
+    let moment = |line: &str| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap();
+    let moments: Vec<u64> = exec.stdout.lines().map(moment).collect();
+    let mut spans: Vec<&[u64]> = moments.chunks(2).collect();
+    spans.sort();
+    assert!(
+        spans.windows(2).all(|pair| pair[0][1] <= pair[1][0]),
+        "{exec:?}"
+    );
+
+    cluster.configure("limits: {step: 1s}");
+    let late = cluster.raftctl(&["exec", "1", "--", "sleep 600"]).code(10);
+    assert!(late.stderr.contains("no answer within 1000 ms"), "{late:?}");
+}
+
 // Rights that are missing are told, and a cluster stays where it is when they come or go.
 #[test]
 fn rights_that_go_are_missed() {

@@ -299,3 +299,29 @@ fn look_at_cluster(context: &Context, snapshot: &Snapshot, findings: &mut Vec<Fi
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Little space is a note, too little to start is wrong; so is a log that is gone, and a host of
+    // which nothing is known is not called a node that runs.
+    #[test]
+    fn hosts_in_need_are_told() {
+        let told = |change: &dyn Fn(&mut HostFacts)| {
+            let mut host = HostFacts::blank(1);
+            change(&mut host);
+            let mut findings = Vec::new();
+            look_at_hosts(&Outcomes::from([(1, Ok(host))]), &mut findings);
+            let one = |finding: Finding| (finding.is_serious, finding.text);
+            findings.into_iter().map(one).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&|_| ()), []);
+        let space = |kib| told(&move |host: &mut HostFacts| host.disk_free_kib = kib);
+        let text = "node 1 has 100 MiB of disk space left".to_owned();
+        assert_eq!(space(100 << 10), [(false, text)]);
+        assert!(space(DISK_FREE_KIB_MIN - 1)[0].0);
+        let lost = told(&|host| host.nodes[0].lost_data = true);
+        assert_eq!(lost, [(true, "the log of node 1 is gone".to_owned())]);
+    }
+}

@@ -127,6 +127,25 @@ fn look_for_orphans(findings: &mut Vec<Finding>) {
 mod tests {
     use super::*;
 
+    // A node that runs another release than its host has was left in the middle of an upgrade.
+    #[test]
+    fn an_upgrade_in_the_middle_is_told() {
+        let told = |runs: &str| {
+            let mut host = HostFacts::blank(1);
+            host.setting.release = Some("0123456789ab".into());
+            host.nodes[0].sha256 = Some(runs.into());
+            let mut findings = Vec::new();
+            look_at_releases(&[(1, &host)], &mut findings);
+            findings.pop().map(|finding| finding.advice)
+        };
+        assert_eq!(told("0123456789abcdef"), None);
+        assert!(
+            told("fedcba9876543210")
+                .unwrap()
+                .contains("raftctl upgrade")
+        );
+    }
+
     // Only a clock that is off for certain is told: not one that just took long to answer.
     #[test]
     fn clocks_that_are_off_are_told() {
