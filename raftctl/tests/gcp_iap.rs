@@ -23,8 +23,11 @@ if [ \"$1 $2\" != 'compute start-iap-tunnel' ]; then exec {} \"$@\"; fi
 cd {} || exit 1
 echo \"$*\" >>tunnels
 address=$(cat \"$3\") && exec 3<>\"/dev/tcp/$address/$4\" || exit 1
-cat <&3 &
-exec cat >&3
+# As the real one, it ends with ssh, also where the machine says nothing any more.
+exec 2>/dev/null
+cat <&3 & reader=$!
+trap 'kill $reader' EXIT HUP INT TERM
+cat >&3
 ",
         which("gcloud").display(),
         world.farm.lock().unwrap().addresses.path().display()
