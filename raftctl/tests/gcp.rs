@@ -209,13 +209,18 @@ fn machines_are_stopped_started_and_extended() {
 
     // Somebody else is at work, on another machine: nothing is done.
     let other = "echo \"token=other/1\nholder=ann@laptop\nuntil=$(($(date +%s) + 600))\" >/opt/raftkv/demo/lock";
-    world.farm.lock().unwrap().set.hosts[0].must_run(other);
+    let on_all = |script: &str| {
+        for host in &world.farm.lock().unwrap().set.hosts {
+            host.must_run(script);
+        }
+    };
+    on_all(other);
     world
         .raftctl(&["down", "--yes"])
         .code(1)
         .says("is being changed by ann@laptop");
     assert_eq!(world.done_under_lock("down"), Vec::<String>::new());
-    world.farm.lock().unwrap().set.hosts[0].must_run("rm /opt/raftkv/demo/lock");
+    on_all("rm /opt/raftkv/demo/lock");
     world.raftctl(&["down", "--yes"]).code(0);
     // The last machine to go has nobody beside it who could tell.
     world.farm.lock().unwrap().done.pop();

@@ -1,6 +1,8 @@
 //! Holding the lock of a cluster on its hosts while something is done.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
@@ -134,6 +136,7 @@ impl Context {
             taken: Vec::new(),
             asked: Vec::new(),
             running: JoinSet::new(),
+            held: Arc::default(),
         };
         let is_taken = tokio::select! {
             taken = taking.all(&hosts) => taken,
@@ -186,6 +189,8 @@ struct Taking<'a> {
     asked: Vec<Option<Host>>,
     /// What is still asked of them, by their place.
     running: JoinSet<(usize, Result<bool>)>,
+    /// How many answer that someone else has the lock: those are waited for to the end.
+    held: Arc<AtomicUsize>,
 }
 
 impl Taking<'_> {
@@ -216,7 +221,11 @@ impl Taking<'_> {
                     Some(joined) => self.heard(joined)?,
                     None => return Ok(()),
                 },
-                () = grace, if self.taken.len() >= majority => return Ok(()),
+                () = grace, if self.taken.len() >= majority => {
+                    if self.held.load(Ordering::Relaxed) == 0 {
+                        return Ok(());
+                    }
+                }
             }
         }
     }
@@ -258,19 +267,28 @@ impl Taking<'_> {
         deadline: Duration,
     ) -> impl Future<Output = Result<bool>> + Send + use<> {
         let (cluster, mut claim) = (self.cluster.to_owned(), self.claim.clone());
-        let give_up = self.give_up;
+        let (give_up, waiting) = (self.give_up, Arc::clone(&self.held));
         async move {
+            let mut is_waiting = false;
             loop {
                 let held = match guard::take(&host, &claim, deadline).await {
-                    Ok(None) => return Ok(true),
                     Ok(Some(held)) => held,
-                    Err(_) => return Ok(false),
+                    other => {
+                        if is_waiting {
+                            waiting.fetch_sub(1, Ordering::Relaxed);
+                        }
+                        return Ok(other.is_ok());
+                    }
                 };
                 if is_dead(&held, &claim) {
                     claim.dead_token = held.token;
                 } else if Instant::now() > give_up {
                     return Err(refused(&cluster, &host, &held));
                 } else {
+                    if !is_waiting {
+                        waiting.fetch_add(1, Ordering::Relaxed);
+                        is_waiting = true;
+                    }
                     tokio::time::sleep(TRY_EVERY).await;
                 }
             }
