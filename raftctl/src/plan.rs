@@ -181,6 +181,30 @@ fn roll(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
     }));
 }
 
+/// Why nodes can't be started one by one: another cluster than that of cluster.yaml has run here, or
+/// runs. While some nodes keep one lease and some another, or count other members, nothing that they
+/// promise holds.
+///
+/// # Errors
+/// As said.
+pub fn refuse_changed(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
+    if let Some(other) = other_members(target, facts) {
+        return Err(Obstacles(vec![other]));
+    }
+    let changed = |node: &StartNode| {
+        let running = facts.alive(node.layout.id)?;
+        let differences = arguments::differences(&running.arguments, &node.arguments);
+        (!differences.is_empty()).then(|| (node.layout.id, differences.join(", ")))
+    };
+    match target.nodes.iter().find_map(changed) {
+        None => Ok(()),
+        Some((id, differences)) => Err(Obstacles(vec![format!(
+            "cluster.yaml has changed since node {id} was started ({differences}): `raftctl up` takes \
+             that to all nodes together"
+        )])),
+    }
+}
+
 /// A cluster that has data can't be given other members by starting its nodes with them: a
 /// majority of the new ones need not hold what a majority of the old ones had acknowledged.
 fn other_members(target: &Target, facts: &Facts) -> Option<String> {

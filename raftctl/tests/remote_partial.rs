@@ -296,6 +296,80 @@ fn limits_hold() {
     assert!(late.stderr.contains("no answer within 1000 ms"), "{late:?}");
 }
 
+// Whoever looks, and whatever this machine remembers: a member that has lost its log is missed by
+// every verb that would start it, and a cluster that someone else deleted is not.
+#[test]
+fn a_lost_log_is_missed_by_other_operators() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    let elsewhere = tempfile::tempdir().unwrap();
+    cluster.write(elsewhere.path(), ROOT, "");
+    cluster.raftctl(&["stop", "2"]).ok();
+    cluster.set.hosts[1].must_run("rm -r /opt/raftkv");
+    left_behind(
+        &raftctl(elsewhere.path(), &["up"]).code(3),
+        2,
+        "the log of node 2 is gone",
+    );
+    raftctl(elsewhere.path(), &["start", "2"])
+        .code(2)
+        .says("the log of node 2 is gone");
+    cluster
+        .raftctl(&["start", "2"])
+        .code(2)
+        .says("the log of node 2 is gone");
+    raftctl(elsewhere.path(), &["up", "--allow-data-loss"]).ok();
+    cluster.until(2, "role", "follower");
+
+    raftctl(elsewhere.path(), &["down", "--purge", "--yes"]).ok();
+    cluster.raftctl(&["up"]).ok();
+}
+
+// Nodes are never started one by one with what only some of them would have: other members, another
+// lease.
+#[test]
+fn a_changed_file_is_for_all_nodes() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    let elsewhere = tempfile::tempdir().unwrap();
+    cluster.write(elsewhere.path(), ROOT, "");
+    let file = elsewhere.path().join("cluster.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let fewer: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.contains("id: 3"))
+        .collect();
+    std::fs::write(&file, fewer.join("\n")).unwrap();
+    for verb in [
+        &["restart", "all"][..],
+        &["start", "1"],
+        &["upgrade"],
+        &["up"],
+    ] {
+        raftctl(elsewhere.path(), verb)
+            .code(2)
+            .says("the cluster was made of nodes 1, 2 and 3");
+    }
+    cluster.configure("lease: 3s");
+    cluster
+        .raftctl(&["restart", "2"])
+        .code(2)
+        .says("--lease-ms 2000 -> 3000");
+    let status = cluster.status();
+    let nodes = status["nodes"].as_array().unwrap();
+    assert!(
+        nodes.iter().all(|node| node["process"] == "running"),
+        "{status:#}"
+    );
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["restart", "2"]).ok();
+}
+
 // Rights that are missing are told, and a cluster stays where it is when they come or go.
 #[test]
 fn rights_that_go_are_missed() {

@@ -96,6 +96,25 @@ fn systemd_looks_after_nodes() {
     );
     raftctl(folder.path(), &["up"]).ok();
 
+    // A log that disappears under a node is missed by systemd, too.
+    must(
+        2,
+        "rm /opt/raftkv/test/logs_node_3/logs.txt; kill -9 $(sed -n s/^pid=//p /opt/raftkv/test/run/node_3.pid)",
+    );
+    eventually("given up", &|| {
+        set.run(2, "systemctl is-failed raftkv-test-3")
+            .status
+            .success()
+    });
+    assert!(
+        !set.run(2, "ls /opt/raftkv/test/logs_node_3/logs.txt")
+            .status
+            .success()
+    );
+    raftctl(folder.path(), &["start", "3"])
+        .code(2)
+        .says("the log of node 3 is gone");
+
     raftctl(folder.path(), &["down", "--purge", "--yes"]).ok();
     for at in 0..3 {
         assert!(

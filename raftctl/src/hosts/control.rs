@@ -99,6 +99,8 @@ pub struct Setting {
     pub libc: Option<String>,
     /// What runs as its first process: "systemd", "sshd".
     pub init: Option<String>,
+    /// The nodes that have had a log, as far as this host was told.
+    pub seen: Vec<NodeId>,
     /// By how much its clock is ahead of this machine's, in milliseconds.
     pub clock_ahead_ms: Option<i64>,
     /// How far off `clock_ahead_ms` may be: half of the time that it took to ask.
@@ -196,6 +198,11 @@ fn setting(answer: &Answer, asked: SystemTime, answered: SystemTime) -> Setting 
         .map_or(0, |(before, after)| (after - before) / 2);
     Setting {
         release: optional("release"),
+        seen: optional("seen")
+            .unwrap_or_default()
+            .split(' ')
+            .filter_map(|id| id.parse().ok())
+            .collect(),
         libc: optional("libc"),
         init: optional("init"),
         clock_ahead_ms: there
@@ -270,6 +277,28 @@ pub async fn tail(
             .collect()
     };
     Ok(ids.iter().map(|id| (*id, lines(id))).collect())
+}
+
+/// Writes down on a host which nodes have had a log.
+///
+/// # Errors
+/// The host can't be reached, or its files can't be changed.
+pub async fn remember(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<()> {
+    let script = scripts::remember(&host.layout.base, ids);
+    ask(host, "remember the nodes", &script, deadline)
+        .await
+        .map(drop)
+}
+
+/// Lets nodes begin with nothing whose logs are gone.
+///
+/// # Errors
+/// As [`remember`].
+pub async fn accept_loss(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<()> {
+    let script = scripts::accept_loss(&host.layouts(ids));
+    ask(host, "accept lost logs", &script, deadline)
+        .await
+        .map(drop)
 }
 
 /// Removes pid files of nodes that crashed; those that had one.

@@ -68,6 +68,19 @@ pub async fn take(host: &Host, claim: &Claim, deadline: Duration) -> Result<Opti
     }))
 }
 
+/// Makes a lock last that was taken before; `false` where it is not there any more.
+///
+/// # Errors
+/// The host can't be reached, or no file can be written there.
+pub async fn renew(host: &Host, claim: &Claim, deadline: Duration) -> Result<bool> {
+    let seconds = LASTS.as_secs().to_string();
+    let base = host.layout.base.as_str();
+    let words = [base, &claim.token, &claim.holder, &seconds];
+    let script = script(&call("renew_lock", words));
+    let answer = run(host, Request::new("keep the lock", &script, deadline)).await?;
+    Ok(answer.one("host", "lock")? == "taken")
+}
+
 /// Gives a lock back.
 ///
 /// # Errors
@@ -132,6 +145,8 @@ mod tests {
             "a's holder, it's"
         );
 
+        assert!(renew(&host, &claim("a"), DEADLINE).await.unwrap());
+        assert!(!renew(&host, &claim("b"), DEADLINE).await.unwrap());
         leave(&host, "b", DEADLINE).await.unwrap();
         assert!(
             take(&claim("b")).await.is_some(),
@@ -147,6 +162,15 @@ mod tests {
 
         std::fs::write(base.join("lock"), "token=c\nholder=c\nuntil=1\n").unwrap();
         assert_eq!(show(&host, DEADLINE).await.unwrap(), None);
+        assert!(
+            renew(&host, &claim("c"), DEADLINE).await.unwrap(),
+            "nobody took it"
+        );
+        leave(&host, "c", DEADLINE).await.unwrap();
+        assert!(
+            !renew(&host, &claim("c"), DEADLINE).await.unwrap(),
+            "someone may have had it"
+        );
         assert_eq!(take(&claim("a")).await, None);
     }
 }

@@ -45,6 +45,23 @@ take_lock() {
   rmdir "$1/lock.busy"
 }
 
+# renew_lock BASE TOKEN HOLDER SECONDS: makes an own lock last. One that is gone, or someone else's,
+# is lost, also where it is free again: someone may have had it meanwhile.
+renew_lock() {
+  if [ ! -d "$1" ]; then
+    echo host.lock=lost
+    return 0
+  fi
+  enter "$1/lock" || exit 1
+  if grep -qxF "token=$2" "$1/lock" 2>/dev/null; then
+    printf 'token=%s\nholder=%s\nuntil=%s\n' "$2" "$3" "$(($(date +%s) + $4))" >"$1/lock.new" &&
+      mv -f "$1/lock.new" "$1/lock" && echo host.lock=taken
+  else
+    echo host.lock=lost
+  fi
+  rmdir "$1/lock.busy"
+}
+
 # leave_lock BASE TOKEN
 leave_lock() {
   [ -d "$1" ] || return 0

@@ -76,3 +76,12 @@ wait_until() {
     tries=$((tries + 1))
   done
 }
+
+# is_lost PID_FILE DATA_DIR: a log was seen there, and is gone.
+is_lost() { [ -e "${1%.pid}.data" ] && [ ! -s "$2/logs.txt" ]; }
+
+# refuse_lost ID OUTPUT_FILE
+refuse_lost() {
+  echo "raft-node was not started: the log of node $1 is gone; \`raftctl plan\` says more" >"$2"
+  echo "$1.started=no"
+}

@@ -215,6 +215,7 @@ host() {
 # setting BASE: what matters where binaries are shipped; each where it can be seen.
 setting() {
   release=$(readlink "$1/bin/current" 2>/dev/null) && echo "host.release=${release##*/}"
+  [ ! -r "$1/seen" ] || echo "host.seen=$(cat "$1/seen")"
   libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) ||
     libc=$(ldd --version 2>&1 | sed -n 's/^\(musl libc\).*/\1/p')
   [ -z "$libc" ] || echo "host.libc=$libc"
@@ -315,6 +316,31 @@ clean() {
     assemble(&[CLEAN], &calls)
 }
 
+/// Writes down on a host which nodes of the cluster have had a log, so that whoever comes next knows
+/// a host that lost its disk from one that is new.
+#[must_use]
+pub fn remember(base: &str, ids: &[u64]) -> String {
+    const REMEMBER: &str = r#"
+remember() {
+  mkdir -p "$1" && printf '%s\n' "$2" >"$1/seen.new" && mv -f "$1/seen.new" "$1/seen" || exit 1
+}
+"#;
+    let ids: Vec<String> = ids.iter().map(u64::to_string).collect();
+    assemble(&[REMEMBER], &[call("remember", [base, &ids.join(" ")])])
+}
+
+/// Forgets that nodes have had a log: they may begin with nothing.
+#[must_use]
+pub fn accept_loss(nodes: &[NodeLayout]) -> String {
+    const ACCEPT: &str = r#"
+accept_loss() { rm -f "${1%.pid}.data"; }
+"#;
+    let calls = nodes
+        .iter()
+        .map(|node| call("accept_loss", [node.pid_file.as_str()]));
+    assemble(&[ACCEPT], &calls.collect::<Vec<_>>())
+}
+
 /// Deletes all that nodes left on a host, and the folder of pid files with the last of them; where
 /// binaries are shipped to it (`base`), those too, and with the last cluster the user that was made
 /// for nodes. Refuses a node that lives: answers `purged=yes|no`.
@@ -341,7 +367,7 @@ purge() {
 purge_shared() {
   case $1 in */raftkv/?* | */.raftkv/?*) ;; *) return 0 ;; esac
   for left in "$1"/logs_node_*; do [ ! -e "$left" ] || return 0; done
-  rm -rf -- "$1/bin" "$1/run"
+  rm -rf -- "$1/bin" "$1/run" "$1/seen"
   parent=${1%/*}
   for other in "$parent"/*; do [ "$other" = "$1" ] || [ ! -e "$other" ] || return 0; done
   [ -e "$parent/.made_user" ] || return 0

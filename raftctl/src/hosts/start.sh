@@ -21,9 +21,15 @@ start() {
   fi
   mkdir -p "$data_dir" "${pid_file%/*}" || return 0
   rm -f "$pid_file"
+  if is_lost "$pid_file" "$data_dir"; then refuse_lost "$id" "$output_file" && return 0; fi
   printf '%s\n' "$@" >"$args_file.new" && mv -f "$args_file.new" "$args_file" || return 0
   [ ! -f "$output_file" ] || mv -f "$output_file" "$output_file.1"
-  executable=$(readlink -f "$executable") || return 0
+  program=$executable
+  if ! executable=$(readlink -f "$program") || [ ! -x "$executable" ]; then
+    echo "raft-node is not there ($program); \`raftctl up\` brings it" >"$output_file"
+    echo "$id.started=no"
+    return 0
+  fi
   # What was shipped tells itself what it is.
   [ ! -r "${executable%/*}/sha256" ] || sha256=$(cat "${executable%/*}/sha256")
   # A session of its own: neither the end of this script nor a closed terminal reaches the node.

@@ -22,6 +22,7 @@ start_unit() {
     : >"$clusters/.made_user"
   fi
   rm -f "$pid_file"
+  if is_lost "$pid_file" "$data_dir"; then refuse_lost "$id" "${pid_file%.pid}.log" && return 0; fi
   printf '%s\n' "$@" >"$args_file.new" && mv -f "$args_file.new" "$args_file" || return 0
   replace "${pid_file%.pid}.launch" "$launch_text" || :
   chown -R "$user:" "$data_dir" "${pid_file%/*}" || return 0

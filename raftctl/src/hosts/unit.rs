@@ -96,10 +96,19 @@ pub fn launch(layout: &NodeLayout, host: &HostLayout) -> String {
     let (pid_file, output) = (quote(&layout.pid_file), quote(&layout.output_file));
     let current = quote(&host.current_executable());
     let arguments = quote(&format!("@{}", layout.args_file));
+    let seen = quote(&format!(
+        "{}.data",
+        layout.pid_file.trim_end_matches(".pid")
+    ));
+    let log = quote(&format!("{}/logs.txt", layout.data_dir));
     format!(
         "# Written by raftctl: becomes node {}.\n\
          [ ! -f {output} ] || mv -f {output} {output}.1\n\
          exec >{output} 2>&1 </dev/null\n\
+         if [ -e {seen} ] && [ ! -s {log} ]; then\n  \
+           echo 'raft-node was not started: the log of node {} is gone; `raftctl plan` says more'\n  \
+           exit 2\n\
+         fi\n\
          executable=$(readlink -f {current}) || exit 1\n\
          sha256=$(cat \"${{executable%/*}}/sha256\") || exit 1\n\
          IFS= read -r stat <\"/proc/$$/stat\"\n\
@@ -108,7 +117,7 @@ pub fn launch(layout: &NodeLayout, host: &HostLayout) -> String {
            \"$(cat /proc/sys/kernel/random/boot_id)\" \"$executable\" \"$sha256\" >{pid_file}.new &&\n  \
            mv -f {pid_file}.new {pid_file} || exit 1\n\
          cd / && exec \"$executable\" {arguments}",
-        layout.id
+        layout.id, layout.id
     )
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
-use super::{Context, Outcomes};
+use super::{Context, Outcomes, seen};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control;
@@ -123,6 +123,43 @@ impl Context {
             Ok(here.iter().map(|id| (*id, cleaned.contains(id))).collect())
         })
         .await
+    }
+
+    /// Remembers nodes that have a log: on this machine, and on every host that answers.
+    ///
+    /// # Errors
+    /// A local file can't be written.
+    pub async fn remember(&self, ids: Vec<NodeId>) -> Result<()> {
+        seen::add(&self.cluster.state_dir(), ids)?;
+        let members = self.cluster.ids();
+        let known: Vec<NodeId> = seen::load(&self.cluster.state_dir())
+            .into_iter()
+            .filter(|id| members.contains(id))
+            .collect();
+        let deadline = self.cluster.limits.step;
+        // A host that does not answer now is told by the next `up` that changes something.
+        drop(
+            self.on_hosts(&members, |host, here| {
+                let known = known.clone();
+                async move {
+                    control::remember(&host, &known, deadline).await?;
+                    Ok(here.into_iter().map(|id| (id, ())).collect())
+                }
+            })
+            .await,
+        );
+        Ok(())
+    }
+
+    /// Lets nodes begin with nothing whose logs are gone. A host that does not answer is told of when
+    /// its node is started.
+    pub async fn accept_loss(&self, ids: &[NodeId]) {
+        let deadline = self.cluster.limits.step;
+        let accepted = self.on_hosts(ids, |host, here| async move {
+            control::accept_loss(&host, &here, deadline).await?;
+            Ok(here.into_iter().map(|id| (id, ())).collect())
+        });
+        drop(accepted.await);
     }
 
     /// Deletes all files of nodes that do not run. A node that runs is an error.

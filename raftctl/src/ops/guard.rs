@@ -306,17 +306,24 @@ fn refused(cluster: &str, host: &Host, held: &Held) -> Error {
     ))
 }
 
-/// Makes the lock last; ends only when someone else has taken it.
+/// Makes the lock last; ends only when it is lost: someone else has it, or may have had it while this
+/// machine slept.
 async fn keep(hosts: &[Host], claim: &Claim) -> Error {
     loop {
         tokio::time::sleep(LASTS / 3).await;
-        let taking = hosts.iter().map(|host| guard::take(host, claim, DEADLINE));
-        let mut taken = join_all(taking).await.into_iter().flatten().flatten();
-        if let Some(held) = taken.next() {
-            return Error::Other(format!(
-                "the lock was lost to {}: this machine was asleep for too long; run this again",
-                held.holder
-            ));
+        let keeping = hosts.iter().map(|host| guard::renew(host, claim, DEADLINE));
+        // A host that does not answer tells nothing.
+        if join_all(keeping)
+            .await
+            .into_iter()
+            .flatten()
+            .any(|is_kept| !is_kept)
+        {
+            return Error::Other(
+                "the lock was lost: this machine was asleep for too long, and someone else may have \
+                 changed the cluster meanwhile; look at `raftctl status`, and run this again"
+                    .into(),
+            );
         }
     }
 }

@@ -4,11 +4,12 @@
 //! old id may vote twice and forget what it acknowledged, so `up` asks before it does that. The
 //! file is a memory, not a source: without it, what the hosts themselves remember still counts.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
+use crate::hosts::control::HostFacts;
 use crate::keep;
 
 const FILE: &str = "nodes_with_data.json";
@@ -18,6 +19,31 @@ const FILE: &str = "nodes_with_data.json";
 pub fn load(state_dir: &Path) -> BTreeSet<NodeId> {
     let text = std::fs::read_to_string(state_dir.join(FILE)).unwrap_or_default();
     serde_json::from_str(&text).unwrap_or_default()
+}
+
+/// Misses logs that were seen before, by this machine or as any of the hosts was told; remembers
+/// those that are there. Where no host has or knows of any log, the cluster is new, or was deleted,
+/// and what this machine remembers is of another one.
+///
+/// # Errors
+/// The file can't be written.
+pub fn mark(state_dir: &Path, hosts: &mut BTreeMap<NodeId, HostFacts>) -> Result<()> {
+    let told = hosts
+        .values()
+        .flat_map(|host| host.setting.seen.iter().copied());
+    let mut seen: BTreeSet<NodeId> = told.collect();
+    let nodes = hosts.values().flat_map(|host| &host.nodes);
+    let with_data: Vec<NodeId> = nodes
+        .filter(|node| node.has_data)
+        .map(|node| node.id)
+        .collect();
+    if !seen.is_empty() || !with_data.is_empty() {
+        seen.extend(load(state_dir));
+    }
+    for node in hosts.values_mut().flat_map(|host| &mut host.nodes) {
+        node.lost_data |= !node.has_data && seen.contains(&node.id);
+    }
+    add(state_dir, with_data)
 }
 
 /// Remembers nodes, beside those that were seen before.
@@ -66,6 +92,37 @@ pub fn forget(state_dir: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // A member that has nothing is missed if any host or this machine has seen its log, and none is
+    // where there is no cluster.
+    #[test]
+    fn a_lost_log_is_missed_by_whoever_looks() {
+        let folder = tempfile::tempdir().unwrap();
+        let lost = |seen: &[NodeId], with_data: &[NodeId]| {
+            let host = |id| {
+                let mut host = HostFacts::blank(id);
+                host.nodes[0].has_data = with_data.contains(&id);
+                host.setting.seen = seen.to_vec();
+                (id, host)
+            };
+            let mut hosts: BTreeMap<NodeId, HostFacts> = (1..=3).map(host).collect();
+            mark(folder.path(), &mut hosts).unwrap();
+            let is_lost = |id: &NodeId| hosts[id].nodes[0].lost_data;
+            (1..=3).filter(is_lost).collect::<Vec<_>>()
+        };
+        assert!(lost(&[], &[]).is_empty());
+        assert!(lost(&[], &[1, 2]).is_empty(), "the third has never run");
+        assert_eq!(
+            lost(&[1, 2, 3], &[1, 2]),
+            [3],
+            "another operator has seen it"
+        );
+        assert_eq!(lost(&[], &[1]), [2], "this machine has");
+        assert!(
+            lost(&[], &[]).is_empty(),
+            "a cluster that was deleted is not missed"
+        );
+    }
 
     // What was seen stays known until the cluster goes.
     #[test]

@@ -47,6 +47,7 @@ pub async fn all(
     let _lock = Lock::take(&context.cluster, "scenario").await?;
     restore::check_running(context).await?;
     let binary = up::obtain(context, &Progress::new())?;
+    up::unchanged_facts(context, &binary).await?;
     let stage = Stage {
         context,
         options,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::admin;
+use crate::binary::Binary;
 use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::lock::Lock;
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
+use crate::plan::DISK_FREE_KIB_MIN;
 use crate::progress::Progress;
 use crate::run;
 use crate::verbs::told::Told;
@@ -120,12 +122,13 @@ pub async fn start(context: &Context, options: &Options, selector: &str) -> Resu
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "start").await?;
     let ids = select(context, selector).await?;
-    let (stopped, mut outcomes) = look(context, &ids).await;
+    let binary = up::obtain(context, &progress)?;
+    let (stopped, mut outcomes) = look(context, &ids, &binary).await?;
     let mut told = Told::new(options);
     for id in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
         told.node(*id.0, "was running already")?;
     }
-    outcomes.extend(bring_back(context, options, &stopped, &progress, &mut told).await?);
+    outcomes.extend(bring_back(context, options, &stopped, &binary, &progress, &mut told).await?);
     told.end()?;
     all_or_partial(outcomes, "started").map(drop)
 }
@@ -140,9 +143,10 @@ pub async fn restart(context: &Context, options: &Options, selector: &str) -> Re
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "restart").await?;
     let ids = select(context, selector).await?;
-    let (stopped, mut outcomes) = look(context, &ids).await;
+    let binary = up::obtain(context, &progress)?;
+    let (stopped, mut outcomes) = look(context, &ids, &binary).await?;
     let mut told = Told::new(options);
-    let started = bring_back(context, options, &stopped, &progress, &mut told).await?;
+    let started = bring_back(context, options, &stopped, &binary, &progress, &mut told).await?;
     if started.values().any(Result::is_err) {
         // One that does not come back must not be followed by the next.
         told.end()?;
@@ -152,7 +156,6 @@ pub async fn restart(context: &Context, options: &Options, selector: &str) -> Re
     let running = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
     let mut running: Vec<NodeId> = running.map(|(id, _)| *id).collect();
     outcomes.extend(started);
-    let binary = up::obtain(context, &progress)?;
     // The leader last: each of the others would else be a likely next leader, and be moved again.
     let leader = context.leader().await;
     running.sort_by_key(|id| (Some(*id) == leader, *id));
@@ -182,24 +185,44 @@ fn not_restarted(error: Error, left: &[NodeId]) -> Error {
 }
 
 /// Of these nodes, those that do not run; and what is known of the others: that they run, or why
-/// nothing is known.
-async fn look(context: &Context, ids: &[NodeId]) -> (Vec<NodeId>, Outcomes<()>) {
+/// nothing can be done with them.
+///
+/// # Errors
+/// cluster.yaml has changed since the nodes were started.
+async fn look(
+    context: &Context,
+    ids: &[NodeId],
+    binary: &Binary,
+) -> Result<(Vec<NodeId>, Outcomes<()>)> {
+    let mut facts = up::unchanged_facts(context, binary).await?;
     let mut stopped = Vec::new();
     let mut others = Outcomes::new();
-    for (id, facts) in context.node_facts(ids).await {
-        match facts {
-            Ok(facts) if facts.lost_data => {
-                let error = Error::Usage(format!(
-                    "the log of node {id} is gone; `raftctl plan` says more"
-                ));
-                others.insert(id, Err(error));
-            }
-            Ok(facts) if facts.state == ProcessState::Stopped => stopped.push(id),
-            Ok(_) => drop(others.insert(id, Ok(()))),
-            Err(error) => drop(others.insert(id, Err(error))),
+    for id in ids.iter().copied() {
+        let (Some(host), Some(node)) = (facts.hosts.get(&id), facts.node(id)) else {
+            let error = facts.left_behind.remove(&id);
+            others.insert(id, error.map_or(Ok(()), Err));
+            continue;
+        };
+        let free_kib = host.disk_free_kib;
+        let obstacle = if node.lost_data {
+            Some(format!(
+                "the log of node {id} is gone; `raftctl plan` says more"
+            ))
+        } else if free_kib < DISK_FREE_KIB_MIN {
+            Some(format!(
+                "{free_kib} KiB of disk space are left, and node {id} needs {DISK_FREE_KIB_MIN} to \
+                 start; free some (`raftctl exec {id} -- df -h`)"
+            ))
+        } else {
+            None
+        };
+        match obstacle {
+            Some(text) => drop(others.insert(id, Err(Error::Usage(text)))),
+            None if node.state == ProcessState::Stopped => stopped.push(id),
+            None => drop(others.insert(id, Ok(()))),
         }
     }
-    (stopped, others)
+    Ok((stopped, others))
 }
 
 /// Starts nodes and waits until those that could be started are back.
@@ -207,15 +230,15 @@ async fn bring_back(
     context: &Context,
     options: &Options,
     ids: &[NodeId],
+    binary: &Binary,
     progress: &Progress,
     told: &mut Told<'_>,
 ) -> Result<Outcomes<()>> {
     if ids.is_empty() {
         return Ok(Outcomes::new());
     }
-    let binary = up::obtain(context, progress)?;
     let step = progress.begin(&format!("start {}", list(ids)));
-    let mut outcomes = run::start_each(context, ids, &binary).await;
+    let mut outcomes = run::start_each(context, ids, binary).await;
     let started = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
     let started: Vec<NodeId> = started.map(|(id, _)| *id).collect();
     if started.is_empty() {

@@ -34,7 +34,7 @@ pub async fn plan(context: &Context, options: &Options) -> Result<()> {
     tell_left_behind(&facts, &Progress::new());
     match options.output {
         Output::Text => out::print(&to_text(context, &steps)),
-        Output::Json => out::json(&to_json(context, &steps)),
+        Output::Json => out::json(&to_json(context, &steps, &facts)),
     }
 }
 
@@ -70,6 +70,9 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
                 facts = look(context, &binary, accept).await?.0;
             }
             let steps = plan_of(context, &binary, &facts)?;
+            if accept {
+                context.accept_loss(&context.cluster.ids()).await;
+            }
             tell_remarks(context, &progress);
             tell_left_behind(&facts, &progress);
             let left_behind = facts.left_behind;
@@ -82,7 +85,7 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
             // They follow a leader, and so have its first entry.
             let ids = context.cluster.ids().into_iter();
             let up = ids.filter(|id| !left_behind.contains_key(id));
-            seen::add(&context.cluster.state_dir(), up)?;
+            context.remember(up.collect()).await?;
         }
     }
     let failed = left_behind.into_iter();
@@ -226,25 +229,32 @@ pub async fn facts(context: &Context) -> Result<Facts> {
         }
     }
     if context.has_remote_hosts() {
-        remember(context, &mut facts)?;
+        seen::mark(&context.cluster.state_dir(), &mut facts.hosts)?;
     }
     let heard = replies.values().filter_map(|reply| reply.as_ref().ok());
     facts.leader = leader(heard.filter(|reply| reply.lease_remaining_ms.is_some()));
     Ok(facts)
 }
 
-/// Remembers the nodes that have a log, and misses it where one was seen before.
-fn remember(context: &Context, facts: &mut Facts) -> Result<()> {
-    let state_dir = context.cluster.state_dir();
-    let seen = seen::load(&state_dir);
-    let mut with_data = Vec::new();
-    for node in facts.hosts.values_mut().flat_map(|host| &mut host.nodes) {
-        node.lost_data |= !node.has_data && seen.contains(&node.id);
-        if node.has_data {
-            with_data.push(node.id);
+/// What the hosts and nodes of a cluster are, before nodes are started one by one. Hosts that do not
+/// answer are left behind.
+///
+/// # Errors
+/// cluster.yaml has changed since the nodes were started.
+pub async fn unchanged_facts(context: &Context, binary: &Binary) -> Result<Facts> {
+    let mut facts = Facts::default();
+    for (id, outcome) in context.host_facts().await {
+        match outcome {
+            Ok(host) => drop(facts.hosts.insert(id, host)),
+            Err(error) => drop(facts.left_behind.insert(id, error)),
         }
     }
-    seen::add(&state_dir, with_data)
+    if context.has_remote_hosts() {
+        seen::mark(&context.cluster.state_dir(), &mut facts.hosts)?;
+    }
+    let target = target_of(context, binary, None);
+    plan::refuse_changed(&target, &facts).map_err(|found| Error::Usage(found.to_string()))?;
+    Ok(facts)
 }
 
 fn to_text(context: &Context, steps: &[Step]) -> String {
@@ -259,11 +269,14 @@ fn to_text(context: &Context, steps: &[Step]) -> String {
     text
 }
 
-fn to_json(context: &Context, steps: &[Step]) -> serde_json::Value {
+fn to_json(context: &Context, steps: &[Step], facts: &Facts) -> serde_json::Value {
+    let left_behind = facts.left_behind.iter();
+    let left_behind = left_behind.map(|(id, error)| json!({"id": id, "error": error.to_string()}));
     json!({
         "cluster": context.cluster.name,
         "provider": context.cluster.provider.name(),
         "steps": steps.iter().map(step_to_json).collect::<Vec<_>>(),
+        "left_behind": left_behind.collect::<Vec<_>>(),
     })
 }
 

@@ -28,6 +28,7 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
     let _lock = Lock::take(&context.cluster, "upgrade").await?;
     let ids = context.cluster.ids();
     let binary = up::obtain(context, &progress)?;
+    up::unchanged_facts(context, &binary).await?;
     if context.leader().await.is_none() {
         return Err(Error::NoLeader(
             "the cluster has no leader, so an upgrade would not go unnoticed; look at `raftctl \
@@ -43,7 +44,7 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
                 .into(),
         ));
     }
-    let mut away = away(context).await;
+    let away = away(context).await;
     refuse_interruption(context, &away)?;
     let ids: Vec<NodeId> = ids
         .into_iter()
@@ -80,12 +81,14 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
         told.node(*id, if rollback { "rolled back" } else { "upgraded" })?;
     }
     told.end()?;
-    // Nodes that only do not run get the release when they are started.
-    away.retain(|_, why| why.is_some());
-    let failed: Vec<_> = away
-        .into_iter()
-        .filter_map(|(id, why)| Some((id, why?.to_string())))
-        .collect();
+    let reason = |(id, why): (NodeId, Option<Error>)| match why {
+        Some(error) => (id, error.to_string()),
+        None => (
+            id,
+            format!("it does not run; `raftctl start {id}` starts it with this release"),
+        ),
+    };
+    let failed: Vec<_> = away.into_iter().map(reason).collect();
     if failed.is_empty() {
         return Ok(());
     }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use serde_json::Value;
 
@@ -16,7 +19,7 @@ pub struct Engine;
 pub struct Inspected {
     /// Its name.
     pub name: String,
-    /// Whether it runs.
+    /// Whether it runs, and is not paused.
     pub is_running: bool,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
@@ -44,11 +47,7 @@ impl Engine {
     /// # Errors
     /// It failed; with its own words.
     pub fn run(&self, words: &[&str]) -> Result<String> {
-        let output = Command::new("docker")
-            .args(words)
-            .stdin(Stdio::null())
-            .output()
-            .map_err(|error| Error::Cloud(format!("docker can't be started: {error}")))?;
+        let output = output(words)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
@@ -144,6 +143,37 @@ impl Engine {
     }
 }
 
+/// How long the engine may take for anything but building an image.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Runs docker, and ends it when the engine does not answer.
+fn output(words: &[&str]) -> Result<Output> {
+    let started = |error: std::io::Error| Error::Cloud(format!("docker can't be started: {error}"));
+    let child = Command::new("docker")
+        .args(words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(started)?;
+    let pid = Pid::from_child(&child);
+    let (tell, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || tell.send(child.wait_with_output()));
+    match heard.recv_timeout(DEADLINE) {
+        Ok(output) => output.map_err(started),
+        Err(_) => {
+            // It has not been waited for, so the number is still its own.
+            let _ = kill_process(pid, Signal::KILL);
+            let command = words.first().copied().unwrap_or_default();
+            Err(Error::Cloud(format!(
+                "docker {command}: no answer within {} s; see whether `docker ps` answers, and \
+                 restart the engine if not (`systemctl restart docker`)",
+                DEADLINE.as_secs()
+            )))
+        }
+    }
+}
+
 fn read(container: &Value) -> Option<Inspected> {
     let texts = |value: &Value, field: Option<&str>| -> BTreeMap<String, String> {
         let entries = value.as_object().into_iter().flatten();
@@ -160,7 +190,8 @@ fn read(container: &Value) -> Option<Inspected> {
             .as_str()?
             .trim_start_matches('/')
             .to_owned(),
-        is_running: container["State"]["Running"].as_bool()?,
+        is_running: container["State"]["Running"].as_bool()?
+            && container["State"]["Paused"] != Value::Bool(true),
         labels: texts(&container["Config"]["Labels"], None),
         addresses: texts(&container["NetworkSettings"]["Networks"], Some("IPAddress")),
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::engine::Engine;
-use super::{container_name, containers};
+use super::{container_name, containers, not_in_network};
 use crate::cluster::{Cluster, NodeId};
 use crate::error::Result;
 use crate::hosts::TransportError;
@@ -57,10 +57,11 @@ fn find(cluster: &Cluster) -> Result<Found> {
                     .insert(id, login(cluster, &container.name, address)?);
                 continue;
             }
-            Some(_) => "the container does not run; `raftctl up` starts it",
-            None => "there is no such container; `raftctl up` makes one",
+            Some((container, None)) if container.is_running => not_in_network(cluster, container),
+            Some(_) => "the container does not run; `raftctl up` starts it".into(),
+            None => "there is no such container; `raftctl up` makes one".into(),
         };
-        found.absent.insert(id, why.into());
+        found.absent.insert(id, why);
     }
     Ok(found)
 }

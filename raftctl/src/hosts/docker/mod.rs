@@ -152,20 +152,26 @@ fn refuse_taken_names(cluster: &Cluster, engine: &Engine, missing: &[NodeId]) ->
 /// host keys are asked of the engine, so that the first login is verified, too.
 ///
 /// # Errors
-/// The engine refuses, or a container does not come up; what was made stays, and the next plan goes
-/// on from there.
-pub async fn make(cluster: &Cluster, changes: &[Change], say: impl Fn(&Change)) -> Result<()> {
+/// The engine refuses; what was made stays, and the next plan goes on from there.
+pub async fn make(cluster: &Cluster, changes: &[Change], say: impl Fn(&str)) -> Result<()> {
     let engine = Engine::find()?;
     let key = key::ensure(&cluster.state_dir(), &cluster.name).await?;
     for change in changes {
-        say(change);
+        say(&change.to_string());
         apply(cluster, &engine, &key.public, change)?;
     }
     let containers = containers(cluster, &engine)?;
     let mut known = String::new();
     for container in &containers {
-        let address = container.address.as_deref().unwrap_or_default();
-        wait_until_up(&engine, container)?;
+        // The others come up without one that does not: whoever needs it is told again.
+        let Some(address) = container.address.as_deref() else {
+            say(&not_in_network(cluster, container));
+            continue;
+        };
+        if let Err(error) = wait_until_up(&engine, container) {
+            say(&error.to_string());
+            continue;
+        }
         let file = "/etc/ssh/ssh_host_ed25519_key.pub";
         let key = engine.run(&["exec", &container.name, "cat", file])?;
         let words: Vec<&str> = key.split_whitespace().take(2).collect();
@@ -210,9 +216,15 @@ fn apply(cluster: &Cluster, engine: &Engine, public_key: &str, change: &Change) 
             words.extend(["--cap-add", "NET_ADMIN", &image]);
             engine.run(&words).map(drop)
         }
-        Change::Start(id) => engine
-            .run(&["start", &container_name(cluster, *id)])
-            .map(drop),
+        Change::Start(id) => {
+            let name = container_name(cluster, *id);
+            match engine.run(&["start", &name]) {
+                Err(Error::Cloud(text)) if text.contains("paused") => {
+                    engine.run(&["unpause", &name]).map(drop)
+                }
+                other => other.map(drop),
+            }
+        }
     }
 }
 
@@ -297,6 +309,15 @@ fn containers(cluster: &Cluster, engine: &Engine) -> Result<Vec<Container>> {
     let mut found: Vec<Container> = found.collect();
     found.sort_by_key(|container| container.node);
     Ok(found)
+}
+
+/// What to do about a container that was taken out of the cluster's network.
+fn not_in_network(cluster: &Cluster, container: &Container) -> String {
+    let (network, name) = (network(cluster), &container.name);
+    format!(
+        "container {name} runs, but is not in the network {network}; `docker network connect {network} \
+         {name}` puts it back"
+    )
 }
 
 fn labels(cluster: &Cluster) -> [String; 2] {

@@ -122,6 +122,7 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
     let _lock = Lock::take(&context.cluster, "scenario chaos").await?;
     restore::check_running(context).await?;
     let binary = up::obtain(context, &Progress::new())?;
+    up::unchanged_facts(context, &binary).await?;
     let chaos = Chaos {
         context,
         options,
