@@ -194,7 +194,7 @@ fn a_scenario_holds_the_lock() {
         return;
     };
     cluster.raftctl(&["up"]).ok();
-    let arguments = ["scenario", "chaos", "--duration", "30s", "--clients", "2"];
+    let arguments = ["scenario", "chaos", "--duration", "50s", "--clients", "2"];
     let mut chaos = command(cluster.folder(), &arguments);
     let mut chaos = chaos
         .stdout(Stdio::null())
@@ -218,6 +218,23 @@ fn a_scenario_holds_the_lock() {
     kill_process(Pid::from_child(&chaos), Signal::INT).unwrap();
     chaos.wait().unwrap();
     raftctl(elsewhere.path(), &["restart", "all"]).ok();
+
+    // Whoever has lost the lock, as after a long sleep, stops: someone else may have had it.
+    let mut chaos = command(cluster.folder(), &arguments);
+    let chaos = chaos
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    while !cluster.set.hosts[0].run(is_locked).status.success() {
+        assert!(started.elapsed() < PATIENCE, "never locked");
+    }
+    cluster.set.hosts[0].must_run("rm /opt/raftkv/test/lock");
+    let output = chaos.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(stderr.contains("the lock was lost"), "{stderr}");
+    assert_eq!(output.status.code(), Some(1));
 }
 
 // A verb as a whole has a bound, also where it changes nothing.
@@ -356,6 +373,11 @@ fn a_changed_file_is_for_all_nodes() {
             .says("the cluster was made of nodes 1, 2 and 3");
     }
     cluster.configure("lease: 3s");
+    let doctor = cluster.raftctl(&["doctor"]).code(40);
+    assert!(
+        doctor.stdout.contains("wrong: cluster.yaml has changed"),
+        "{doctor:?}"
+    );
     cluster
         .raftctl(&["restart", "2"])
         .code(2)

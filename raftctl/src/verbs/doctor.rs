@@ -13,8 +13,8 @@ use crate::ops::status::{NodeStatus, Snapshot};
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes};
 use crate::out;
-use crate::plan::DISK_FREE_KIB_MIN;
-use crate::verbs::doctor_hosts;
+use crate::plan::{self, DISK_FREE_KIB_MIN, Facts};
+use crate::verbs::{doctor_hosts, up};
 
 /// Below this much space a node is worth a warning.
 const DISK_FREE_KIB_WARN: u64 = 512 << 10;
@@ -64,6 +64,7 @@ pub async fn run(context: &Context, options: &Options, fix: bool) -> Result<()> 
     );
     look_at_binary(context, &hosts, &mut findings);
     look_at_hosts(&hosts, &mut findings);
+    look_at_arguments(context, &hosts, &mut findings);
     doctor_hosts::look(context, &hosts, &mut findings).await;
     let crashed: Vec<NodeId> = all_nodes(&hosts)
         .filter(|node| has_crashed(node))
@@ -138,6 +139,28 @@ fn look_at_binary(context: &Context, hosts: &Outcomes<HostFacts>, findings: &mut
                 list(&old)
             ),
             advice: "`raftctl up` restarts them one at a time".into(),
+        });
+    }
+}
+
+/// What runs has to be what cluster.yaml says: other members, or another lease, are no cluster.
+fn look_at_arguments(context: &Context, hosts: &Outcomes<HostFacts>, findings: &mut Vec<Finding>) {
+    // A binary that is missing has been told of.
+    let Ok(target) = binary::locate(&context.cluster).and_then(|at| up::target(context, &at))
+    else {
+        return;
+    };
+    let answering = hosts.iter();
+    let answering = answering.filter_map(|(id, host)| Some((*id, host.as_ref().ok()?.clone())));
+    let facts = Facts {
+        hosts: answering.collect(),
+        ..Facts::default()
+    };
+    if let Err(changed) = plan::refuse_changed(&target, &facts) {
+        findings.push(Finding {
+            is_serious: true,
+            text: changed.to_string(),
+            advice: "`raftctl plan` says more".into(),
         });
     }
 }

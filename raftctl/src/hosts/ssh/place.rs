@@ -165,7 +165,8 @@ fn in_time(error: TransportError, transport: &SshTransport) -> TransportError {
         return error;
     };
     let cause = format!(
-        "no answer within {} ms; is it switched on, and does a firewall let you in? try `{}`",
+        "no answer within {} ms; is it switched on, and does a firewall let you in? (`raftctl \
+         doctor` waits longer) try `{}`",
         deadline.as_millis(),
         transport.login().command()
     );
