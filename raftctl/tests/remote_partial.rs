@@ -442,6 +442,29 @@ fn a_home_is_not_left_for_new_rights() {
     assert!(!cluster.set.hosts[0].run("ls /opt/raftkv").status.success());
 }
 
+// A cluster that lives below another login's home is not called stopped, let alone deleted.
+#[test]
+fn another_login_s_nodes_are_not_called_stopped() {
+    let Some(cluster) = RemoteCluster::new(1, PLAIN) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    let elsewhere = tempfile::tempdir().unwrap();
+    cluster.write(elsewhere.path(), ROOT, "");
+    for verb in [
+        &["stop", "1"][..],
+        &["kill", "1"],
+        &["down", "--purge", "--yes"],
+    ] {
+        raftctl(elsewhere.path(), verb)
+            .code(20)
+            .says("was not started from this folder, or by this login");
+    }
+    cluster.until(1, "role", "leader");
+    cluster.raftctl(&["down"]).ok();
+    cluster.raftctl(&["down"]).ok();
+}
+
 // `ssh.jump` leads through another host, with the key of cluster.yaml for both.
 #[test]
 fn a_jump_host_is_gone_through() {

@@ -87,7 +87,39 @@ impl Context {
                 });
             }
         }
+        // On this machine another folder's cluster may have the same ports.
+        let ends = matches!(signal, NodeSignal::Kill | NodeSignal::Stop);
+        if ends && self.has_remote_hosts() {
+            self.miss_strangers(&mut outcomes, signal).await;
+        }
         outcomes
+    }
+
+    /// A node that was not there, and answers all the same, is someone else's: it must not be called
+    /// stopped.
+    async fn miss_strangers(&self, outcomes: &mut Outcomes<Signalled>, signal: NodeSignal) {
+        let was_gone = |answer: &Signalled| answer.was == ProcessState::Stopped;
+        let gone = outcomes.iter();
+        let gone = gone.filter(|(_, outcome)| outcome.as_ref().is_ok_and(was_gone));
+        let gone: Vec<NodeId> = gone.map(|(id, _)| *id).collect();
+        for (id, reply) in self.replies(&gone).await {
+            if reply.is_err() {
+                continue;
+            }
+            let detail = format!(
+                "it answers at {}, but was not started from this folder, or by this login: look \
+                 after it as whoever started it did (their cluster.yaml, their `ssh.user`)",
+                self.inventory.member(id).admin_address
+            );
+            outcomes.insert(
+                id,
+                Err(Error::Host {
+                    host: self.inventory.host_of(id).name().to_owned(),
+                    purpose: format!("{} node {id}", verb(signal)),
+                    detail,
+                }),
+            );
+        }
     }
 }
 
