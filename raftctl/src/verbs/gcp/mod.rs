@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::hosts::gcp::changes::Change;
 use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Infrastructure, Purpose};
-use crate::interrupt::interruption;
+use crate::interrupt::{Interruptions, interruption};
 use crate::lock::Lock;
 use crate::ops::Context;
 use crate::out;
@@ -37,11 +37,14 @@ use bars::Bars;
 /// fails with elsewhere.
 pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
     let progress = Progress::new();
+    // From the beginning: also what comes between two steps ends the next one.
+    let mut interruptions = Interruptions::new();
     let purpose = Purpose::Up { allow_data_loss };
     let lock = Lock::take(&cluster, "up").await?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     let changes = &infrastructure.changes;
-    unless_interrupted("up", plan::refuse_obstacles(&cluster, changes)).await?;
+    let obstacles = plan::refuse_obstacles(&cluster, changes);
+    unless_interrupted("up", &mut interruptions, obstacles).await?;
     if is_destructive(changes) {
         confirm("up", &cluster, options, changes).await?;
     }
@@ -49,11 +52,13 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     let context = Context::open(cluster.clone())?;
     let step = progress.begin("wait until the machines answer");
     let timeout = options.timeout.unwrap_or(gcp::reach::TIME_MAX);
-    unless_interrupted("up", gcp::reach::wait(&context.inventory, timeout)).await?;
+    let waiting = gcp::reach::wait(&context.inventory, timeout);
+    unless_interrupted("up", &mut interruptions, waiting).await?;
     step.done();
     // The rest takes the lock itself, and another one on the machines.
     drop(lock);
-    let context = unless_interrupted("up", Context::reach(cluster, true)).await?;
+    let reaching = Context::reach(cluster, true);
+    let context = unless_interrupted("up", &mut interruptions, reaching).await?;
     let done = up::up(&context, options, false).await;
     if has_nodes(&done) {
         gcp::remember_members(&context.cluster)?;
@@ -142,7 +147,7 @@ async fn applied(
         true => None, // Some output alone is written anew.
         false => {
             let standing = gcp::inventory::of_names(cluster, &infrastructure.standing);
-            unless_interrupted(verb, standing).await?
+            unless_interrupted(verb, &mut Interruptions::new(), standing).await?
         }
     };
     match existing {
@@ -235,9 +240,13 @@ async fn confirm(
 
 /// Does something that Ctrl-C may end. It has to be said wherever Terraform has run before: from then
 /// on this process hears the signal, which does not end it by itself any more.
-async fn unless_interrupted<T>(verb: &str, doing: impl Future<Output = Result<T>>) -> Result<T> {
+async fn unless_interrupted<T>(
+    verb: &str,
+    interruptions: &mut Interruptions,
+    doing: impl Future<Output = Result<T>>,
+) -> Result<T> {
     tokio::select! {
         done = doing => done,
-        () = interruption() => Err(Error::interrupted(verb)),
+        () = interruptions.next() => Err(Error::interrupted(verb)),
     }
 }
