@@ -46,8 +46,9 @@ fn a_cluster_lives_in_containers() {
     std::fs::write(&file, &yaml).unwrap();
     let raftctl = |arguments: &[&str]| raftctl(folder.path(), arguments);
 
-    // The image is built anew, unless containers of someone else are made of it.
-    raftctl(&["down", "--purge", "--yes"]).ok();
+    let down = raftctl(&["down", "--purge", "--yes"]).ok();
+    assert!(down.stdout.contains("is not there"), "{down:?}");
+    // The image is built anew, unless someone else built it before.
     let images = docker(&["images", "--quiet", "raftctl-host"]);
     let plan = raftctl(&["plan"]).ok();
     assert_eq!(
@@ -174,6 +175,56 @@ fn a_cluster_lives_in_containers() {
         format!("/{bystander}")
     );
     docker(&["rm", &bystander]);
+    // Now nobody needs the image any more. One that someone else built stays.
+    let down = raftctl(&["down", "--purge", "--yes"]).ok();
+    let removed = format!("removed image {image}");
+    assert_eq!(down.stderr.contains(&removed), images.is_empty(), "{down:?}");
     let networks = docker(&["network", "ls", "--quiet", "--filter", label.as_str()]);
     assert_eq!(networks, "");
+}
+
+// `down --purge` removes the image that the cluster had built, not one that another did. A cluster of
+// the same name in another folder is left alone, and named.
+#[test]
+fn what_others_made_stays() {
+    if let Some(why) = missing() {
+        return left_out(&why);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("others{}", std::process::id());
+    let base = format!("raftctl-test-{name}");
+    let yaml = format!("name: {name}\nprovider: docker\nnodes: 1\ndocker: {{image: {base}}}\n");
+    std::fs::write(folder.path().join("cluster.yaml"), yaml).unwrap();
+    let raftctl = |arguments: &[&str]| raftctl(folder.path(), arguments);
+    let plan = raftctl(&["plan"]).ok().stdout;
+    let image = plan.split_once("build image ").unwrap().1;
+    let image = image.split(' ').next().unwrap();
+
+    // An empty archive is an image, too.
+    let empty = folder.path().join("image.tar");
+    std::fs::write(&empty, [0; 1024]).unwrap();
+    let cluster = format!("raftctl.cluster={name}");
+    let import = |folder: &str| {
+        let change = format!("LABEL {cluster} raftctl.folder={folder}");
+        docker(&["import", "--change", &change, empty.to_str().unwrap(), image]);
+    };
+    import("/elsewhere");
+    let container = format!("raftctl-{name}-1");
+    let words = ["create", "--name", &container, "--label", &cluster];
+    let words = [&words[..], &["--label", "raftctl.folder=/elsewhere", image, "true"]].concat();
+    docker(&words);
+    let down = raftctl(&["down", "--purge", "--yes"]).ok();
+    docker(&["rm", &container]);
+    assert!(down.stdout.contains("is not there"), "{down:?}");
+    assert!(
+        down.stderr.contains("left alone: that of /elsewhere"),
+        "{down:?}"
+    );
+
+    let has_image = || !docker(&["images", "--quiet", image]).is_empty();
+    assert!(has_image());
+    docker(&["image", "rm", image]);
+    import(folder.path().to_str().unwrap());
+    raftctl(&["down", "--purge", "--yes"]).ok();
+    assert!(!has_image());
 }

@@ -203,6 +203,9 @@ fn a_packet_filter_cuts_and_heals_itself() {
     let doctor = cluster.raftctl(&["doctor"]);
     let found = "a packet filter of raftctl cuts off nodes 1, 2 and 3; `raftctl heal`";
     assert!(doctor.stdout.contains(found), "{doctor:?}");
+    let note = format!("node {leader}: cut off by a packet filter of raftctl (`raftctl heal`)");
+    let status = cluster.raftctl(&["status"]).ok();
+    assert!(status.stdout.contains(&note), "{status:?}");
     cluster.leader(|id| id != leader);
     let started = Instant::now();
     while host.run(&table).status.success() {
@@ -220,6 +223,9 @@ fn a_packet_filter_cuts_and_heals_itself() {
     cluster.raftctl(&["heal"]).ok();
     for host in &cluster.set.hosts {
         assert_eq!(host.must_run("nft list tables"), "");
+    }
+    for node in cluster.status()["nodes"].as_array().unwrap() {
+        assert_eq!(node["packet_filter"], false, "{node}");
     }
 }
 

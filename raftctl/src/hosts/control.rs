@@ -7,7 +7,7 @@ use tokio::io::AsyncWrite;
 
 use super::inventory::Host;
 use super::layout::NodeLayout;
-use super::scripts::{self, NodeSignal, StartNode};
+use super::scripts::{self, LookAt, NodeSignal, StartNode};
 use super::{Request, TransportError};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
@@ -64,6 +64,8 @@ pub struct NodeFacts {
     pub arguments: Vec<String>,
     /// Ports of a stopped node that someone else listens on.
     pub taken_ports: Vec<TakenPort>,
+    /// Whether a packet filter of raftctl cuts it off.
+    pub is_filtered: bool,
 }
 
 /// A port that someone else listens on.
@@ -127,6 +129,7 @@ impl HostFacts {
                 sha256: None,
                 arguments: Vec::new(),
                 taken_ports: Vec::new(),
+                is_filtered: false,
             }],
         }
     }
@@ -155,20 +158,12 @@ pub struct Signalled {
     pub state: ProcessState,
 }
 
-/// Looks at a host and the nodes of `ports`, each with the ports that it needs.
+/// Looks at a host and nodes of it.
 ///
 /// # Errors
 /// The host can't be reached, or its answer makes no sense.
-pub async fn facts(
-    host: &Host,
-    ports: &BTreeMap<NodeId, Vec<u16>>,
-    deadline: Duration,
-) -> Result<HostFacts> {
-    let nodes: Vec<(NodeLayout, Vec<u16>)> = ports
-        .iter()
-        .map(|(id, ports)| (host.layout.node(*id), ports.clone()))
-        .collect();
-    let script = scripts::facts(&host.layout.base, &nodes);
+pub async fn facts(host: &Host, nodes: &[LookAt], deadline: Duration) -> Result<HostFacts> {
+    let script = scripts::facts(&host.layout.base, nodes);
     let asked = SystemTime::now();
     let answer = ask(host, "look at the host", &script, deadline).await?;
     let setting = setting(&answer, asked, SystemTime::now());
@@ -177,9 +172,9 @@ pub async fn facts(
         machine: answer.one("host", "machine")?.to_owned(),
         disk_free_kib: answer.number("host", "disk_free_kb")?,
         setting,
-        nodes: ports
-            .keys()
-            .map(|id| answer.node(*id))
+        nodes: nodes
+            .iter()
+            .map(|node| answer.node(node.layout.id))
             .collect::<Result<_>>()?,
     })
 }
@@ -469,6 +464,7 @@ impl Answer {
                 .all(&subject, "port_taken")
                 .filter_map(taken_port)
                 .collect(),
+            is_filtered: optional("filtered").is_some(),
         })
     }
 }

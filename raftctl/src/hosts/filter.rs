@@ -70,20 +70,6 @@ pub async fn heal(host: &Host, table: &str, deadline: Duration) -> Result<bool> 
     Ok(answer.one("host", "healed")? == "yes")
 }
 
-/// Whether there is a filter.
-///
-/// # Errors
-/// The host can't be reached.
-pub async fn is_there(host: &Host, table: &str, deadline: Duration) -> Result<bool> {
-    let script = script(&call("show_filter", [table]));
-    let answer = run(
-        host,
-        Request::new("look for a packet filter", &script, deadline),
-    )
-    .await?;
-    Ok(answer.all("host", "filtered").next().is_some())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -53,8 +53,3 @@ unfilter() {
     echo host.healed=no
   fi
 }
-
-# show_filter TABLE
-show_filter() {
-  ! command -v nft >/dev/null || ! nft list table inet "$1" >/dev/null 2>&1 || echo host.filtered=yes
-}

@@ -192,6 +192,17 @@ obey() {
     assemble(&[SEND, systemd(nodes.iter())], &calls)
 }
 
+/// A node to look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LookAt {
+    /// Where it lives.
+    pub layout: NodeLayout,
+    /// The ports that it needs, where it matters whether someone else has them.
+    pub ports: Vec<u16>,
+    /// The table of its packet filter, on hosts that can have one.
+    pub filter: Option<String>,
+}
+
 /// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, where they can be seen
 /// `host.release`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
 /// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent, or
@@ -199,9 +210,10 @@ obey() {
 /// `argument` line each, what it was last started with.
 ///
 /// For a node that does not run, `port_taken=<port> <pid> <executable>` tells which of its ports
-/// another process listens on, with `?` for what can't be seen.
+/// another process listens on, with `?` for what can't be seen. `filtered=yes` is said of a node
+/// that a packet filter cuts off.
 #[must_use]
-pub fn facts(base: &str, nodes: &[(NodeLayout, Vec<u16>)]) -> String {
+pub fn facts(base: &str, nodes: &[LookAt]) -> String {
     const FACTS: &str = r#"
 host() {
   echo "host.system=$(uname -s)"
@@ -238,9 +250,20 @@ data() {
     echo "$1.data=absent"
   fi
 }
+
+# filtered ID TABLE: only root sees tables.
+filtered() {
+  [ "$(id -u)" = 0 ] && command -v nft >/dev/null || return 0
+  ! nft list table inet "$2" >/dev/null 2>&1 || echo "$1.filtered=yes"
+}
 "#;
     let mut calls = vec![call("host", [base]), call("setting", [base])];
-    for (node, ports) in nodes {
+    for LookAt {
+        layout: node,
+        ports,
+        filter,
+    } in nodes
+    {
         let id = node.id.to_string();
         calls.push(call("report", [&*id, &node.pid_file, &node.args_file]));
         calls.push(call("data", [&*id, &node.data_dir, &node.pid_file]));
@@ -248,6 +271,7 @@ data() {
             let ports: Vec<String> = ports.iter().map(|port| format!("{port:04X}")).collect();
             calls.push(call("ports", [&*id, &node.pid_file, &ports.join("|")]));
         }
+        calls.extend(filter.iter().map(|table| call("filtered", [&*id, table])));
     }
     assemble(&[FACTS, PORTS], &calls)
 }

@@ -43,15 +43,6 @@ impl Context {
     /// Takes the packet filters of nodes away; whether each had one. Hosts of this machine have
     /// none.
     pub async fn unfilter(&self, ids: &[NodeId]) -> Outcomes<bool> {
-        self.with_filters(ids, true).await
-    }
-
-    /// Whether nodes have packet filters.
-    pub async fn filters(&self, ids: &[NodeId]) -> Outcomes<bool> {
-        self.with_filters(ids, false).await
-    }
-
-    async fn with_filters(&self, ids: &[NodeId], heals: bool) -> Outcomes<bool> {
         let deadline = self.cluster.limits.step;
         let is_remote = |id: &NodeId| self.inventory.host_of(*id).layout.is_remote;
         let ids: Vec<NodeId> = ids.iter().copied().filter(is_remote).collect();
@@ -61,12 +52,7 @@ impl Context {
                 let mut found = Vec::new();
                 for id in here {
                     let table = filter::table(&name, id);
-                    let had = if heals {
-                        filter::heal(&host, &table, deadline).await?
-                    } else {
-                        filter::is_there(&host, &table, deadline).await?
-                    };
-                    found.push((id, had));
+                    found.push((id, filter::heal(&host, &table, deadline).await?));
                 }
                 Ok(found)
             }

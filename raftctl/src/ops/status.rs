@@ -11,6 +11,9 @@ use super::{Context, Outcomes};
 use crate::admin::{self, AdminError};
 use crate::cluster::NodeId;
 use crate::hosts::control::{self, HostFacts, NodeFacts, ProcessState};
+use crate::hosts::filter;
+use crate::hosts::inventory::Host;
+use crate::hosts::scripts::LookAt;
 use crate::hosts::ssh::inventory::LOGIN_TIME;
 
 /// How long a node may take to answer before it counts as unreachable.
@@ -47,6 +50,8 @@ pub struct NodeStatus {
     pub process: Option<ProcessState>,
     /// Why its host did not tell.
     pub host_error: Option<String>,
+    /// Whether a packet filter of raftctl cuts it off, as far as its host told.
+    pub is_filtered: bool,
     /// What it says of itself; `Err` where it did not answer.
     pub reply: Result<StatusReply, AdminError>,
 }
@@ -136,7 +141,9 @@ impl Context {
         let ids = self.cluster.ids();
         let (mut replies, mut facts) = self.replies_and_facts(&ids).await;
         let nodes = self.inventory.members.iter().map(|member| {
-            let (process, host_error) = match facts.remove(&member.id) {
+            let facts = facts.remove(&member.id);
+            let is_filtered = matches!(&facts, Some(Ok(facts)) if facts.is_filtered);
+            let (process, host_error) = match facts {
                 Some(Ok(facts)) => (Some(facts.state), None),
                 Some(Err(error)) => (None, Some(error.to_string())),
                 None => (None, Some(silent(self.inventory.host_of(member.id).name()))),
@@ -152,6 +159,7 @@ impl Context {
                 address: member.client_address.clone(),
                 process,
                 host_error,
+                is_filtered,
                 reply: match reply {
                     // A cluster of the same name somewhere else, on the same ports.
                     Ok(reply) if process == Some(ProcessState::Stopped) => {
@@ -233,14 +241,17 @@ impl Context {
 
     /// What the hosts say of the nodes' processes.
     pub async fn node_facts(&self, ids: &[NodeId]) -> Outcomes<NodeFacts> {
-        self.on_hosts(ids, |host, here| async move {
-            let ports = here.iter().map(|id| (*id, Vec::new())).collect();
-            let facts = control::facts(&host, &ports, HOST_DEADLINE).await?;
-            Ok(facts
-                .nodes
-                .into_iter()
-                .map(|node| (node.id, node))
-                .collect())
+        self.on_hosts(ids, |host, here| {
+            let nodes = here.iter().map(|id| self.look_at(&host, *id, Vec::new()));
+            let nodes: Vec<LookAt> = nodes.collect();
+            async move {
+                let facts = control::facts(&host, &nodes, HOST_DEADLINE).await?;
+                Ok(facts
+                    .nodes
+                    .into_iter()
+                    .map(|node| (node.id, node))
+                    .collect())
+            }
         })
         .await
     }
@@ -251,13 +262,25 @@ impl Context {
         // ssh itself is to give up first: it tells the cause.
         let deadline = self.cluster.limits.connect + LOGIN_TIME;
         self.on_hosts(&self.cluster.ids(), |host, here| {
-            let ports = here.iter().map(|id| (*id, self.ports(*id))).collect();
+            let nodes = here
+                .iter()
+                .map(|id| self.look_at(&host, *id, self.ports(*id)));
+            let nodes: Vec<LookAt> = nodes.collect();
             async move {
-                let facts = control::facts(&host, &ports, deadline).await?;
+                let facts = control::facts(&host, &nodes, deadline).await?;
                 Ok(facts.split())
             }
         })
         .await
+    }
+
+    fn look_at(&self, host: &Host, id: NodeId, ports: Vec<u16>) -> LookAt {
+        let table = || filter::table(&self.cluster.name, id);
+        LookAt {
+            layout: host.layout.node(id),
+            ports,
+            filter: host.layout.is_remote.then(table),
+        }
     }
 
     /// The ports that a node listens on.

@@ -43,6 +43,7 @@ fn running(id: NodeId) -> NodeFacts {
         sha256: Some(NEW.into()),
         arguments: arguments(id, 2000),
         taken_ports: vec![],
+        is_filtered: false,
     }
 }
 

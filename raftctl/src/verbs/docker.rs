@@ -131,15 +131,27 @@ pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<(
     down::confirm(&cluster.name, options)?;
     let progress = Progress::new();
     let lock = Lock::take(cluster, "down").await?;
-    for removed in docker::remove(cluster, purge)? {
+    let removed = docker::remove(cluster, purge)?;
+    for removed in &removed {
         progress.note(&format!("removed {removed}"));
+    }
+    for folder in docker::namesakes(cluster)? {
+        progress.note(&format!(
+            "another cluster of this name is left alone: that of {folder}; `raftctl down` there \
+             removes it"
+        ));
     }
     docker::forget(cluster)?;
     seen::forget(&cluster.state_dir())?;
     lock.remove()?;
     let name = &cluster.name;
     match options.output {
-        Output::Json => out::json(&json!({ "cluster": name, "purged": true })),
+        Output::Json => {
+            out::json(&json!({ "cluster": name, "purged": true, "removed": removed }))
+        }
+        Output::Text if removed.is_empty() => out::line(&format!(
+            "cluster {name} is not there: no container of this folder's cluster.yaml"
+        )),
         Output::Text => out::line(&format!(
             "cluster {name} is down, and nothing of it is left"
         )),

@@ -28,7 +28,7 @@ pub(super) async fn look(
     look_at_clocks(&settings, findings);
     look_at_releases(&settings, findings);
     let answering: Vec<NodeId> = settings.iter().map(|(id, _)| *id).collect();
-    look_for_filters(context, &answering, findings).await;
+    look_at_filters(&settings, findings);
     look_for_locks(context, &answering, findings).await;
     if context.cluster.provider == Provider::Docker {
         look_for_orphans(findings);
@@ -76,12 +76,10 @@ fn look_at_releases(hosts: &[(NodeId, &HostFacts)], findings: &mut Vec<Finding>)
     }
 }
 
-async fn look_for_filters(context: &Context, ids: &[NodeId], findings: &mut Vec<Finding>) {
-    let filters = context.filters(ids).await;
-    let filtered = filters
-        .iter()
-        .filter(|(_, found)| matches!(found, Ok(true)));
-    let filtered: Vec<NodeId> = filtered.map(|(id, _)| *id).collect();
+fn look_at_filters(hosts: &[(NodeId, &HostFacts)], findings: &mut Vec<Finding>) {
+    let nodes = hosts.iter().flat_map(|(_, host)| &host.nodes);
+    let filtered = nodes.filter(|node| node.is_filtered);
+    let filtered: Vec<NodeId> = filtered.map(|node| node.id).collect();
     if !filtered.is_empty() {
         findings.push(Finding {
             is_serious: false,

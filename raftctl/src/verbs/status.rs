@@ -85,6 +85,9 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
             "last_index": number(|reply| reply.last_index),
             "lease_remaining_ms": reply.and_then(|reply| reply.lease_remaining_ms),
             "host_error": node.host_error,
+            "cut_off_from": reply.map_or(Vec::new(), cut_off_from),
+            "packet_filter": node.is_filtered,
+            "old_lease_remaining_ms": reply.and_then(|reply| reply.old_lease_remaining_ms),
         })
     };
     json!({
@@ -94,6 +97,10 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
         "term": snapshot.term,
         "nodes": snapshot.nodes.iter().map(node).collect::<Vec<_>>(),
     })
+}
+
+fn cut_off_from(reply: &StatusReply) -> Vec<NodeId> {
+    reply.cut_links.iter().map(|cut| cut.peer_id).collect()
 }
 
 fn left_behind_to_json(left_behind: &[(NodeId, String)]) -> Value {
@@ -157,23 +164,20 @@ fn note(node: &NodeStatus) -> Option<String> {
     if let Some(error) = &node.host_error {
         return Some(format!("node {}: {error}", node.id));
     }
-    let reply = node.reply.as_ref().ok()?;
     let mut notes = Vec::new();
-    if !reply.cut_links.is_empty() {
-        let peers: Vec<u64> = reply.cut_links.iter().map(|cut| cut.peer_id).collect();
-        let left = reply
-            .cut_links
-            .iter()
-            .map(|cut| cut.remaining_ms)
-            .max()
-            .unwrap_or(0);
-        let left = left.div_ceil(1000);
+    if node.is_filtered {
+        notes.push("cut off by a packet filter of raftctl (`raftctl heal`)".to_owned());
+    }
+    let reply = node.reply.as_ref().ok();
+    let left = |reply: &StatusReply| reply.cut_links.iter().map(|cut| cut.remaining_ms).max();
+    if let Some((reply, left)) = reply.and_then(|reply| Some((reply, left(reply)?))) {
         notes.push(format!(
-            "cut off from {}, {left} s left (`raftctl heal`)",
-            list(&peers)
+            "cut off from {}, {} s left (`raftctl heal`)",
+            list(&cut_off_from(reply)),
+            left.div_ceil(1000)
         ));
     }
-    if let Some(left) = reply.old_lease_remaining_ms {
+    if let Some(left) = reply.and_then(|reply| reply.old_lease_remaining_ms) {
         notes.push(format!("waits up to {left} ms for an older lease to end"));
     }
     (!notes.is_empty()).then(|| format!("node {}: {}", node.id, notes.join("; ")))

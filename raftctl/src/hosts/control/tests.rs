@@ -56,12 +56,17 @@ async fn facts_are_read() {
          1.state=running\n1.record=present\n1.pid=77\n1.executable=/a=b/raft-node\n1.sha256=ab\n\
          1.argument=--id\n1.argument=1\n1.data=present\n\
          2.state=stopped\n2.record=absent\n2.data=absent\n\
-         2.port_taken=7402 12 /usr/bin/my server\n2.port_taken=7502 ? ?\nend=ok\n",
+         2.port_taken=7402 12 /usr/bin/my server\n2.port_taken=7502 ? ?\n2.filtered=yes\nend=ok\n",
         "",
         0,
     );
-    let ports = BTreeMap::from([(1, vec![]), (2, vec![7402, 7502])]);
-    let facts = facts(&host, &ports, DEADLINE).await.unwrap();
+    let look_at = |id| LookAt {
+        layout: host.layout.node(id),
+        ports: Vec::new(),
+        filter: None,
+    };
+    let nodes = [look_at(1), look_at(2)];
+    let facts = facts(&host, &nodes, DEADLINE).await.unwrap();
     assert_eq!(
         (&*facts.system, &*facts.machine, facts.disk_free_kib),
         ("Linux", "aarch64", 4096)
@@ -69,6 +74,7 @@ async fn facts_are_read() {
     let [one, two] = facts.nodes.as_slice() else {
         panic!("{facts:?}")
     };
+    assert_eq!((one.is_filtered, two.is_filtered), (false, true));
     assert_eq!(
         (one.state, one.pid, one.has_data),
         (ProcessState::Running, Some(77), true)

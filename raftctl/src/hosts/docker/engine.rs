@@ -110,7 +110,11 @@ impl Engine {
         if !self.has(kind, name)? {
             return Ok(false);
         }
-        let text = self.run(&[kind, "inspect", "--format", "{{json .Labels}}", name])?;
+        let format = match kind {
+            "network" => "{{json .Labels}}",
+            _ => "{{json .Config.Labels}}",
+        };
+        let text = self.run(&[kind, "inspect", "--format", format, name])?;
         let found: BTreeMap<String, String> = serde_json::from_str(&text).unwrap_or_default();
         let has = |label: &String| {
             let (key, value) = label.split_once('=').unwrap_or((label, ""));

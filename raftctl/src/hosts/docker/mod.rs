@@ -16,6 +16,7 @@ mod inventory;
 
 pub use inventory::{open, reach};
 
+use std::collections::BTreeSet;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -189,7 +190,9 @@ fn apply(cluster: &Cluster, engine: &Engine, public_key: &str, change: &Change) 
     match change {
         Change::Build { image, base } => {
             let base = format!("BASE={base}");
-            engine.build(&["--tag", image, "--build-arg", &base], DOCKERFILE)
+            let mut flags = vec!["--tag", image, "--build-arg", &base];
+            flags.extend(labels.iter().flat_map(|label| ["--label", label.as_str()]));
+            engine.build(&flags, DOCKERFILE)
         }
         Change::Network(name) => {
             let mut words = vec!["network", "create"];
@@ -228,7 +231,8 @@ fn apply(cluster: &Cluster, engine: &Engine, public_key: &str, change: &Change) 
     }
 }
 
-/// Removes the containers and the network of a cluster, and with `all` its image; what was removed.
+/// Removes the containers and the network of a cluster, and with `all` the image, if this cluster
+/// had it built; what was removed.
 ///
 /// # Errors
 /// The engine refuses.
@@ -245,13 +249,28 @@ pub fn remove(cluster: &Cluster, all: bool) -> Result<Vec<String>> {
         removed.push(format!("network {network}"));
     }
     let image = image(cluster);
-    if all && engine.has("image", &image)? {
+    if all && engine.is_labelled("image", &image, &labels(cluster))? {
         // Another cluster may use it: then the engine refuses, and it stays.
         if engine.run(&["image", "rm", &image]).is_ok() {
             removed.push(format!("image {image}"));
         }
     }
     Ok(removed)
+}
+
+/// The folders whose cluster.yaml made containers for a cluster of the same name.
+///
+/// # Errors
+/// The engine does not answer.
+pub fn namesakes(cluster: &Cluster) -> Result<BTreeSet<String>> {
+    let [name, own] = labels(cluster);
+    let all = Engine::find()?.inspect(&[format!("label={name}")])?;
+    let folders = all
+        .into_iter()
+        .filter_map(|mut container| container.labels.remove(FOLDER));
+    Ok(folders
+        .filter(|folder| own != format!("{FOLDER}={folder}"))
+        .collect())
 }
 
 /// Containers of raftctl whose cluster.yaml is gone, or can't be told.

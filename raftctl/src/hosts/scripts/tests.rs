@@ -7,6 +7,14 @@ fn node(id: u64) -> NodeLayout {
     HostLayout::new("/base").node(id)
 }
 
+fn look_at(ports: &[u16], filter: Option<&str>) -> LookAt {
+    LookAt {
+        layout: node(1),
+        ports: ports.to_vec(),
+        filter: filter.map(str::to_owned),
+    }
+}
+
 /// A script without its functions: the calls alone.
 fn calls(script: &str) -> String {
     let functions = [PRELUDE, START, PORTS].iter().flat_map(|part| part.lines());
@@ -83,12 +91,13 @@ fn signals_are_sent_to_all_first() {
 #[test]
 fn facts_ask_for_ports_in_hexadecimal() {
     assert_eq!(
-        calls(&facts("/base", &[(node(1), vec![7401, 7501])])),
+        calls(&facts("/base", &[look_at(&[7401, 7501], Some("raftkv_demo_1"))])),
         "host /base\n\
          setting /base\n\
          report 1 /base/run/node_1.pid /base/run/node_1.args\n\
          data 1 /base/logs_node_1 /base/run/node_1.pid\n\
          ports 1 /base/run/node_1.pid '1CE9|1D4D'\n\
+         filtered 1 raftkv_demo_1\n\
          echo end=ok\n"
     );
 }
@@ -116,7 +125,7 @@ fn shells_read_every_script() {
     let with_end = [
         start(&[start_node]),
         signal(&nodes, NodeSignal::Resume, 100),
-        facts("/base", &[(node(1), vec![1])]),
+        facts("/base", &[look_at(&[1], Some("t"))]),
         tail(&nodes),
         clean(&nodes),
         purge(&nodes, None),

@@ -145,6 +145,7 @@ fn blank(id: NodeId) -> HostFacts {
             sha256: None,
             arguments: Vec::new(),
             taken_ports: Vec::new(),
+            is_filtered: false,
         }],
     }
 }
