@@ -80,6 +80,40 @@ mod tests {
         assert_eq!(table("my-demo.2", 3), "raftkv_my_demo_2_3");
     }
 
+    // A filter is set for all peers, or none is: one that can't be resolved would get no rule.
+    #[test]
+    fn a_peer_that_cannot_be_resolved_is_told() {
+        let said = |peers: &[&str]| {
+            let fixed = ["t", "m", "0", "7400"];
+            let call = call("filter", fixed.iter().chain(peers).copied());
+            // Everything but the kernel's part is real.
+            let fakes = "id() { echo 0; }\nnft() { [ \"$*\" = '-f -' ] && cat; }\n";
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("{fakes}{}", script(&call))])
+                .output()
+                .unwrap();
+            let text = |bytes| String::from_utf8(bytes).unwrap();
+            (
+                output.status.code(),
+                text(output.stdout),
+                text(output.stderr),
+            )
+        };
+        let (status, rules, _) = said(&["10.0.0.2,7401", "fd00::3,7402"]);
+        assert_eq!(status, Some(0), "{rules}");
+        for rule in [
+            "ip saddr 10.0.0.2 tcp dport 7400 drop",
+            "ip saddr 10.0.0.2 tcp sport 7401 drop",
+            "ip6 daddr fd00::3 tcp dport 7402 drop",
+            "host.filtered=yes",
+        ] {
+            assert!(rules.contains(rule), "{rule} is not in {rules}");
+        }
+        let (status, rules, why) = said(&["10.0.0.2,7401", "nowhere.invalid,7402"]);
+        assert_eq!((status, &*rules), (Some(1), ""));
+        assert!(why.contains("cannot resolve nowhere.invalid"), "{why}");
+    }
+
     // The script is one that a POSIX shell can read.
     #[test]
     fn shells_read_the_script() {

@@ -1,4 +1,21 @@
 
+# resolve PEER...: each peer's NAME,PORT as ADDRESS,PORT, one a line and address.
+resolve() {
+  for peer in "$@"; do
+    name=${peer%,*}
+    case $name in
+      *:*) found=$name ;;
+      *[!0-9.]*) found=$(getent ahosts "$name" | awk '{ print $1 }' | sort -u) ;;
+      *) found=$name ;;
+    esac
+    if [ -z "$found" ]; then
+      echo "cannot resolve $name, so nothing would be cut off from it; try \`getent ahosts $name\`" >&2
+      return 1
+    fi
+    for address in $found; do echo "$address,${peer##*,}"; done
+  done
+}
+
 # rules CHAIN_HOOK OWN_PORT PEER...: drops what comes from, or goes to, peers' ADDRESS,PORT.
 rules() {
   hook=$1 own=$2
@@ -8,11 +25,10 @@ rules() {
   echo "  chain $hook {"
   echo "    type filter hook $hook priority -300; policy accept;"
   for peer in "$@"; do
-    for address in $(getent ahosts "${peer%,*}" | awk '{ print $1 }' | sort -u); do
-      case $address in *:*) family=ip6 ;; *) family=ip ;; esac
-      echo "    $family $side $address tcp $near $own drop"
-      echo "    $family $side $address tcp $far ${peer##*,} drop"
-    done
+    address=${peer%,*}
+    case $address in *:*) family=ip6 ;; *) family=ip ;; esac
+    echo "    $family $side $address tcp $near $own drop"
+    echo "    $family $side $address tcp $far ${peer##*,} drop"
   done
   echo "  }"
 }
@@ -28,18 +44,23 @@ filter() {
     exit 1
   fi
   command -v nft >/dev/null || { echo "nft is missing; install nftables" >&2 && exit 1; }
+  own=$1
+  shift
+  peers=$(resolve "$@") || exit 1
+  set -- $peers
   text=$(
     echo "add table inet $table"
     echo "delete table inet $table"
     echo "table inet $table {"
     echo "  chain $mark { }"
-    rules input "$@"
-    rules output "$@"
+    rules input "$own" "$@"
+    rules output "$own" "$@"
     echo "}"
   )
   # It is taken away in time even if nobody comes back. The mark tells it from a later one.
   timer='sleep "$1"; nft list chain inet "$2" "$3" && nft delete table inet "$2"'
-  setsid sh -c "$timer" heal "$seconds" "$table" "$mark" </dev/null >/dev/null 2>&1 &
+  if command -v setsid >/dev/null 2>&1; then launcher=setsid; else launcher=nohup; fi
+  $launcher sh -c "$timer" heal "$seconds" "$table" "$mark" </dev/null >/dev/null 2>&1 &
   printf '%s\n' "$text" | nft -f - || exit 1
   echo host.filtered=yes
 }

@@ -47,32 +47,20 @@ impl Engine {
     /// # Errors
     /// It failed; with its own words.
     pub fn run(&self, words: &[&str]) -> Result<String> {
-        let output = output(words)?;
+        let output = output(words, "", DEADLINE)?;
         if output.status.success() {
             return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
         }
         Err(failed(words, &String::from_utf8_lossy(&output.stderr)))
     }
 
-    /// Builds an image from the text of a Dockerfile. What the build prints goes to standard error.
+    /// Builds an image from the text of a Dockerfile, within `deadline`.
     ///
     /// # Errors
-    /// It can't be built.
-    pub fn build(&self, flags: &[&str], dockerfile: &str) -> Result<()> {
+    /// It can't be built; with the last that the build printed.
+    pub fn build(&self, flags: &[&str], dockerfile: &str, deadline: Duration) -> Result<()> {
         let words = [&["build"], flags, &["-"]].concat();
-        let start = |error: std::io::Error| Error::Cloud(format!("docker build: {error}"));
-        let mut building = Command::new("docker")
-            .args(&words)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(start)?;
-        if let Some(mut input) = building.stdin.take() {
-            // Where it does not want to read, it says why itself.
-            let _ = input.write_all(dockerfile.as_bytes());
-        }
-        let output = building.wait_with_output().map_err(start)?;
+        let output = output(&words, dockerfile, deadline)?;
         if output.status.success() {
             return Ok(());
         }
@@ -150,20 +138,28 @@ impl Engine {
 /// How long the engine may take for anything but building an image.
 const DEADLINE: Duration = Duration::from_secs(60);
 
-/// Runs docker, and ends it when the engine does not answer.
-fn output(words: &[&str]) -> Result<Output> {
+/// Runs docker with a small input, and ends it when the engine does not answer within `deadline`.
+fn output(words: &[&str], input: &str, deadline: Duration) -> Result<Output> {
+    output_of("docker", words, input, deadline)
+}
+
+fn output_of(program: &str, words: &[&str], input: &str, deadline: Duration) -> Result<Output> {
     let started = |error: std::io::Error| Error::Cloud(format!("docker can't be started: {error}"));
-    let child = Command::new("docker")
+    let mut child = Command::new(program)
         .args(words)
-        .stdin(Stdio::null())
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .map_err(started)?;
+    if let Some(mut pipe) = child.stdin.take() {
+        // Where it does not want to read, it says why itself.
+        let _ = pipe.write_all(input.as_bytes());
+    }
     let pid = Pid::from_child(&child);
     let (tell, heard) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(child.wait_with_output()));
-    match heard.recv_timeout(DEADLINE) {
+    match heard.recv_timeout(deadline) {
         Ok(output) => output.map_err(started),
         Err(_) => {
             // It has not been waited for, so the number is still its own.
@@ -172,7 +168,7 @@ fn output(words: &[&str]) -> Result<Output> {
             Err(Error::Cloud(format!(
                 "docker {command}: no answer within {} s; see whether `docker ps` answers, and \
                  restart the engine if not (`systemctl restart docker`)",
-                DEADLINE.as_secs()
+                deadline.as_secs()
             )))
         }
     }
@@ -217,6 +213,16 @@ fn failed(words: &[&str], said: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // An engine that does not answer is not waited for without end; one that does is read.
+    #[test]
+    fn an_engine_that_does_not_answer_is_given_up() {
+        let answer = output_of("cat", &[], "FROM scratch", Duration::from_secs(60)).unwrap();
+        assert_eq!(answer.stdout, b"FROM scratch");
+        let silent = output_of("sleep", &["1000"], "", Duration::from_millis(50));
+        let said = silent.unwrap_err().to_string();
+        assert!(said.contains("no answer within"), "{said}");
+    }
 
     // What the engine tells of a container is read; a stopped one has no address.
     #[test]

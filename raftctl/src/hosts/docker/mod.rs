@@ -192,7 +192,7 @@ fn apply(cluster: &Cluster, engine: &Engine, public_key: &str, change: &Change) 
             let base = format!("BASE={base}");
             let mut flags = vec!["--tag", image, "--build-arg", &base];
             flags.extend(labels.iter().flat_map(|label| ["--label", label.as_str()]));
-            engine.build(&flags, DOCKERFILE)
+            engine.build(&flags, DOCKERFILE, cluster.limits.total)
         }
         Change::Network(name) => {
             let mut words = vec!["network", "create"];

@@ -4,10 +4,16 @@
 //! connection that breaks looks much like a command that failed. So what is sent marks the
 //! beginning of the script's output with a line that nobody else can know, and ends with another
 //! that holds the exit status. Without the second, the end has not been seen.
+//!
+//! A login shell need not be a POSIX shell either: csh allows no line break between quotes, fish reads
+//! a quote within quotes in its own way. So the script travels in base64, where there is nothing to
+//! misread; what is around that reads the same in all of them.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use tokio::io::AsyncWrite;
 
 use crate::hosts::scripts::quote;
@@ -54,11 +60,13 @@ impl Envelope {
         };
         let mark = &self.mark;
         let outer = format!(
-            "PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; \
+            "set -- {}; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; \
              printf \"\\n{mark}\\n\"; printf \"\\n{mark}\\n\" >&2; \
-             {run}; printf \"\\n{mark} %d\\n\" $? >&2"
+             {run}; printf \"\\n{mark} %d\\n\" $? >&2",
+            quote(script)
         );
-        format!("exec sh -c {} sh {}", quote(&outer), quote(script))
+        let wrapped = STANDARD.encode(outer);
+        format!(r#"exec sh -c 'eval "$(printf %s "$1" | base64 -d)"' sh {wrapped}"#)
     }
 
     /// A filter for standard output that lets the script's own output pass to `sink`.
@@ -208,6 +216,28 @@ mod tests {
             filter.flush().await.unwrap();
             assert_eq!(filter.noise(), None);
             assert_eq!(String::from_utf8(own).unwrap(), "it's \"$HOME\"\n");
+        }
+    }
+
+    // Whatever shell a login has: those that are there of the ones that are asked for under CI.
+    #[test]
+    fn login_shells_need_not_be_posix() {
+        let script = "quoted() { echo \"it's\" '!x' '\\' \"'\"; }\n! quoted || exit 9\n";
+        for shell in ["sh", "bash", "dash", "tcsh", "fish"] {
+            let envelope = Envelope::new();
+            let command = envelope.command(script, Rights::Login);
+            let output = match Command::new(shell).args(["-c", &command]).output() {
+                Ok(output) => output,
+                Err(_) if std::env::var_os("CI").is_none() => {
+                    eprintln!("LEFT OUT: {shell} is not installed");
+                    continue;
+                }
+                Err(error) => panic!("{shell}: {error}"),
+            };
+            let opened = envelope.open(&String::from_utf8_lossy(&output.stderr));
+            assert_eq!((opened.status, &*opened.stderr), (Some(9), ""), "{shell}");
+            let said = String::from_utf8(output.stdout).unwrap();
+            assert!(said.ends_with("\nit's !x \\ '\n"), "{shell}: {said}");
         }
     }
 
