@@ -1,14 +1,14 @@
 //! The command line: what can be said, what goes together, and what is refused.
 
 use crate::identity::{Identity, Member};
-use crate::raft::{Config, Micros, NodeId};
+use crate::raft::{Config, LEASE_US_MAX, Micros, NodeId};
 use clap::{ArgAction, Parser, ValueEnum};
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
 /// Shortest and longest lease, in milliseconds.
-const LEASE_MS: RangeInclusive<u64> = 2_000..=10_000;
+const LEASE_MS: RangeInclusive<u64> = 2_000..=LEASE_US_MAX / 1_000;
 /// Highest bound on clock drift that still leaves a useful lease: 10 %.
 const DRIFT_PPM_MAX: u64 = 100_000;
 /// Longest election timeout.

@@ -1,6 +1,6 @@
 //! Opening a node's directory: create, lock, probe, recover.
 
-use super::{DAMAGED, LOCK, LOGS, LOGS_DAMAGED, METADATA, PROBE, PROMISES};
+use super::{DAMAGED, LOCK, LOGS, LOGS_DAMAGED, LeaseRecord, METADATA, PROBE, PROMISES};
 use crate::wal::{DamageMark, Files, Metadata, RecoverError, Recovery, recover};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -122,10 +122,14 @@ impl Directory {
             metadata: metadata.as_deref(),
             damaged: damaged.as_deref(),
         };
-        let recovery = recover(files).map_err(|error| DiskError::Recover {
+        let mut recovery = recover(files).map_err(|error| DiskError::Recover {
             path: self.path.clone(),
             error,
         })?;
+        let recovered = &mut recovery.recovered;
+        if let Some(lease_us) = self.lease_record().read()? {
+            recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
+        }
         if metadata.is_none() {
             // Before logs.txt, so that a log without metadata is never the work of a crash.
             self.replace(METADATA, &Metadata::default().encode())?;
@@ -140,6 +144,11 @@ impl Directory {
         }
         self.cut_log(recovery.log_bytes)?;
         Ok(recovery)
+    }
+
+    /// The longest lease that may have been promised, written down.
+    pub fn lease_record(&self) -> LeaseRecord {
+        LeaseRecord::new(self.path.clone())
     }
 
     /// Writes down what a node that stops in good order has promised.
@@ -167,16 +176,7 @@ impl Directory {
 
     /// Replaces a file by these bytes, atomically and durably.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
-        let path = self.path.join(name);
-        let temporary = self.path.join(format!("{name}.tmp"));
-        let write = || {
-            let mut file = File::create(&temporary)?;
-            file.write_all(bytes)?;
-            file.sync_all()
-        };
-        write().map_err(DiskError::at("write", &temporary))?;
-        std::fs::rename(&temporary, &path).map_err(DiskError::at("replace", &path))?;
-        sync_directory(&self.path)
+        replace(&self.path, name, bytes)
     }
 
     fn remove(&self, name: &str) -> Result<(), DiskError> {
@@ -199,12 +199,31 @@ impl Directory {
     }
 
     fn read(&self, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
-        let path = self.path.join(name);
-        match std::fs::read(&path) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(DiskError::at("read", &path)(error)),
-        }
+        read(&self.path, name)
+    }
+}
+
+/// Replaces a file of a directory by these bytes, atomically and durably.
+pub(super) fn replace(directory: &Path, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
+    let path = directory.join(name);
+    let temporary = directory.join(format!("{name}.tmp"));
+    let write = || {
+        let mut file = File::create(&temporary)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(DiskError::at("write", &temporary))?;
+    std::fs::rename(&temporary, &path).map_err(DiskError::at("replace", &path))?;
+    sync_directory(directory)
+}
+
+/// The bytes of a file of a directory, if there is one.
+pub(super) fn read(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, DiskError> {
+    let path = directory.join(name);
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(DiskError::at("read", &path)(error)),
     }
 }
 

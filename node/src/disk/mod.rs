@@ -5,6 +5,7 @@
 //!   lock              names the process that has the directory
 //!   logs.txt          the log (see `wal`)
 //!   metadata.txt      term, vote, how far the log is committed; replaced atomically
+//!   lease.txt         the longest lease that forgotten promises may have had
 //!   promises.txt      only while the node is stopped in good order: the promises it has to keep
 //!   damaged.txt       only while a log that was found damaged has not been refilled
 //!   logs.damaged.txt  the log as it was when it was last found damaged
@@ -16,10 +17,12 @@
 //! whose disk fails stops; it never tries again (the kernel may have dropped the pages).
 
 mod directory;
+mod lease_record;
 mod rotating;
 mod thread;
 
 pub use directory::{Directory, DiskError};
+pub use lease_record::LeaseRecord;
 pub use rotating::RotatingFile;
 pub use thread::{DISK_QUEUE_MAX, DiskReport, DiskThread};
 
@@ -27,6 +30,7 @@ const LOCK: &str = "lock";
 const LOGS: &str = "logs.txt";
 const LOGS_DAMAGED: &str = "logs.damaged.txt";
 const PROMISES: &str = "promises.txt";
+const LEASE: &str = "lease.txt";
 const METADATA: &str = "metadata.txt";
 const DAMAGED: &str = "damaged.txt";
 const PROBE: &str = "probe.tmp";

@@ -137,7 +137,10 @@ impl Raft {
         let remembers = recovered.never_ran || recovered.kept_promises.is_some();
         let forgotten_until = match remembers || forgets {
             true => 0,
-            false => now + config.lease_us,
+            false if config.mutation == Some(Mutation::FormerLeaseForgotten) => {
+                now + config.lease_us
+            }
+            false => now + config.lease_us.max(recovered.former_lease_us),
         };
         let one_slot = config.mutation == Some(Mutation::OneSlotPromise);
         let mut promises = Promises::new(forgotten_until, one_slot);

@@ -13,6 +13,9 @@ use std::collections::BTreeMap;
 /// Taken off a leader's lease beside drift: clock granularity and rounding, in microseconds.
 pub const LEASE_FLOOR_US: Micros = 10_000;
 
+/// No lease is longer, so no promise is.
+pub const LEASE_US_MAX: Micros = 10_000_000;
+
 const MILLION: u128 = 1_000_000;
 
 /// How long a leader may rely on a lease of `lease_us` when every clock may run fast or slow by

@@ -34,7 +34,7 @@ mod transfer;
 
 pub use self::core::{Counters, LeaseStatus, PeerStatus, Raft, Role, Status};
 pub use event::Event;
-pub use lease::{LEASE_FLOOR_US, Promise, leader_lease_us};
+pub use lease::{LEASE_FLOOR_US, LEASE_US_MAX, Promise, leader_lease_us};
 pub use message::{AppendOutcome, Message};
 
 use crate::command::Command;
@@ -105,8 +105,11 @@ pub struct Recovered {
     /// The node has never run before: it cannot have forgotten a promise.
     pub never_ran: bool,
     /// The promises of the former run, if it stopped in good order and its clock goes on. `None`:
-    /// they are forgotten, and count as a full lease from now.
+    /// they are forgotten, and count as a full lease from now, a former one where that was longer.
     pub kept_promises: Option<Vec<Promise>>,
+    /// The longest lease that former runs may have promised: it may have been another than
+    /// [`Config::lease_us`].
+    pub former_lease_us: Micros,
     /// The log lost entries to damage that reached up to this index: the node neither votes nor
     /// stands until it has been refilled and knows a commit that far. 0: no damage.
     pub damaged_until: Index,
@@ -227,6 +230,8 @@ pub enum Mutation {
     LeaseFromAck,
     /// A restarted node reports no promise.
     PromiseForgottenOnRestart,
+    /// A node that was restarted with a shorter lease counts forgotten promises with that one.
+    FormerLeaseForgotten,
     /// Only the newest promise is kept.
     OneSlotPromise,
     /// A late acknowledgement counts for the newest append.

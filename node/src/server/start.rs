@@ -4,17 +4,18 @@ use super::Server;
 use super::stop::{Servers, stop};
 use crate::clock::Clock;
 use crate::desk::Desk;
-use crate::disk::{Directory, DiskError, DiskReport, DiskThread};
+use crate::disk::{Directory, DiskError, DiskReport, DiskThread, LeaseRecord};
 use crate::dump::{Dump, Happening};
 use crate::engine::Engine;
 use crate::flags::Settings;
 use crate::identity::Identity;
 use crate::peers::{Links, Peers, RaftService};
-use crate::raft::{Index, Recovered};
+use crate::raft::{Index, Micros, Recovered};
 use crate::rpc::{Front, Listen, ReflectionError, serve_clients, serve_peers};
 use crate::wal::{Recovery, decode_promises};
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
@@ -76,13 +77,34 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     if let (Some(text), Some(origin)) = (kept, clock.origin()) {
         recovery.recovered.kept_promises = decode_promises(&origin, &text);
     }
+    let own_lease_us = settings.raft_config(0).lease_us;
+    let lease_us = recovery.recovered.former_lease_us.max(own_lease_us);
+    let lease_record = directory.lease_record();
+    // Before the node promises anything.
+    lease_record.write(lease_us)?;
     let node = Node::start(&settings, clock, directory, recovery, &dump, peers_socket)?;
+    if lease_us > own_lease_us {
+        tokio::spawn(lower(lease_record, lease_us, own_lease_us));
+    }
     let outcome = node.serve(&settings, clients_socket).await;
     match &outcome {
         Ok(()) => dump.tell(Happening::Stopped),
         Err(failure) => dump.tell(Happening::Failed(failure.to_string().into())),
     }
     outcome
+}
+
+/// Records the lease of this run once all promises of a longer former one are over. They count in
+/// time that also passes while the machine is suspended, so this waits long enough.
+async fn lower(record: LeaseRecord, former_us: Micros, own_us: Micros) {
+    tokio::time::sleep(Duration::from_micros(former_us)).await;
+    let written = tokio::task::spawn_blocking(move || record.write(own_us)).await;
+    match written {
+        Ok(Ok(())) => {}
+        // What it says stays true: only a crash costs a longer wait.
+        Ok(Err(error)) => tracing::warn!("the longest lease stays recorded: {error}"),
+        Err(error) => tracing::warn!("the longest lease stays recorded: {error}"),
+    }
 }
 
 fn clock(settings: &Settings) -> Arc<Clock> {

@@ -1,6 +1,6 @@
 //! `metadata.txt`, and the mark that a damaged log leaves behind.
 
-use crate::raft::{HardState, Index, Promise};
+use crate::raft::{HardState, Index, Micros, Promise};
 use std::fmt::Write as _;
 
 /// What `metadata.txt` holds.
@@ -65,6 +65,16 @@ pub(super) fn encode_damage(until: Index) -> Vec<u8> {
 
 pub(super) fn decode_damage(bytes: &[u8]) -> Result<Index, MetadataError> {
     number(&mut open(bytes)?.lines(), "damagedUntil")
+}
+
+/// The text of `lease.txt`: the longest lease that this node may have promised, or is about to.
+pub fn encode_lease(lease_us: Micros) -> Vec<u8> {
+    seal(format!("longestLeaseUs {lease_us}\n"))
+}
+
+/// Reads the file's text. `None`: it is damaged; then any lease may have been promised.
+pub fn decode_lease(bytes: &[u8]) -> Option<Micros> {
+    number(&mut open(bytes).ok()?.lines(), "longestLeaseUs").ok()
 }
 
 /// The text of the file that keeps promises through a stop in good order. `clock` names what the

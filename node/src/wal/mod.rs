@@ -31,7 +31,9 @@ mod metadata;
 mod recover;
 mod text;
 
-pub use metadata::{Metadata, MetadataError, decode_promises, encode_promises};
+pub use metadata::{
+    Metadata, MetadataError, decode_lease, decode_promises, encode_lease, encode_promises,
+};
 pub use recover::{Damage, DamageMark, Files, RecoverError, Recovery, TornTail, recover};
 pub use text::{plain_or_quoted, split_words, write_words};
 

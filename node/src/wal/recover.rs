@@ -10,7 +10,7 @@
 
 use super::metadata::{self, Metadata, MetadataError};
 use super::{LogWriter, text};
-use crate::raft::{Entry, Index, Recovered};
+use crate::raft::{Entry, Index, LEASE_US_MAX, Recovered};
 
 /// What was read from the node's directory. `None`: no such file.
 #[derive(Clone, Copy, Debug, Default)]
@@ -188,12 +188,15 @@ fn recovered(metadata: Metadata, entries: Vec<Entry>, damaged_until: Index) -> R
         hard_state.term = last.term;
         hard_state.voted_for = None;
     }
+    // Every promise is acknowledged in a term of 1 or more, which is recorded first.
+    let never_ran = hard_state.term == 0 && damaged_until == 0;
     Recovered {
         hard_state,
         commit_index: metadata.commit_index.min(entries.len() as Index),
-        // Every promise is acknowledged in a term of 1 or more, which is recorded first.
-        never_ran: hard_state.term == 0 && damaged_until == 0,
+        never_ran,
         kept_promises: None,
+        // Until lease.txt says otherwise.
+        former_lease_us: if never_ran { 0 } else { LEASE_US_MAX },
         entries,
         damaged_until,
     }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::command::{Command, Operation, RequestId, Write};
-use crate::raft::{HardState, Promise};
+use crate::raft::{HardState, LEASE_US_MAX, Promise};
 use proptest::prelude::*;
 use std::sync::Arc;
 
@@ -445,5 +445,21 @@ fn kept_promises_are_believed_only_where_they_can_be() {
             None,
             "cut at {at}"
         );
+    }
+}
+
+/// Goal: a node that ran before may have promised the longest lease that there is, one that never
+/// ran none; and a record is believed only undamaged.
+#[test]
+fn forgotten_promises_count_as_the_longest_lease() {
+    assert_eq!(recover_log(b"").recovered.former_lease_us, LEASE_US_MAX);
+    let never_ran = recover(Files::default()).unwrap().recovered;
+    assert_eq!(never_ran.former_lease_us, 0);
+    let text = encode_lease(3_000_000);
+    assert_eq!(decode_lease(&text), Some(3_000_000));
+    for at in 0..text.len() {
+        let mut damaged = text.clone();
+        damaged[at] ^= 1;
+        assert_eq!(decode_lease(&damaged), None, "byte {at}");
     }
 }

@@ -1,6 +1,6 @@
 //! Crashes, restarts and orderly stops.
 
-use crate::cluster::{Cluster, request, within};
+use crate::cluster::{Cluster, eventually, request, within};
 use raftkv::kv::Consistency;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -234,4 +234,44 @@ async fn a_rolling_restart_loses_nothing() {
             Some("v")
         );
     }
+}
+
+// Followers that crash and come back with a shorter lease still owe the old leader the longer one
+// that they had promised: it may serve reads until then, so nothing newer is acknowledged before.
+// Once the longer one is over it is not counted any more.
+#[tokio::test]
+async fn a_shorter_lease_does_not_forget_the_longer_one() {
+    let mut cluster = Cluster::start(3, &["--lease-ms=6000"]).await;
+    let old = cluster.leader().await;
+    cluster.set(None, "k", "old").await;
+    let others = cluster.others(old);
+    for id in &others {
+        assert_eq!(recorded_lease(&cluster, *id), "longestLeaseUs 6000000");
+        cluster.kill(*id);
+    }
+    for id in &others {
+        let shorter = |flag: String| match flag.as_str() {
+            "--lease-ms=6000" => "--lease-ms=2000".to_owned(),
+            _ => flag,
+        };
+        let arguments: Vec<String> = cluster.arguments(*id).into_iter().map(shorter).collect();
+        cluster.spawn_with(*id, &arguments);
+    }
+    cluster.set_among(&others, "k", "new").await;
+    // The old leader was cut off by the others, who don't agree with it on the lease. It may still
+    // believe to lead; but no lease is left to it.
+    if let Ok(stale) = cluster.try_get(old, "k", Consistency::Lease).await {
+        assert_eq!(stale.value, "new", "a stale read");
+    }
+    for id in &others {
+        eventually("the longer lease to be over", async || {
+            (recorded_lease(&cluster, *id) == "longestLeaseUs 2000000").then_some(())
+        })
+        .await;
+    }
+}
+
+fn recorded_lease(cluster: &Cluster, id: u64) -> String {
+    let text = cluster.text(id, "lease.txt");
+    text.lines().next().unwrap_or_default().to_owned()
 }

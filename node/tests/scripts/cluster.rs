@@ -86,6 +86,8 @@ impl Cluster {
         })?;
         node.logs.truncate(recovery.log_bytes as usize);
         let kept = node.promises.take();
+        // No node here has ever had another lease.
+        recovery.recovered.former_lease_us = config.lease_us;
         recovery.recovered.kept_promises = kept.and_then(|text| decode_promises(CLOCK, &text));
         node.inbox.clear();
         node.engine = Some(Engine::new(config, recovery.recovered, recovery.log, now));

@@ -4,7 +4,8 @@ use crate::clock::Clock;
 use crate::disk::Disk;
 use raft_node::engine::{Effects, Engine, Input, ReadGate, ReadView};
 use raft_node::raft::{Config, Micros, NodeId, Role, Term};
-use raft_node::wal::{DamageMark, Files, Recovery, decode_promises, encode_promises, recover};
+use raft_node::wal::{DamageMark, Files, Recovery, recover};
+use raft_node::wal::{decode_lease, decode_promises, encode_lease, encode_promises};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -19,6 +20,8 @@ pub struct Machine {
     pub disk: Disk,
     /// What a stop in good order wrote down, until the next start takes it.
     pub kept_promises: Option<Vec<u8>>,
+    /// `lease.txt`, durable.
+    pub lease: Option<Vec<u8>>,
     /// Names the boot of the machine: with the next one its clock shows something else.
     pub boot: u64,
     /// How many times the node was started.
@@ -75,6 +78,7 @@ impl Machine {
             clock,
             disk,
             kept_promises: None,
+            lease: None,
             boot: 0,
             life: 0,
             running: None,
@@ -93,6 +97,12 @@ impl Machine {
         if let Some(kept) = self.kept_promises.take() {
             recovery.recovered.kept_promises = decode_promises(&self.origin(), &kept);
         }
+        let recovered = &mut recovery.recovered;
+        if let Some(lease_us) = self.lease.as_deref().and_then(decode_lease) {
+            recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
+        }
+        // Lowered with a later start only: shorter runs are no rarer than others here.
+        self.lease = Some(encode_lease(recovered.former_lease_us.max(config.lease_us)));
         self.judge_damage(&recovery)?;
         self.disk.cut_tail(recovery.log_bytes);
         let found = recovery.recovered.entries.len() as u64;

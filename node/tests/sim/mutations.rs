@@ -28,6 +28,7 @@ stories_about! {
     NoDriftFactor => stories::leases::slow_leader_clock;
     LeaseFromAck => stories::leases::late_acknowledgements;
     PromiseForgottenOnRestart => stories::leases::restarted_followers;
+    FormerLeaseForgotten => stories::leases::shorter_lease_after_a_crash;
     OneSlotPromise => stories::leases::two_old_leaders;
     LateAckCredited => stories::leases::late_acknowledgements;
     ReadBeforeOwnCommit => stories::reads::read_before_own_commit;
@@ -65,6 +66,7 @@ const SEEDS: u64 = 1_000;
 const LEFT_TO_STORIES: &[Mutation] = &[
     Mutation::CommitOfOlderTerm,
     Mutation::DamagedNodeVotes,
+    Mutation::FormerLeaseForgotten,
     Mutation::OneSlotPromise,
     Mutation::VoteKeepsLease,
 ];

@@ -45,6 +45,21 @@ pub fn restarted_followers(mutation: Option<Mutation>) -> Checked {
     world.judge()
 }
 
+/// # Followers that come back with a shorter lease still owe the longer one that they promised.
+pub fn shorter_lease_after_a_crash(mutation: Option<Mutation>) -> Checked {
+    let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
+    world.isolate(old);
+    let rest = world.others(old);
+    rest.iter().for_each(|id| world.crash(*id));
+    world.plan.lease_us /= 8;
+    rest.iter().try_for_each(|id| world.start(*id))?;
+    let next = world.next_leader(old, 1_500)?;
+    expect(world.read(old).is_some(), "the old lease lives")?;
+    world.set(next, "new")?;
+    expect(world.read(old).is_none(), "the old lease is over")?;
+    world.judge()
+}
+
 /// # A follower that was stopped in good order knows what it promised, and keeps it.
 pub fn stopped_followers(mutation: Option<Mutation>) -> Checked {
     let (mut world, old) = world_with_leader(three_nodes(), mutation)?;

@@ -176,7 +176,7 @@ macro_rules! told {
 }
 
 told! {
-    leases: isolated_leader restarted_followers stopped_followers two_old_leaders late_acknowledgements
+    leases: isolated_leader restarted_followers shorter_lease_after_a_crash stopped_followers two_old_leaders late_acknowledgements
         slow_leader_clock vote_of_the_leader stalled_disk paused_leader;
     reads: read_before_own_commit key_in_limbo inherited_read;
     transfers: stale_read_after_transfer late_word_to_take_over;
