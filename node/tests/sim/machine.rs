@@ -21,7 +21,7 @@ pub struct Machine {
     /// What a stop in good order wrote down, until the next start takes it.
     pub kept_promises: Option<Vec<u8>>,
     /// `lease.txt`, durable.
-    pub lease: Option<Vec<u8>>,
+    pub lease: Vec<u8>,
     /// Names the boot of the machine: with the next one its clock shows something else.
     pub boot: u64,
     /// How many times the node was started.
@@ -71,14 +71,14 @@ pub enum Held {
 }
 
 impl Machine {
-    /// A machine that has not run yet.
-    pub fn new(id: NodeId, clock: Clock, disk: Disk) -> Self {
+    /// A machine that has not run yet; whoever wrote its disk had a lease of `lease_us`.
+    pub fn new(id: NodeId, clock: Clock, disk: Disk, lease_us: Micros) -> Self {
         Machine {
             id,
             clock,
             disk,
             kept_promises: None,
-            lease: None,
+            lease: encode_lease(lease_us),
             boot: 0,
             life: 0,
             running: None,
@@ -98,11 +98,10 @@ impl Machine {
             recovery.recovered.kept_promises = decode_promises(&self.origin(), &kept);
         }
         let recovered = &mut recovery.recovered;
-        if let Some(lease_us) = self.lease.as_deref().and_then(decode_lease) {
-            recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
-        }
-        // Lowered with a later start only: shorter runs are no rarer than others here.
-        self.lease = Some(encode_lease(recovered.former_lease_us.max(config.lease_us)));
+        let lease_us = decode_lease(&self.lease).ok_or("lease.txt is damaged")?;
+        recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
+        // Never lowered: in no story a node runs with a shorter lease for so long.
+        self.lease = encode_lease(lease_us.max(config.lease_us));
         self.judge_damage(&recovery)?;
         self.disk.cut_tail(recovery.log_bytes);
         let found = recovery.recovered.entries.len() as u64;

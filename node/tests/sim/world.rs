@@ -145,7 +145,8 @@ impl World {
             .iter()
             .map(|(at_zero_us, bends)| Clock::new(*at_zero_us, bends));
         let machines = (1..).zip(clocks).zip(disks);
-        let machines = machines.map(|((id, clock), disk)| Machine::new(id, clock, disk));
+        let lease_us = plan.lease_us;
+        let machines = machines.map(|((id, clock), disk)| Machine::new(id, clock, disk, lease_us));
         let keys: Vec<String> = (0..plan.keys).map(|number| format!("k{number}")).collect();
         let mut world = World {
             machines: machines.collect(),
