@@ -1,6 +1,8 @@
 //! Opening a node's directory: create, lock, probe, recover.
 
-use super::{DAMAGED, LOCK, LOGS, LOGS_DAMAGED, LeaseRecord, METADATA, PROBE, PROMISES};
+use super::{
+    ACCEPT_DAMAGE, DAMAGED, LOCK, LOGS, LOGS_DAMAGED, LeaseRecord, METADATA, PROBE, PROMISES,
+};
 use crate::wal::{DamageMark, Files, Metadata, RecoverError, Recovery, recover};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
@@ -112,7 +114,8 @@ impl Directory {
     }
 
     /// Makes sense of the files and brings them into the state that the recovery describes:
-    /// present, without a torn tail, damage marked. Durable when it returns.
+    /// present, without a torn tail, damage marked, or given up where an operator said so with a file
+    /// [`ACCEPT_DAMAGE`]. Durable when it returns.
     pub fn recover(&self) -> Result<Recovery, DiskError> {
         let logs = self.read(LOGS)?;
         let metadata = self.read(METADATA)?;
@@ -143,7 +146,30 @@ impl Directory {
             DamageMark::Remove => self.remove(DAMAGED)?,
         }
         self.cut_log(recovery.log_bytes)?;
+        if self.read(ACCEPT_DAMAGE)?.is_some() {
+            self.accept_damage(&mut recovery)?;
+        }
         Ok(recovery)
+    }
+
+    /// An operator has given up what damage cost: the node votes again with what is left. Only then
+    /// can a cluster go on of which too many logs were damaged to refill each other.
+    fn accept_damage(&self, recovery: &mut Recovery) -> Result<(), DiskError> {
+        let recovered = &mut recovery.recovered;
+        if recovered.damaged_until > 0 {
+            let metadata = Metadata {
+                hard_state: recovered.hard_state,
+                commit_index: recovered.commit_index,
+                applied_index: recovered.commit_index,
+            };
+            // Otherwise the commit on record would call the log damaged again.
+            self.replace(METADATA, &metadata.encode())?;
+            if self.read(DAMAGED)?.is_some() {
+                self.remove(DAMAGED)?;
+            }
+            recovery.accepted_until = std::mem::take(&mut recovered.damaged_until);
+        }
+        self.remove(ACCEPT_DAMAGE)
     }
 
     /// The longest lease that may have been promised, written down.

@@ -8,6 +8,7 @@
 //!   lease.txt         the longest lease that forgotten promises may have had
 //!   promises.txt      only while the node is stopped in good order: the promises it has to keep
 //!   damaged.txt       only while a log that was found damaged has not been refilled
+//!   accept-damage     made by an operator: at the next start what damage cost counts as given up
 //!   logs.damaged.txt  the log as it was when it was last found damaged
 //!   dump.txt          what happened; rotated to dump.1.txt, dump.2.txt
 //! ```
@@ -32,6 +33,8 @@ const LOGS_DAMAGED: &str = "logs.damaged.txt";
 const PROMISES: &str = "promises.txt";
 const LEASE: &str = "lease.txt";
 const METADATA: &str = "metadata.txt";
+/// See [`Directory::recover`].
+pub const ACCEPT_DAMAGE: &str = "accept-damage";
 const DAMAGED: &str = "damaged.txt";
 const PROBE: &str = "probe.tmp";
 

@@ -36,6 +36,11 @@ pub enum Happening {
         /// It does not vote before it knows a commit that far.
         until: Index,
     },
+    /// An operator gave up what damage cost.
+    DamageAccepted {
+        /// Entries up to here may have been lost.
+        until: Index,
+    },
     /// Both listeners are bound.
     Ready,
     /// A peer's connection came up.
@@ -175,6 +180,12 @@ impl Happening {
             Happening::StillDamaged { until } => {
                 fields = format!("until={until}");
                 format!("Node {id} has not refilled its damaged log yet. It does not vote.")
+            }
+            Happening::DamageAccepted { until } => {
+                fields = format!("until={until}");
+                format!(
+                    "Node {id} votes with what is left of its damaged log, as an operator said."
+                )
             }
             Happening::Ready => format!("Node {id} is ready."),
             Happening::Failed(why) => format!("Node {id} failed: {why}."),

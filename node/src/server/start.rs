@@ -123,6 +123,11 @@ async fn bind(whom: &'static str, address: &str) -> Result<Listen, Failure> {
     })
 }
 
+/// What a damaged log means, and the way out where no leader is left.
+const NOT_REFILLED: &str = "this node does not vote until it has been refilled from the leader; \
+    where there can't be one because too many logs are damaged, make a file accept-damage beside \
+    logs.txt and restart the node: what was acknowledged in the lost entries is then given up";
+
 fn tell_start(dump: &Dump, recovery: &Recovery) {
     let Recovered {
         hard_state,
@@ -146,15 +151,19 @@ fn tell_start(dump: &Dump, recovery: &Recovery) {
     }
     if let Some(damage) = recovery.damage {
         tracing::error!(
-            "logs.txt is damaged at line {}: kept what is before; this node does not vote until \
-             it has been refilled from the leader",
+            "logs.txt is damaged at line {}: kept what is before; {NOT_REFILLED}",
             damage.line
         );
         dump.tell(Happening::Damaged(damage));
     } else if *damaged_until > 0 {
         let until = *damaged_until;
-        tracing::error!("logs.txt was found damaged at an earlier start and is not refilled yet");
+        tracing::error!("logs.txt was found damaged at an earlier start: {NOT_REFILLED}");
         dump.tell(Happening::StillDamaged { until });
+    }
+    if recovery.accepted_until > 0 {
+        let until = recovery.accepted_until;
+        tracing::warn!("goes on without entries up to {until} that damage cost, as told");
+        dump.tell(Happening::DamageAccepted { until });
     }
 }
 

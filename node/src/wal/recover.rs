@@ -38,6 +38,8 @@ pub struct Recovery {
     pub damage: Option<Damage>,
     /// What is to be done with `damaged.txt`.
     pub damage_mark: DamageMark,
+    /// Damage up to here was given up by an operator. 0: none.
+    pub accepted_until: Index,
 }
 
 /// A last write that a crash cut short.
@@ -158,6 +160,7 @@ pub fn recover(files: Files<'_>) -> Result<Recovery, RecoverError> {
         torn,
         damage,
         damage_mark,
+        accepted_until: 0,
     })
 }
 

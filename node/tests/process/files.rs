@@ -99,6 +99,37 @@ async fn a_damaged_log_is_refilled() {
     cluster.caught_up(&[leader, damaged]).await;
 }
 
+// Where no leader is left to refill it, an operator can give up what damage cost: said in a file, so
+// that it works wherever the node runs, and only once.
+#[tokio::test]
+async fn damage_can_be_accepted() {
+    let mut cluster = Cluster::start(1, &[]).await;
+    for key in ["a", "b", "c"] {
+        cluster.set(None, key, "v").await;
+    }
+    assert_eq!(cluster.terminate(1).await.code(), Some(0));
+    let directory = cluster.data_dir(1);
+    // Behind the NO-OP and a.
+    flip(&directory.join("logs.txt"), 3);
+    cluster.spawn(1);
+    eventually("the way out to be told", async || {
+        let told = cluster.stderr(1).contains("make a file accept-damage");
+        told.then_some(())
+    })
+    .await;
+    cluster.kill(1);
+    let accept = directory.join("accept-damage");
+    fs::write(&accept, "").unwrap();
+    cluster.spawn(1);
+    assert_eq!(cluster.get("a").await.as_deref(), Some("v"));
+    assert_eq!(cluster.get("b").await, None);
+    cluster.set(None, "b", "again").await;
+    assert!(!accept.exists());
+    cluster.kill(1);
+    cluster.spawn(1);
+    assert_eq!(cluster.get("b").await.as_deref(), Some("again"));
+}
+
 // Files without which a node could vote twice, or that a later version wrote: no start, exit code
 // 1, a reason, and not a byte changed.
 #[tokio::test]
