@@ -3,7 +3,7 @@
 //! ```text
 //! <base>/bin/releases/<first 12 digits of sha256>/raft-node    remote hosts only, with sha256 beside
 //! <base>/bin/current -> releases/<...>                          remote hosts only
-//! <base>/bin/previous -> releases/<...>                         what `current` was before
+//! <base>/bin/previous -> releases/<...>   what `current` was before; the same after a way back
 //! <base>/seen                   remote hosts only: which nodes of the cluster have had a log
 //! <base>/logs_node_<id>/     a node's own files; its --data-dir
 //! <base>/run/node_<id>.pid   the process, told apart from any later one of the same number

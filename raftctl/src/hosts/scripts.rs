@@ -204,7 +204,7 @@ pub struct LookAt {
 }
 
 /// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, where they can be seen
-/// `host.release`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
+/// `host.release`, `host.previous`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
 /// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent, or
 /// lost: it was seen before), while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
 /// `argument` line each, what it was last started with.
@@ -226,7 +226,8 @@ host() {
 
 # setting BASE: what matters where binaries are shipped; each where it can be seen.
 setting() {
-  release=$(readlink "$1/bin/current" 2>/dev/null) && echo "host.release=${release##*/}"
+  release "$1" current release
+  release "$1" previous previous
   [ ! -r "$1/seen" ] || echo "host.seen=$(cat "$1/seen")"
   libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) ||
     libc=$(ldd --version 2>&1 | sed -n 's/^\(musl libc\).*/\1/p')
@@ -236,6 +237,12 @@ setting() {
   now=$(date +%s%3N)
   case $now in *[!0-9]*) now=$(date +%s)500 ;; esac
   echo "host.time_ms=$now"
+}
+
+# release BASE LINK KEY: where it leads to a release that is there as a whole.
+release() {
+  at=$1/bin/$(readlink "$1/bin/$2" 2>/dev/null)
+  if [ -x "$at/raft-node" ] && [ -s "$at/sha256" ]; then echo "host.$3=${at##*/}"; fi
 }
 
 # data ID DATA_DIR PID_FILE: a log that has been seen is remembered apart from it.
