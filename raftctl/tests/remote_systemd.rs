@@ -9,10 +9,23 @@ mod testcontainers;
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
+use std::path::Path;
 use std::time::Instant;
 
 use support::{PATIENCE, raftctl};
 use testcontainers::TestContainers;
+
+/// A cluster.yaml of these hosts.
+fn configure(folder: &Path, set: &TestContainers) {
+    let mut text = format!(
+        "name: test\nprovider: ssh\nssh: {{user: root, identity_file: {}}}\nnodes:\n",
+        set.key().display()
+    );
+    for (at, address) in set.addresses.iter().enumerate() {
+        text.push_str(&format!("  - {{id: {}, host: {address}}}\n", at + 1));
+    }
+    std::fs::write(folder.join("cluster.yaml"), text).unwrap();
+}
 
 // systemd looks after the nodes: they run as a user of their own, are told ready, come back when
 // they fail, and stay dead when an operator kills them. `down --purge` leaves no unit behind.
@@ -22,19 +35,8 @@ fn systemd_looks_after_nodes() {
         return;
     };
     let folder = tempfile::tempdir().unwrap();
-    let mut text = format!(
-        "name: test\nprovider: ssh\nssh: {{user: root, identity_file: {}}}\nnodes:\n",
-        set.key().display()
-    );
-    for (at, address) in set.addresses.iter().enumerate() {
-        text.push_str(&format!("  - {{id: {}, host: {address}}}\n", at + 1));
-    }
-    std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
-    let must = |at: usize, script: &str| {
-        let output = set.run(at, script);
-        assert!(output.status.success(), "{script}: {output:?}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    };
+    configure(folder.path(), &set);
+    let must = |at: usize, script: &str| set.must_run(at, script);
     let eventually = |what: &str, is_so: &dyn Fn() -> bool| {
         let started = Instant::now();
         while !is_so() {
@@ -124,5 +126,29 @@ fn systemd_looks_after_nodes() {
         );
         assert!(!set.run(at, "ls -d /opt/raftkv").status.success());
         assert!(!set.run(at, "id raftkv").status.success());
+    }
+}
+
+// A node that systemd can't start says why, is not tried again in vain, and what is said to mend it
+// does.
+#[test]
+fn a_node_without_its_binary_says_so() {
+    let Some(set) = TestContainers::start(1) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    configure(folder.path(), &set);
+    raftctl(folder.path(), &["up"]).ok();
+    for (gone, cause) in [
+        ("raft-node", "raft-node is not there"),
+        ("sha256", "its release is not whole"),
+    ] {
+        raftctl(folder.path(), &["stop", "1"]).ok();
+        set.must_run(0, &format!("rm /opt/raftkv/test/bin/releases/*/{gone}"));
+        let start = raftctl(folder.path(), &["start", "1"]).says(cause);
+        assert!(start.stderr.contains("`raftctl up` brings it"), "{start:?}");
+        let tries = "systemctl show raftkv-test-1 -p NRestarts --value";
+        assert_eq!(set.must_run(0, tries), "0");
+        raftctl(folder.path(), &["up"]).ok();
     }
 }
