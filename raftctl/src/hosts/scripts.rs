@@ -249,7 +249,8 @@ release() {
 data() {
   seen=${3%.pid}.data
   if [ -f "$2/logs.txt" ] && [ -s "$2/logs.txt" ]; then
-    [ -e "$seen" ] || [ ! -w "${seen%/*}" ] || : >"$seen"
+    # Never what someone else's link leads to.
+    [ -e "$seen" ] || [ ! -w "${seen%/*}" ] || (set -C && : >"$seen") 2>/dev/null || :
     echo "$1.data=present"
   elif [ -e "$seen" ]; then
     echo "$1.data=lost"
@@ -387,7 +388,7 @@ purge() {
   case $5 in
     */logs_node_"$1")
       rm -rf -- "$5" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" && echo "$1.purged=yes"
-      rm -f "${2%/*}/starting"
+      rm -f "${2%/*}/starting" "${2%/*/*}/starting"
       rmdir "${2%/*}" 2>/dev/null || :
       ;;
     *) echo "$1.purged=no" ;;
@@ -398,7 +399,7 @@ purge() {
 purge_shared() {
   case $1 in */raftkv/?* | */.raftkv/?*) ;; *) return 0 ;; esac
   for left in "$1"/logs_node_*; do [ ! -e "$left" ] || return 0; done
-  rm -rf -- "$1/bin" "$1/run" "$1/seen"
+  rm -rf -- "$1/bin" "$1/run" "$1/seen" "$1"/.node_*.new
   parent=${1%/*}
   for other in "$parent"/*; do [ "$other" = "$1" ] || [ ! -e "$other" ] || return 0; done
   [ -e "$parent/.made_user" ] || return 0

@@ -1,4 +1,7 @@
 
+# The user that a node runs as reads what is shipped, whatever the login's umask is.
+umask 022
+
 # is_there BASE RELEASE: whether a release is there as a whole.
 is_there() {
   [ -x "$1/bin/releases/$2/raft-node" ] && [ -s "$1/bin/releases/$2/sha256" ]
