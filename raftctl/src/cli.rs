@@ -205,7 +205,8 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         Verb::Start(_) => (Extent::Changes, "start"),
         Verb::Stop(_) => (Extent::Changes, "stop"),
         Verb::Restart { vm: false, .. } => (Extent::Changes, "restart"),
-        Verb::Upgrade { .. } => (Extent::Changes, "upgrade"),
+        Verb::Upgrade { rollback: false } => (Extent::Changes, "upgrade"),
+        Verb::Upgrade { rollback: true } => (Extent::Changes, "upgrade --rollback"),
         Verb::Scenario(_) => (Extent::Holds, "scenario"),
         Verb::Plan { .. } | Verb::Up { dry_run: true, .. } => (Extent::Bounded, "plan"),
         Verb::Status => (Extent::Bounded, "status"),
@@ -257,7 +258,13 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Status => status::run(context, options).await,
         Verb::Ssh { selector, command } => hosts::ssh(context, &selector, &command).await,
         Verb::Exec { of, command } => hosts::exec(context, options, &of.selector, &command).await,
-        Verb::Upgrade { rollback } => upgrade::run(context, options, rollback).await,
+        Verb::Upgrade { rollback } => {
+            let way = match rollback {
+                true => upgrade::Way::Back,
+                false => upgrade::Way::Forward,
+            };
+            upgrade::run(context, options, way).await
+        }
         Verb::Kill { of, vm: true } => gcp::stop_machines(context, options, &of.selector).await,
         Verb::Restart { of, vm: true } => {
             gcp::restart_machines(context, options, &of.selector).await

@@ -10,12 +10,14 @@ mod support;
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use load::{Load, assert_linearizable, unanswered};
 use remote::RemoteCluster;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use support::PATIENCE;
+use support::{PATIENCE, command};
 use testhosts::{PLAIN, ROOT, WITH_SUDO};
 
 // From bare hosts to a leader; again, and nothing is left to do; a killed node stays dead and comes
@@ -182,6 +184,135 @@ fn an_upgrade_goes_unnoticed() {
     assert!(seen.len() > 100, "{}", seen.len());
     assert_eq!(unanswered(&seen), 0);
     assert_linearizable(seen);
+}
+
+/// Makes raft-node of this build with something appended the binary of a cluster; the name of its
+/// release.
+fn change_binary(cluster: &RemoteCluster, more: &str) -> String {
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+    let mut bytes = std::fs::read(own).unwrap();
+    bytes.extend(more.as_bytes());
+    std::fs::write(cluster.path("raft-node"), &bytes).unwrap();
+    let sum = std::process::Command::new("sha256sum")
+        .arg(cluster.path("raft-node"))
+        .output()
+        .unwrap();
+    String::from_utf8(sum.stdout).unwrap()[..12].to_owned()
+}
+
+/// What the hosts have as their release, and what their nodes run.
+fn releases(cluster: &RemoteCluster) -> Vec<(String, String)> {
+    let one = |(host, id): (&testhosts::TestHost, u64)| {
+        let base = "/opt/raftkv/test";
+        let current = host.must_run(&format!("basename $(readlink {base}/bin/current)"));
+        let runs = format!("sed -n s/^sha256=//p {base}/run/node_{id}.pid | cut -c 1-12");
+        (current, host.must_run(&runs))
+    };
+    cluster.set.hosts.iter().zip(1..).map(one).collect()
+}
+
+// A way back leads every host to the same release, however far the way there had come, and however
+// often it is gone: it can be interrupted, goes on to where it began to go, and then ends there.
+#[test]
+fn a_rollback_ends_at_one_release() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.configure("binary: ./raft-node");
+    change_binary(&cluster, "first");
+    cluster.raftctl(&["up"]).ok();
+    let good = change_binary(&cluster, "good");
+    cluster.raftctl(&["upgrade"]).ok();
+    let all_good = vec![(good.clone(), good.clone()); 3];
+
+    // One host can't take the next release.
+    let bad = change_binary(&cluster, "bad");
+    cluster.set.hosts[2].must_run("mv /usr/bin/gzip /usr/bin/gzip.away");
+    let upgrade = cluster.raftctl(&["upgrade"]).code(3);
+    assert!(
+        upgrade
+            .stderr
+            .contains("`raftctl upgrade --rollback` goes back"),
+        "{upgrade:?}"
+    );
+    cluster.set.hosts[2].must_run("mv /usr/bin/gzip.away /usr/bin/gzip");
+    let back = format!("go back to release {good}");
+    cluster.raftctl(&["upgrade", "--rollback"]).ok().says(&back);
+    assert_eq!(releases(&cluster), all_good);
+    let again = cluster.raftctl(&["upgrade", "--rollback"]).ok();
+    assert!(
+        again.stderr.contains("has this release already"),
+        "{again:?}"
+    );
+    assert_eq!(releases(&cluster), all_good);
+
+    cluster.raftctl(&["upgrade"]).ok();
+    assert_eq!(releases(&cluster), vec![(bad.clone(), bad.clone()); 3]);
+    let mut rollback = command(cluster.folder(), &["upgrade", "--rollback"]);
+    let rollback = rollback.stdout(Stdio::null()).stderr(Stdio::piped());
+    let rollback = rollback.spawn().unwrap();
+    let started = Instant::now();
+    while releases(&cluster).iter().any(|(has, _)| *has != good) {
+        assert!(started.elapsed() < PATIENCE, "never switched");
+    }
+    kill_process(Pid::from_child(&rollback), Signal::INT).unwrap();
+    let ended = rollback.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    assert!(
+        said.contains("`raftctl upgrade --rollback` goes on from there"),
+        "{said}"
+    );
+    // One may have been stopped just then.
+    cluster.raftctl(&["start", "all"]).ok();
+    let doctor = cluster.raftctl(&["doctor"]);
+    assert!(
+        doctor
+            .stdout
+            .contains("`raftctl upgrade --rollback` goes on"),
+        "{doctor:?}"
+    );
+    cluster.raftctl(&["upgrade", "--rollback"]).ok().says(&back);
+    assert_eq!(releases(&cluster), all_good);
+
+    // A release that does not even start: the way back is open to the node that it has cost.
+    let broken = "#!/bin/sh\n[ \"$1\" = --version ] || exit 3\n";
+    std::fs::write(cluster.path("raft-node"), broken).unwrap();
+    assert_ne!(cluster.raftctl(&["upgrade"]).code, 0);
+    let is_stopped = |id: &u64| cluster.of_node(*id, "process") == "stopped";
+    let stopped = (1..=3).find(is_stopped).unwrap().to_string();
+    cluster
+        .raftctl(&["upgrade", "--rollback"])
+        .code(30)
+        .says(&format!("`raftctl start {stopped}`"));
+    cluster.raftctl(&["start", &stopped]).ok();
+    cluster.raftctl(&["upgrade", "--rollback"]).ok();
+    assert_eq!(releases(&cluster), all_good);
+}
+
+// A node that does not run gets the release as well, and is left as it is: it is started with it.
+#[test]
+fn an_upgrade_is_for_stopped_nodes_too() {
+    let Some(cluster) = RemoteCluster::new(5, ROOT) else {
+        return;
+    };
+    cluster.configure("binary: ./raft-node");
+    let old = change_binary(&cluster, "old");
+    cluster.raftctl(&["up"]).ok();
+    let leader = cluster.leader(|_| true);
+    let away = (leader % 5 + 1).to_string();
+    cluster.raftctl(&["stop", &away]).ok();
+    let new = change_binary(&cluster, "new");
+    let told = format!("it does not run; `raftctl start {away}` starts it with this release");
+    cluster.raftctl(&["upgrade"]).code(3).says(&told);
+    cluster.until(away.parse().unwrap(), "process", "stopped");
+    cluster.raftctl(&["start", &away]).ok();
+    assert_eq!(releases(&cluster), vec![(new.clone(), new); 5]);
+
+    cluster.raftctl(&["stop", &away]).ok();
+    let back = cluster.raftctl(&["upgrade", "--rollback"]).code(3);
+    assert!(back.stderr.contains("not rolled back on 1 of"), "{back:?}");
+    cluster.raftctl(&["start", &away]).ok();
+    assert_eq!(releases(&cluster), vec![(old.clone(), old); 5]);
 }
 
 // A packet filter cuts the leader off under load: another one leads, what clients saw can be

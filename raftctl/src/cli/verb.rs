@@ -141,10 +141,12 @@ pub enum Verb {
 
     /// Put the binary under the nodes, one at a time, without a failed request
     ///
-    /// Followers first, each caught up before the next; the leader last, after handing over.
+    /// Followers first, each caught up before the next; the leader last, after handing over. The
+    /// hosts of nodes that do not run get it, too. Interrupted, it is simply run again.
     #[command(after_help = "Examples:\n  raftctl upgrade\n  raftctl upgrade --rollback")]
     Upgrade {
-        /// Go back to the release that was there before
+        /// Go back to the release that was there before, on every host to the same one; the next `up`
+        /// or `upgrade` brings the binary of cluster.yaml again
         #[arg(long)]
         rollback: bool,
     },

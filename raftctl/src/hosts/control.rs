@@ -95,8 +95,10 @@ pub struct HostFacts {
 /// What a host is like, as far as it can be seen.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Setting {
-    /// The release in use there.
+    /// The release in use there, if it is there as a whole.
     pub release: Option<String>,
+    /// The release before that. The same one where the cluster has gone back to it.
+    pub previous: Option<String>,
     /// Its C library, as it calls itself.
     pub libc: Option<String>,
     /// What runs as its first process: "systemd", "sshd".
@@ -193,6 +195,7 @@ fn setting(answer: &Answer, asked: SystemTime, answered: SystemTime) -> Setting 
         .map_or(0, |(before, after)| (after - before) / 2);
     Setting {
         release: optional("release"),
+        previous: optional("previous"),
         seen: optional("seen")
             .unwrap_or_default()
             .split(' ')

@@ -3,17 +3,22 @@
 //! ```text
 //! <base>/bin/releases/<first 12 digits of sha256>/raft-node    remote hosts only, with sha256 beside
 //! <base>/bin/current -> releases/<...>                          remote hosts only
-//! <base>/bin/previous -> releases/<...>                         what `current` was before
+//! <base>/bin/previous -> releases/<...>   what `current` was before; the same after a way back
 //! <base>/seen                   remote hosts only: which nodes of the cluster have had a log
+//! <base>/starting               locked by whoever starts nodes
 //! <base>/logs_node_<id>/     a node's own files; its --data-dir
 //! <base>/run/node_<id>.pid   the process, told apart from any later one of the same number
 //! <base>/run/node_<id>.args  the arguments it was started with, one a line
 //! <base>/run/node_<id>.log   what it printed: its last words when it does not come up
 //! <base>/run/node_<id>.data  its log has been seen: if it is gone now, it was lost
 //! <base>/run/node_<id>.launch   what systemd starts; it becomes the node
-//! <base>/run/starting          locked by whoever starts nodes
 //! <base>/run/node_<id>.held     while it is there, systemd does not start the node
 //! ```
+//! With systemd all of it is root's, but for what the nodes' user makes itself: `logs_node_<id>/`, the
+//! `.pid` files and the `.log` files. It can make files in `run/`, and take away only its own, so a
+//! script never writes there through a name that a link can have: it makes a file elsewhere and
+//! renames it, or makes sure that there was none.
+//!
 //! On this machine `<base>` is `.raftctl/<cluster>/` beside cluster.yaml, and the binary is used
 //! where it lies.
 

@@ -51,7 +51,21 @@ look_up() {
   examine "$PID"
   [ "$NOW_STATE" != gone ] && [ "$NOW_START" = "$START" ] && [ "$BOOT_NOW" = "$BOOT" ] || return 0
   exe=$(readlink "/proc/$PID/exe" 2>/dev/null) || exe=
-  case ${exe% (deleted)} in '' | "$EXECUTABLE") STATE=$NOW_STATE ;; esac
+  case ${exe% (deleted)} in '' | "$EXECUTABLE") ;; *) return 0 ;; esac
+  if is_of_writer "$PID" "$1"; then STATE=$NOW_STATE; fi
+}
+
+# is_of_writer PID FILE: whether a process belongs to whoever wrote the file. Where nodes have a user
+# of their own, that user writes the pid files: they must not have root end anybody else's process.
+is_of_writer() {
+  uid=
+  if [ -r "/proc/$1/status" ]; then
+    while read -r key uid _ && [ "$key" != Uid: ]; do :; done 2>/dev/null <"/proc/$1/status"
+  else
+    uid=$(ps -o uid= -p "$1" 2>/dev/null) || return 1
+  fi
+  set -- ${uid:-gone} $(ls -ldn "$2" 2>/dev/null)
+  [ "$1" = "${4-}" ]
 }
 
 # report ID PID_FILE ARGS_FILE: what is known of a node.

@@ -204,7 +204,7 @@ pub struct LookAt {
 }
 
 /// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, where they can be seen
-/// `host.release`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
+/// `host.release`, `host.previous`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
 /// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent, or
 /// lost: it was seen before), while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
 /// `argument` line each, what it was last started with.
@@ -226,7 +226,8 @@ host() {
 
 # setting BASE: what matters where binaries are shipped; each where it can be seen.
 setting() {
-  release=$(readlink "$1/bin/current" 2>/dev/null) && echo "host.release=${release##*/}"
+  release "$1" current release
+  release "$1" previous previous
   [ ! -r "$1/seen" ] || echo "host.seen=$(cat "$1/seen")"
   libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) ||
     libc=$(ldd --version 2>&1 | sed -n 's/^\(musl libc\).*/\1/p')
@@ -238,11 +239,18 @@ setting() {
   echo "host.time_ms=$now"
 }
 
+# release BASE LINK KEY: where it leads to a release that is there as a whole.
+release() {
+  at=$1/bin/$(readlink "$1/bin/$2" 2>/dev/null)
+  if [ -x "$at/raft-node" ] && [ -s "$at/sha256" ]; then echo "host.$3=${at##*/}"; fi
+}
+
 # data ID DATA_DIR PID_FILE: a log that has been seen is remembered apart from it.
 data() {
   seen=${3%.pid}.data
   if [ -f "$2/logs.txt" ] && [ -s "$2/logs.txt" ]; then
-    [ -e "$seen" ] || [ ! -w "${seen%/*}" ] || : >"$seen"
+    # Never what someone else's link leads to.
+    [ -e "$seen" ] || [ ! -w "${seen%/*}" ] || (set -C && : >"$seen") 2>/dev/null || :
     echo "$1.data=present"
   elif [ -e "$seen" ]; then
     echo "$1.data=lost"
@@ -380,7 +388,7 @@ purge() {
   case $5 in
     */logs_node_"$1")
       rm -rf -- "$5" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" && echo "$1.purged=yes"
-      rm -f "${2%/*}/starting"
+      rm -f "${2%/*}/starting" "${2%/*/*}/starting"
       rmdir "${2%/*}" 2>/dev/null || :
       ;;
     *) echo "$1.purged=no" ;;
@@ -391,7 +399,7 @@ purge() {
 purge_shared() {
   case $1 in */raftkv/?* | */.raftkv/?*) ;; *) return 0 ;; esac
   for left in "$1"/logs_node_*; do [ ! -e "$left" ] || return 0; done
-  rm -rf -- "$1/bin" "$1/run" "$1/seen"
+  rm -rf -- "$1/bin" "$1/run" "$1/seen" "$1"/.node_*.new
   parent=${1%/*}
   for other in "$parent"/*; do [ "$other" = "$1" ] || [ ! -e "$other" ] || return 0; done
   [ -e "$parent/.made_user" ] || return 0

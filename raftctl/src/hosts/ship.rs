@@ -2,7 +2,7 @@
 //!
 //! A release lies in a folder that is named after its sha256, so a binary that is there already is
 //! not sent again, and one that runs is never written to. `current` is a symbolic link, `previous`
-//! what it was before.
+//! what it was before; both lead to the same release after a way back.
 
 use std::io::{Read, Write};
 use std::sync::Arc;
@@ -93,13 +93,14 @@ pub async fn activate(host: &Host, sha256: &str, deadline: Duration) -> Result<b
     Ok(run(host, request).await?.one("host", "active")? == "yes")
 }
 
-/// Makes the release that was current before the current one again; `false` where there is none.
+/// Makes an older release the current one, by its name; `false` where it is not there. A host that
+/// has it as the current one is left as it is.
 ///
 /// # Errors
 /// As [`activate`].
-pub async fn roll_back(host: &Host, deadline: Duration) -> Result<bool> {
-    let script = script(&[call("roll_back", [host.layout.base.as_str()])]);
-    let request = Request::new("switch to the previous release", &script, deadline);
+pub async fn go_back(host: &Host, release: &str, deadline: Duration) -> Result<bool> {
+    let script = script(&[call("go_back", [host.layout.base.as_str(), release])]);
+    let request = Request::new("go back to the release", &script, deadline);
     Ok(run(host, request).await?.one("host", "active")? == "yes")
 }
 
@@ -218,24 +219,41 @@ mod tests {
         String::from_utf8(output.unwrap().stdout).unwrap()
     }
 
-    // A release arrives whole, is switched to, and can be left again for the one before.
+    /// What a host's links lead to.
+    fn links(host: &Host) -> [Option<String>; 2] {
+        ["current", "previous"].map(|name| {
+            let target = std::fs::read_link(format!("{}/bin/{name}", host.layout.base)).ok()?;
+            Some(target.file_name()?.to_str()?.to_owned())
+        })
+    }
+
+    // A release arrives whole, is switched to, and can be left again for the one before, once: the
+    // same again, as after an interruption, changes nothing.
     #[tokio::test]
     async fn a_release_arrives_and_can_be_left_again() {
         let folder = tempfile::tempdir().unwrap();
         let host = host(&folder.path().join("base"));
         let one = parcel(folder.path(), "1");
         assert!(!activate(&host, &one.sha256, DEADLINE).await.unwrap());
-        assert!(!roll_back(&host, DEADLINE).await.unwrap());
+        let first = release_name(&one.sha256);
+        assert!(!go_back(&host, first, DEADLINE).await.unwrap());
         send(&host, &one, DEADLINE, &|_| ()).await.unwrap();
         assert_eq!(runs(&host), "raft-node 1\n");
         send(&host, &parcel(folder.path(), "2"), DEADLINE, &|_| ())
             .await
             .unwrap();
         assert_eq!(runs(&host), "raft-node 2\n");
-        assert!(roll_back(&host, DEADLINE).await.unwrap());
-        assert_eq!(runs(&host), "raft-node 1\n");
-        assert!(roll_back(&host, DEADLINE).await.unwrap());
-        assert_eq!(runs(&host), "raft-node 2\n");
+        for _ in 0..2 {
+            assert!(go_back(&host, first, DEADLINE).await.unwrap());
+            assert_eq!(runs(&host), "raft-node 1\n");
+            assert_eq!(
+                links(&host),
+                [Some(first.to_owned()), Some(first.to_owned())]
+            );
+        }
+        let mark = folder.path().join("base/bin/releases").join(first);
+        std::fs::remove_file(mark.join("sha256")).unwrap();
+        assert!(!activate(&host, &one.sha256, DEADLINE).await.unwrap());
     }
 
     // What is damaged, cut short, or does not run leaves no trace.

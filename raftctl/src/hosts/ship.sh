@@ -1,4 +1,12 @@
 
+# The user that a node runs as reads what is shipped, whatever the login's umask is.
+umask 022
+
+# is_there BASE RELEASE: whether a release is there as a whole.
+is_there() {
+  [ -x "$1/bin/releases/$2/raft-node" ] && [ -s "$1/bin/releases/$2/sha256" ]
+}
+
 # point BASE NAME RELEASE: lets BASE/bin/NAME lead to a release, at once or not at all.
 point() {
   ln -sfn "releases/$3" "$1/bin/.$2.new" && mv -fT "$1/bin/.$2.new" "$1/bin/$2"
@@ -6,7 +14,7 @@ point() {
 
 # activate BASE RELEASE: makes a release the current one, where it is there.
 activate() {
-  if [ ! -x "$1/bin/releases/$2/raft-node" ]; then
+  if ! is_there "$1" "$2"; then
     echo host.active=no
     return 0
   fi
@@ -18,14 +26,18 @@ activate() {
   echo host.active=yes
 }
 
-# roll_back BASE: makes the previous release the current one.
-roll_back() {
-  old=$(readlink "$1/bin/previous") || old=
-  if [ -z "$old" ] || [ ! -x "$1/bin/$old/raft-node" ]; then
+# go_back BASE RELEASE: makes an older release the current one, where it is there. `previous` leads to
+# it as well then: there is none to go back to from there, so whoever comes again goes no further.
+go_back() {
+  if ! is_there "$1" "$2"; then
     echo host.active=no
     return 0
   fi
-  activate "$1" "${old##*/}"
+  old=$(readlink "$1/bin/current") || old=
+  if [ "${old##*/}" != "$2" ]; then
+    point "$1" previous "$2" && point "$1" current "$2" || exit 1
+  fi
+  echo host.active=yes
 }
 
 # receive BASE RELEASE SHA256: takes a compressed binary from standard input. It is looked at in a

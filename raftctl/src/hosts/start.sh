@@ -4,7 +4,7 @@
 alone() {
   mkdir -p "$1" || exit 1
   command -v flock >/dev/null 2>&1 || return 0
-  exec 9>"$1/starting" || exit 1
+  exec 9>"${1%/*}/starting" || exit 1
   flock -w 30 9 && return 0
   echo "someone else is starting nodes there; wait until they are done, and run this again" >&2
   exit 1

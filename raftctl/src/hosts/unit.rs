@@ -90,12 +90,23 @@ fn escape(path: &str) -> String {
     path.replace('%', "%%").replace('"', "\\\"")
 }
 
-/// The script that becomes the node.
+/// The script that becomes the node. What keeps it from that is told in the node's output; where
+/// trying again can't help it ends with status 2, after which systemd does not.
 #[must_use]
 pub fn launch(layout: &NodeLayout, host: &HostLayout) -> String {
     let (pid_file, output) = (quote(&layout.pid_file), quote(&layout.output_file));
     let current = quote(&host.current_executable());
     let arguments = quote(&format!("@{}", layout.args_file));
+    let say = |text: String| format!("echo {}", quote(&format!("raft-node {text}")));
+    let missing = say(format!(
+        "is not there, or {USER} may not run it ({}); `raftctl up` brings it",
+        host.current_executable()
+    ));
+    let not_whole = say("was not started: its release is not whole; `raftctl up` brings it".into());
+    let no_record = say(format!(
+        "was not started: {} can't be written",
+        layout.pid_file
+    ));
     let seen = quote(&format!(
         "{}.data",
         layout.pid_file.trim_end_matches(".pid")
@@ -109,13 +120,22 @@ pub fn launch(layout: &NodeLayout, host: &HostLayout) -> String {
            echo 'raft-node was not started: the log of node {} is gone; `raftctl plan` says more'\n  \
            exit 2\n\
          fi\n\
-         executable=$(readlink -f {current}) || exit 1\n\
-         sha256=$(cat \"${{executable%/*}}/sha256\") || exit 1\n\
+         if ! executable=$(readlink -f {current}) || [ ! -x \"$executable\" ]; then\n  \
+           {missing}\n  \
+           exit 2\n\
+         fi\n\
+         if ! sha256=$(cat \"${{executable%/*}}/sha256\"); then\n  \
+           {not_whole}\n  \
+           exit 2\n\
+         fi\n\
          IFS= read -r stat <\"/proc/$$/stat\"\n\
          set -- ${{stat##*) }}\n\
          printf 'pid=%s\\nstart=%s\\nboot=%s\\nexecutable=%s\\nsha256=%s\\n' \"$$\" \"${{20}}\" \\\n  \
            \"$(cat /proc/sys/kernel/random/boot_id)\" \"$executable\" \"$sha256\" >{pid_file}.new &&\n  \
-           mv -f {pid_file}.new {pid_file} || exit 1\n\
+           mv -f {pid_file}.new {pid_file} || {{\n  \
+           {no_record}\n  \
+           exit 1\n\
+         }}\n\
          cd / && exec \"$executable\" {arguments}",
         layout.id, layout.id
     )
@@ -163,5 +183,43 @@ mod tests {
             last,
             "cd / && exec \"$executable\" '@/opt/my kv/demo/run/node_3.args'"
         );
+    }
+
+    // What keeps a launcher from becoming the node is told where the node's output is, and not tried
+    // again where that is in vain.
+    #[test]
+    fn a_launcher_says_what_is_missing() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let host = HostLayout::remote(folder.path().to_str().unwrap());
+        let node = host.node(3);
+        for name in ["run", "bin/releases/0123456789ab"] {
+            std::fs::create_dir_all(path(name)).unwrap();
+        }
+        std::os::unix::fs::symlink("releases/0123456789ab", path("bin/current")).unwrap();
+        let ends = || {
+            let script = launch(&node, &host);
+            let status = std::process::Command::new("sh")
+                .args(["-c", &script])
+                .status();
+            let said = std::fs::read_to_string(&node.output_file).unwrap();
+            (status.unwrap().code().unwrap(), said)
+        };
+        let (code, said) = ends();
+        assert!(said.starts_with("raft-node is not there, or"), "{said}");
+        assert!(said.ends_with("`raftctl up` brings it\n"), "{said}");
+        assert_eq!(code, 2);
+        std::fs::write(path("bin/current/raft-node"), "#!/bin/sh\necho runs $1\n").unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(path("bin/current/raft-node"), mode).unwrap();
+        let (code, said) = ends();
+        assert!(said.contains("its release is not whole"), "{said}");
+        assert_eq!(code, 2);
+        std::fs::write(path("bin/current/sha256"), "0123456789abcdef\n").unwrap();
+        assert_eq!(ends(), (0, format!("runs @{}\n", node.args_file)));
+        std::fs::create_dir(format!("{}.new", node.pid_file)).unwrap();
+        let (code, said) = ends();
+        assert!(said.contains("node_3.pid can't be written"), "{said}");
+        assert_eq!(code, 1);
     }
 }

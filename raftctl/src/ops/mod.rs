@@ -9,6 +9,7 @@ pub mod filter;
 pub mod guard;
 pub mod links;
 pub mod nodes;
+pub mod rollback;
 pub mod seen;
 pub mod ship;
 pub mod status;

@@ -81,18 +81,16 @@ impl Context {
         Ok(running.join_all().await.into_iter().collect())
     }
 
-    /// Makes the release that was current before the current one again, on the hosts of nodes.
-    pub async fn roll_back(&self, ids: &[NodeId]) -> Outcomes<()> {
+    /// Makes an older release, by its name, the current one on the hosts of nodes; `false` where it
+    /// is not there.
+    pub async fn go_back(&self, ids: &[NodeId], release: &str) -> Outcomes<bool> {
         let deadline = self.cluster.limits.step;
-        self.on_hosts(ids, |host, here| async move {
-            if !ship::roll_back(&host, deadline).await? {
-                return Err(Error::Host {
-                    host: host.name().to_owned(),
-                    purpose: "switch to the previous release".into(),
-                    detail: "there is none; `raftctl upgrade` ships another".into(),
-                });
+        self.on_hosts(ids, |host, here| {
+            let release = release.to_owned();
+            async move {
+                let is_there = ship::go_back(&host, &release, deadline).await?;
+                Ok(here.iter().map(|id| (*id, is_there)).collect())
             }
-            Ok(here.iter().map(|id| (*id, ())).collect())
         })
         .await
     }

@@ -58,21 +58,34 @@ fn look_at_clocks(hosts: &[(NodeId, &HostFacts)], findings: &mut Vec<Finding>) {
 }
 
 fn look_at_releases(hosts: &[(NodeId, &HostFacts)], findings: &mut Vec<Finding>) {
+    let is_way_back = |release: &str| {
+        let mut settings = hosts.iter().map(|(_, host)| &host.setting);
+        settings.any(|setting| {
+            let has = |link: &Option<String>| link.as_deref() == Some(release);
+            has(&setting.release) && has(&setting.previous)
+        })
+    };
     for (id, host) in hosts {
         let node = host.nodes.iter().find(|node| node.id == *id);
         let runs = node.and_then(|node| node.sha256.as_deref());
         let (Some(runs), Some(release)) = (runs, host.setting.release.as_deref()) else {
             continue;
         };
-        if !runs.starts_with(release) {
-            findings.push(Finding {
-                is_serious: false,
-                text: format!("node {id} runs another release than the one that its host has"),
-                advice: "an upgrade was interrupted: `raftctl upgrade` goes on, `raftctl upgrade \
-                         --rollback` goes back"
-                    .into(),
-            });
+        if runs.starts_with(release) {
+            continue;
         }
+        let advice = if is_way_back(release) {
+            "a way back was interrupted: `raftctl upgrade --rollback` goes on, `raftctl upgrade` \
+             brings the binary of cluster.yaml"
+        } else {
+            "an upgrade was interrupted: `raftctl upgrade` goes on, `raftctl upgrade --rollback` \
+             goes back"
+        };
+        findings.push(Finding {
+            is_serious: false,
+            text: format!("node {id} runs another release than the one that its host has"),
+            advice: advice.into(),
+        });
     }
 }
 
@@ -125,22 +138,27 @@ fn look_for_orphans(findings: &mut Vec<Finding>) {
 mod tests {
     use super::*;
 
-    // A node that runs another release than its host has was left in the middle of an upgrade.
+    // A node that runs another release than its host has was left in the middle of an upgrade, or of
+    // the way back: what goes on is another command.
     #[test]
     fn an_upgrade_in_the_middle_is_told() {
-        let told = |runs: &str| {
+        let told = |runs: &str, previous: &str| {
             let mut host = HostFacts::blank(1);
             host.setting.release = Some("0123456789ab".into());
+            host.setting.previous = Some(previous.into());
             host.nodes[0].sha256 = Some(runs.into());
             let mut findings = Vec::new();
             look_at_releases(&[(1, &host)], &mut findings);
             findings.pop().map(|finding| finding.advice)
         };
-        assert_eq!(told("0123456789abcdef"), None);
+        let (own, other) = ("0123456789abcdef", "fedcba9876543210");
+        assert_eq!(told(own, "fedcba987654"), None);
+        let forward = told(other, "fedcba987654").unwrap();
+        assert!(forward.contains("`raftctl upgrade` goes on"), "{forward}");
+        let back = told(other, "0123456789ab").unwrap();
         assert!(
-            told("fedcba9876543210")
-                .unwrap()
-                .contains("raftctl upgrade")
+            back.contains("`raftctl upgrade --rollback` goes on"),
+            "{back}"
         );
     }
 

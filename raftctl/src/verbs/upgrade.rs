@@ -1,8 +1,10 @@
 //! `upgrade`: another binary under a cluster that goes on serving.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::time::Duration;
 
+use crate::binary::Binary;
 use crate::cli::Options;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
@@ -10,25 +12,63 @@ use crate::hosts::control::{HostFacts, ProcessState};
 use crate::hosts::layout::release_name;
 use crate::lock::Lock;
 use crate::ops::wait::list;
-use crate::ops::{Context, all_or_partial};
+use crate::ops::{Context, Outcomes, all_or_partial, rollback};
+use crate::plan::Facts;
 use crate::progress::Progress;
 use crate::run;
 use crate::verbs::told::Told;
 use crate::verbs::up;
 
-/// Ships the binary to every host, and restarts the nodes that run another one: followers first,
-/// one at a time, each caught up before the next; the leader last, after it handed over. With
-/// `rollback` the release that was there before takes its place again.
+/// Which way the binary is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// To the one of cluster.yaml.
+    Forward,
+    /// To the release that was there before.
+    Back,
+}
+
+impl Way {
+    fn done(self) -> &'static str {
+        match self {
+            Way::Forward => "upgraded",
+            Way::Back => "rolled back",
+        }
+    }
+
+    /// What leads the other way.
+    fn turn(self) -> &'static str {
+        match self {
+            Way::Forward => "`raftctl upgrade --rollback` goes back",
+            Way::Back => "`raftctl upgrade` brings the binary of cluster.yaml again",
+        }
+    }
+}
+
+/// The nodes that do not serve, or can't be given the release.
+type Away = BTreeMap<NodeId, Why>;
+
+/// Why a node is away.
+enum Why {
+    Stopped,
+    Paused,
+    Failed(Error),
+    /// It serves, but its host never had the release to go back to.
+    Lacks(Error),
+}
+
+/// Gives every host that answers the binary, or the release that was there before, and restarts the
+/// nodes that run another one: followers first, one at a time, each caught up before the next; the
+/// leader last, after it handed over. Nodes that do not run are left so.
 ///
 /// # Errors
 /// The cluster has no leader to begin with, or too few nodes to go without one more; a host can't
 /// take the binary; a node does not come back. What has been done stays done, and the same command goes on.
-pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result<()> {
+pub async fn run(context: &Context, options: &Options, way: Way) -> Result<()> {
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "upgrade").await?;
-    let ids = context.cluster.ids();
     let binary = up::obtain(context, &progress)?;
-    up::unchanged_facts(context, &binary).await?;
+    let facts = up::unchanged_facts(context, &binary).await?;
     if context.leader().await.is_none() {
         return Err(Error::NoLeader(
             "the cluster has no leader, so an upgrade would not go unnoticed; look at `raftctl \
@@ -37,108 +77,171 @@ pub async fn run(context: &Context, options: &Options, rollback: bool) -> Result
         ));
     }
     let ships = context.has_remote_hosts();
-    if rollback && !ships {
+    if way == Way::Back && !ships {
         return Err(Error::Usage(
             "nodes on this machine run the binary where it lies: put the other one there, and run \
              `raftctl upgrade`"
                 .into(),
         ));
     }
-    let away = away(context).await;
-    refuse_interruption(context, &away)?;
-    let ids: Vec<NodeId> = ids
-        .into_iter()
-        .filter(|id| !away.contains_key(id))
-        .collect();
-    if ships {
-        let step = progress.begin(if rollback {
-            "switch every host to its previous release"
-        } else {
-            "ship raft-node"
-        });
-        let outcomes = if rollback {
-            context.roll_back(&ids).await
-        } else {
-            let hosts = progress.hosts(context.names(&ids));
-            context.ship(&ids, &binary, hosts.watch()).await?
-        };
-        all_or_partial(outcomes, "shipped")?;
-        step.done();
+    let mut away = away(&facts);
+    // A node may be away because of its release: the way back must be open to it first.
+    if way == Way::Forward {
+        refuse_interruption(context, &away)?;
     }
-    let outdated = outdated(context, &binary.sha256).await;
-    let mut told = Told::new(options);
+    if ships {
+        switch(context, &facts, &binary, way, &mut away, &progress).await?;
+    }
+    refuse_interruption(context, &away)?;
+    let mut outdated = outdated(context, &binary.sha256).await;
+    outdated.retain(|id| !away.contains_key(id));
     if outdated.is_empty() {
         progress.note("every node that runs has this release already");
     }
+    let mut told = Told::new(options);
     let timeout = options.timeout.unwrap_or(up::TIMEOUT);
     for (at, id) in outdated.iter().enumerate() {
         let step = progress.begin(&format!("restart node {id}"));
         if let Err(error) = one(context, *id, &binary, timeout).await {
             told.end()?;
-            return Err(interrupted(error, &outdated[at..], rollback));
+            let turn = ships.then(|| way.turn());
+            return Err(interrupted(error, &outdated[at..], way, turn));
         }
         step.done();
-        told.node(*id, if rollback { "rolled back" } else { "upgraded" })?;
+        told.node(*id, way.done())?;
     }
     told.end()?;
-    let reason = |(id, why): (NodeId, Option<Error>)| match why {
-        Some(error) => (id, error.to_string()),
-        None => (
+    left_out(away, way)
+}
+
+/// What is told at the end of those that were left out.
+fn left_out(away: Away, way: Way) -> Result<()> {
+    let reason = |(id, why)| match why {
+        Why::Failed(error) | Why::Lacks(error) => (id, error.to_string()),
+        Why::Stopped => (
             id,
             format!("it does not run; `raftctl start {id}` starts it with this release"),
+        ),
+        Why::Paused => (
+            id,
+            format!("it is paused; `raftctl resume {id}`, and run this again"),
         ),
     };
     let failed: Vec<_> = away.into_iter().map(reason).collect();
     if failed.is_empty() {
         return Ok(());
     }
-    let done = "upgraded".into();
+    let done = way.done().into();
     Err(Error::Partial { done, failed })
 }
 
-/// The nodes that do not serve: those whose host does not answer, with the reason, and those that do
-/// not run.
-async fn away(context: &Context) -> BTreeMap<NodeId, Option<Error>> {
-    let hosts = context.host_facts().await;
-    let runs = |host: &HostFacts| {
-        host.nodes
-            .iter()
-            .all(|node| node.state == ProcessState::Running)
-    };
-    let away = hosts.into_iter().filter_map(|(id, host)| match host {
-        Ok(host) if runs(&host) => None,
-        Ok(_) => Some((id, None)),
-        Err(error) => Some((id, Some(error))),
+fn away(facts: &Facts) -> Away {
+    let failed = facts.left_behind.iter();
+    let failed = failed.map(|(id, error)| (*id, Why::Failed(error.clone())));
+    let silent = facts.hosts.keys().filter_map(|id| {
+        let why = match facts.node(*id)?.state {
+            ProcessState::Running => return None,
+            ProcessState::Paused => Why::Paused,
+            ProcessState::Stopped => Why::Stopped,
+        };
+        Some((*id, why))
     });
-    away.collect()
+    failed.chain(silent).collect()
 }
 
 /// While a node is restarted, the others must make a majority.
-fn refuse_interruption(context: &Context, away: &BTreeMap<NodeId, Option<Error>>) -> Result<()> {
+fn refuse_interruption(context: &Context, away: &Away) -> Result<()> {
     let cluster = &context.cluster;
-    if away.is_empty() || cluster.nodes.len() - away.len() > cluster.majority() {
+    let silent = away.iter().filter(|(_, why)| !matches!(why, Why::Lacks(_)));
+    let ids: Vec<NodeId> = silent.map(|(id, _)| *id).collect();
+    if ids.is_empty() || cluster.nodes.len() - ids.len() > cluster.majority() {
         return Ok(());
     }
-    let ids: Vec<NodeId> = away.keys().copied().collect();
     let mut text = format!(
         "one more node away would leave no majority, so an upgrade would not go unnoticed: bring \
-         {} back first (`raftctl up`)",
+         {} back first",
         list(&ids)
     );
-    for (id, error) in away {
-        if let Some(error) = error {
-            text.push_str(&format!("\n  node {id}: {error}"));
-        }
+    for (id, why) in away {
+        text.push_str(&match why {
+            Why::Failed(error) | Why::Lacks(error) => format!("\n  node {id}: {error}"),
+            Why::Stopped => format!("\n  node {id}: it does not run; `raftctl start {id}`"),
+            Why::Paused => format!("\n  node {id}: it is paused; `raftctl resume {id}`"),
+        });
     }
     Err(Error::NoLeader(text))
 }
 
-async fn one(
+/// Gives the release to every host that answers: a node that does not run is started with it later.
+/// A host that fails is left out if its node is away anyway, or if it never had the release to go
+/// back to.
+///
+/// # Errors
+/// A host fails whose node runs. No node has been restarted.
+async fn switch(
     context: &Context,
-    id: NodeId,
-    binary: &crate::binary::Binary,
-    timeout: Duration,
+    facts: &Facts,
+    binary: &Binary,
+    way: Way,
+    away: &mut Away,
+    progress: &Progress,
 ) -> Result<()> {
+    let ids: Vec<NodeId> = facts.hosts.keys().copied().collect();
+    let (step, mut outcomes) = match way {
+        Way::Forward => {
+            let step = progress.begin("ship raft-node");
+            let hosts = progress.hosts(context.names(&ids));
+            (step, context.ship(&ids, binary, hosts.watch()).await?)
+        }
+        Way::Back => {
+            let release = rollback::target(&facts.hosts)?;
+            let step = progress.begin(&format!("go back to release {release}"));
+            (step, go_back(context, &ids, &release, away).await)
+        }
+    };
+    for (id, why) in away.iter_mut() {
+        if let Some(Err(error)) = outcomes.remove(id) {
+            *why = Why::Failed(error);
+        }
+    }
+    all_or_partial(outcomes, "switched").map_err(|error| {
+        let turn = way.turn();
+        error.advise(format!(
+            "no node was restarted; run this again to go on; {turn}"
+        ))
+    })?;
+    step.done();
+    Ok(())
+}
+
+async fn go_back(
+    context: &Context,
+    ids: &[NodeId],
+    release: &str,
+    away: &mut Away,
+) -> Outcomes<()> {
+    let mut outcomes = Outcomes::new();
+    for (id, outcome) in context.go_back(ids, release).await {
+        if matches!(outcome, Ok(false)) {
+            let error = Error::Host {
+                host: context.inventory.host_of(id).name().to_owned(),
+                purpose: format!("go back to release {release}"),
+                detail:
+                    "it is not there; that binary in cluster.yaml (`binary: PATH`) and `raftctl \
+                         upgrade` bring it"
+                        .into(),
+            };
+            match away.entry(id) {
+                Entry::Vacant(place) => drop(place.insert(Why::Lacks(error))),
+                Entry::Occupied(mut why) => *why.get_mut() = Why::Failed(error),
+            }
+        }
+        outcomes.insert(id, outcome.map(drop));
+    }
+    outcomes
+}
+
+async fn one(context: &Context, id: NodeId, binary: &Binary, timeout: Duration) -> Result<()> {
     run::restart(context, id, binary, timeout).await?;
     context.wait_until_caught_up(id, timeout).await
 }
@@ -165,14 +268,11 @@ async fn outdated(context: &Context, sha256: &str) -> Vec<NodeId> {
     others
 }
 
-fn interrupted(error: Error, left: &[NodeId], rollback: bool) -> Error {
-    let back = if rollback {
-        ""
-    } else {
-        "; `raftctl upgrade --rollback` goes back"
-    };
+fn interrupted(error: Error, left: &[NodeId], way: Way, turn: Option<&str>) -> Error {
+    let turn = turn.map_or(String::new(), |turn| format!("; {turn}"));
     error.advise(format!(
-        "not upgraded yet: {}; run this again to go on{back}",
+        "not {} yet: {}; run this again to go on{turn}",
+        way.done(),
         list(left)
     ))
 }

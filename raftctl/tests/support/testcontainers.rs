@@ -9,6 +9,7 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::testhosts::left_out;
@@ -50,7 +51,9 @@ impl TestContainers {
             return None;
         }
         build(IMAGE, DOCKERFILE);
-        let network = format!("raftctl-test-{}", std::process::id());
+        static SETS: AtomicUsize = AtomicUsize::new(1);
+        let number = SETS.fetch_add(1, Ordering::Relaxed);
+        let network = format!("raftctl-test-{}-{number}", std::process::id());
         docker(&["network", "create", "--label", "raftctl-test", &network]);
         let mut set = TestContainers {
             folder: tempfile::tempdir().unwrap(),
@@ -113,6 +116,14 @@ impl TestContainers {
             .args(["exec", &self.names[index], "sh", "-c", script])
             .output()
             .unwrap()
+    }
+
+    /// The same for a script that has to succeed; what it printed.
+    #[track_caller]
+    pub fn must_run(&self, index: usize, script: &str) -> String {
+        let output = self.run(index, script);
+        assert!(output.status.success(), "{script}: {output:?}");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 }
 
