@@ -56,6 +56,9 @@ fn up_converges_and_down_leaves_nothing() {
         "last_index",
         "lease_remaining_ms",
         "host_error",
+        "cut_off_from",
+        "packet_filter",
+        "old_lease_remaining_ms",
     ];
     assert_eq!(keys, expected);
     assert_eq!(
