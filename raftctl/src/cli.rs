@@ -152,7 +152,7 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
     let has_hosts = cluster.provider != Provider::Local;
     let reaching = has_hosts.then(|| Progress::new().begin("reach the hosts"));
     let context = match &verb {
-        Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) => Context::open(cluster)?,
+        Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) => Context::open(cluster).await?,
         Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
             Context::reach(cluster, true).await?
         }

@@ -556,7 +556,7 @@ fn a_lost_log_is_missed() {
 fn a_node_is_started_once() {
     let cluster = TestCluster::new(1);
     let spec = raftctl::cluster::load(&cluster.path("cluster.yaml")).unwrap();
-    let inventory = raftctl::hosts::inventory::Inventory::open(&spec).unwrap();
+    let inventory = raftctl::hosts::inventory::Inventory::local(&spec).unwrap();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
     let node = raftctl::arguments::start_node(&spec, &inventory, 1, &binary, "0123456789ab");
     let runtime = tokio::runtime::Runtime::new().unwrap();

@@ -40,8 +40,8 @@ impl Context {
     ///
     /// # Errors
     /// The provider can't tell where they are.
-    pub fn open(cluster: Cluster) -> Result<Self> {
-        let inventory = Inventory::open(&cluster)?;
+    pub async fn open(cluster: Cluster) -> Result<Self> {
+        let inventory = Inventory::open(&cluster).await?;
         Ok(Context {
             cluster: Arc::new(cluster),
             inventory: Arc::new(inventory),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::hosts::control::{HostFacts, NodeFacts, Setting, TakenPort};
+use crate::hosts::control::{HostFacts, Setting, TakenPort};
 use crate::hosts::layout::HostLayout;
 
 const OLD: &str = "0000";
@@ -26,6 +26,7 @@ fn target() -> Target {
     };
     Target {
         nodes: (1..=3).map(node).collect(),
+        guessed: vec![],
         build: None,
         release: None,
     }
@@ -144,6 +145,22 @@ fn another_lease_restarts_all_together() {
          start nodes 1, 2 and 3 (with the new arguments)\n\
          wait for a leader with a lease, and for nodes 1, 2 and 3\n"
     );
+}
+
+// The address of a host that can't be reached is only guessed: nobody is stopped for it.
+#[test]
+fn a_guess_is_no_change() {
+    let mut target = target();
+    for node in &mut target.nodes {
+        let at = node.arguments.iter().position(|word| word == "3,c:1,c:2");
+        node.arguments[at.unwrap()] = "3,n3:1,n3:2".into();
+    }
+    let facts = facts(vec![running(1), running(2)], Some(1));
+    assert!(refuse_changed(&target, &facts).is_err());
+    assert!(steps(&target, &facts).starts_with("stop nodes 1 and 2 (--node"));
+    target.guessed = vec![3];
+    assert_eq!(refuse_changed(&target, &facts), Ok(()));
+    assert_eq!(steps(&target, &facts), "");
 }
 
 // Another binary replaces the old one a node at a time, the leader last.

@@ -9,7 +9,7 @@ use crate::binary;
 use crate::cli::{Options, Output};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use crate::hosts::control::{HostFacts, ProcessState};
+use crate::hosts::control::HostFacts;
 use crate::hosts::docker::{self, Change};
 use crate::hosts::inventory::{Host, Inventory};
 use crate::lock::Lock;
@@ -98,17 +98,6 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
         Progress::new().note(&format!("going on without node {id}: {error}"));
     }
     let target = up::target(&context, &binary::locate(&context.cluster)?)?;
-    if !changes.is_empty() {
-        // Addresses are not known before all containers run: what depends on them is not compared.
-        for node in &target.nodes {
-            let host = facts.hosts.get_mut(&node.layout.id);
-            for own in host.into_iter().flat_map(|host| &mut host.nodes) {
-                if own.state != ProcessState::Stopped {
-                    own.arguments.clone_from(&node.arguments);
-                }
-            }
-        }
-    }
     steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
@@ -146,9 +135,7 @@ pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<(
     lock.remove()?;
     let name = &cluster.name;
     match options.output {
-        Output::Json => {
-            out::json(&json!({ "cluster": name, "purged": true, "removed": removed }))
-        }
+        Output::Json => out::json(&json!({ "cluster": name, "purged": true, "removed": removed })),
         Output::Text if removed.is_empty() => out::line(&format!(
             "cluster {name} is not there: no container of this folder's cluster.yaml"
         )),

@@ -175,8 +175,11 @@ fn target_of(context: &Context, binary: &Binary, build: Option<String>) -> Targe
     };
     let ships = context.has_remote_hosts();
     Target {
+    let members = context.inventory.members.iter();
+    let guessed = members.filter(|member| !member.is_address_known);
         nodes: context.cluster.ids().into_iter().map(node).collect(),
         build,
+        guessed: guessed.map(|member| member.id).collect(),
         release: ships.then(|| release(binary)),
     }
 }
