@@ -59,6 +59,7 @@ pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
         .filter_map(|(id, host)| facts.obstacles(*id, host))
         .collect();
     obstacles.extend(other_members(target, facts));
+    obstacles.extend(facts.hidden_logs());
     if !obstacles.is_empty() {
         return Err(Obstacles(obstacles));
     }
@@ -192,13 +193,13 @@ fn roll(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
 }
 
 /// Why nodes can't be started one by one: another cluster than that of cluster.yaml has run here, or
-/// runs. While some nodes keep one lease and some another, or count other members, nothing that they
-/// promise holds.
+/// runs, or may come back. While some nodes keep one lease and some another, or count other members,
+/// nothing that they promise holds.
 ///
 /// # Errors
 /// As said.
 pub fn refuse_changed(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
-    if let Some(other) = other_members(target, facts) {
+    if let Some(other) = other_members(target, facts).or_else(|| facts.hidden_logs()) {
         return Err(Obstacles(vec![other]));
     }
     let changed = |node: &StartNode| {

@@ -345,6 +345,57 @@ fn a_lost_log_is_missed_by_other_operators() {
     cluster.raftctl(&["up"]).ok();
 }
 
+// While the host of a member that had a log can't be asked, no other cluster begins beside it: neither
+// where the others lost all they had, nor where the cluster was deleted on them.
+#[test]
+fn no_second_cluster_begins_beside_a_silent_host() {
+    let Some(mut cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    let refused = |cluster: &RemoteCluster| {
+        let why = "node 3 had a log, and its host can't be asked";
+        for verb in [&["plan"][..], &["up"], &["start", "1"]] {
+            cluster.raftctl(verb).code(2).says(why);
+        }
+        assert!(
+            !cluster.set.hosts[0]
+                .run("ls /opt/raftkv/test/run/*.pid")
+                .status
+                .success()
+        );
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster.set.hosts[2].die();
+    cluster.raftctl(&["down"]).code(3);
+    for host in &cluster.set.hosts[..2] {
+        host.must_run("mv /opt/raftkv /opt/kept");
+    }
+    refused(&cluster);
+    for host in &cluster.set.hosts[..2] {
+        host.must_run("rm -rf /opt/raftkv; mv /opt/kept /opt/raftkv");
+    }
+    cluster.raftctl(&["up"]).code(3);
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+
+    cluster.raftctl(&["down", "--purge", "--yes"]).code(3);
+    refused(&cluster);
+    // The host is back, and says that it has something.
+    cluster.set.revive(2);
+    cluster
+        .raftctl(&["up"])
+        .code(2)
+        .says("the log of node 1 is gone");
+    cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+    cluster.raftctl(&["up"]).ok();
+
+    // Whoever knows better may begin anew.
+    cluster.set.hosts[2].die();
+    cluster.raftctl(&["down", "--purge", "--yes"]).code(3);
+    cluster.raftctl(&["up", "--allow-data-loss"]).code(3);
+    cluster.raftctl(&["set", "k", "w"]).ok();
+}
+
 // Nodes are never started one by one with what only some of them would have: other members, another
 // lease.
 #[test]

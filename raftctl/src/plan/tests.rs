@@ -257,6 +257,26 @@ fn obstacles_stop_everything() {
     );
 }
 
+// An old member whose host can't be asked may still have what was acknowledged: no other cluster
+// begins beside it, unless that is accepted.
+#[test]
+fn nothing_begins_beside_a_log_that_is_out_of_sight() {
+    let new = |id| NodeFacts {
+        has_data: false,
+        ..stopped(id)
+    };
+    let mut facts = facts(vec![new(1), new(2)], None);
+    facts.hidden = vec![3];
+    let text = plan(&target(), &facts).unwrap_err().to_string();
+    assert!(
+        text.starts_with("node 3 had a log, and its host can't be asked"),
+        "{text}"
+    );
+    assert!(refuse_changed(&target(), &facts).is_err());
+    facts.accept_lost_data();
+    assert!(steps(&target(), &facts).starts_with("start nodes 1 and 2 (new, never ran)"));
+}
+
 // Where the others make a majority, what stands in the way of one node is no obstacle to them.
 #[test]
 fn an_obstructed_node_is_left_behind() {

@@ -92,7 +92,7 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
     facts
         .hosts
         .extend(blanks.into_iter().map(|blank| (blank.nodes[0].id, blank)));
-    seen::mark(&context.cluster.state_dir(), &mut facts.hosts)?;
+    up::recall(&context, &mut facts)?;
     facts.leave_obstructed(context.cluster.majority());
     for (id, error) in &facts.left_behind {
         Progress::new().note(&format!("going on without node {id}: {error}"));
