@@ -396,6 +396,25 @@ fn no_second_cluster_begins_beside_a_silent_host() {
     cluster.raftctl(&["set", "k", "w"]).ok();
 }
 
+// A host that answers but can't be locked is told with its cause, and is no obstacle: it must be
+// possible to mend it.
+#[test]
+fn a_host_without_a_lock_is_told() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.set.hosts[1].must_run("mkdir /opt/raftkv/test/lock.new");
+    let restart = cluster.raftctl(&["restart", "1"]).ok();
+    let address = &cluster.set.hosts[1].address;
+    let note = format!("going on without a lock there: {address}: cannot lock the cluster: ");
+    assert!(restart.stderr.contains(&note), "{restart:?}");
+    assert!(restart.stderr.contains("lock.new"), "{restart:?}");
+    cluster.set.hosts[1].must_run("rmdir /opt/raftkv/test/lock.new");
+    let restart = cluster.raftctl(&["restart", "1"]).ok();
+    assert!(!restart.stderr.contains("without a lock"), "{restart:?}");
+}
+
 // Nodes are never started one by one with what only some of them would have: other members, another
 // lease.
 #[test]
