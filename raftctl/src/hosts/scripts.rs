@@ -158,7 +158,7 @@ pub fn signal(nodes: &[NodeLayout], signal: NodeSignal, wait_ms: u64) -> String 
 # send ID PID_FILE SIGNAL...
 send() {
   id=$1
-  look_up "$2"
+  find_node "$2"
   shift 2
   echo "$id.was=$STATE"
   [ "$STATE" != stopped ] || return 0
@@ -169,6 +169,8 @@ send() {
 obey() {
   look_up "$2"
   [ "$STATE" = stopped ] || wait_until "$3" "$4" "$2" || :
+  # Alive, and not the node: it must not be forgotten, nor called stopped.
+  [ "$STATE" != stopped ] || [ "$ALIVE" = no ] || STATE=running
   # A process that was told to end and did leaves nothing behind.
   if [ "$3" = stopped ] && [ "$STATE" = stopped ]; then rm -f "$2"; fi
   echo "$1.state=$STATE"
@@ -325,7 +327,7 @@ pub fn clean(nodes: &[NodeLayout]) -> String {
     const CLEAN: &str = r#"
 clean() {
   look_up "$2"
-  if [ "$RECORD" = present ] && [ "$STATE" = stopped ]; then
+  if [ "$RECORD" = present ] && [ "$ALIVE" = no ]; then
     rm -f "$2"
     echo "$1.cleaned=yes"
   else
@@ -373,7 +375,7 @@ pub fn purge(nodes: &[NodeLayout], base: Option<&str>) -> String {
     const PURGE: &str = r#"
 purge() {
   look_up "$2"
-  if [ "$STATE" != stopped ]; then
+  if [ "$ALIVE" = yes ]; then
     echo "$1.purged=no"
     return 0
   fi

@@ -87,6 +87,92 @@ fn signals_are_sent_to_all_first() {
     );
 }
 
+/// Runs a script; what it said.
+fn run(script: &str) -> String {
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A process that has written its pid file, and becomes the node when a file appears.
+struct Becoming {
+    folder: tempfile::TempDir,
+    process: std::process::Child,
+}
+
+impl Becoming {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| quote(folder.path().join(name).to_str().unwrap());
+        let (executable, pid_file, go) = (path("raft-node"), path("run/node_1.pid"), path("go"));
+        let script = format!(
+            "set -eu
+             mkdir {run}; cp \"$(command -v sleep)\" {executable}
+             stat=$(cat /proc/$$/stat); set -- ${{stat##*) }}
+             printf 'pid=%s\\nstart=%s\\nboot=%s\\nexecutable=%s\\n' $$ ${{20}} \
+               \"$(cat /proc/sys/kernel/random/boot_id)\" {executable} >{pid_file}.new
+             mv {pid_file}.new {pid_file}
+             until [ -e {go} ]; do sleep 0.01; done
+             exec {executable} 600",
+            run = path("run")
+        );
+        let process = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .spawn()
+            .unwrap();
+        let becoming = Becoming { folder, process };
+        while !becoming.has_record() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        becoming
+    }
+
+    fn layout(&self) -> NodeLayout {
+        HostLayout::new(self.folder.path().to_str().unwrap()).node(1)
+    }
+
+    fn has_record(&self) -> bool {
+        std::path::Path::new(&self.layout().pid_file).exists()
+    }
+
+    fn become_the_node(&self) {
+        std::fs::write(self.folder.path().join("go"), "").unwrap();
+    }
+}
+
+impl Drop for Becoming {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // It may be gone already.
+        self.process.wait().unwrap();
+    }
+}
+
+// Between its pid file and its becoming the node a process is none yet, and is not forgotten: who
+// tidies up leaves it alone, and who kills or freezes it waits until it is.
+#[test]
+fn what_becomes_a_node_is_not_forgotten() {
+    let mut becoming = Becoming::start();
+    let node = [becoming.layout()];
+    assert_eq!(run(&clean(&node)), "1.cleaned=no\nend=ok\n");
+    assert_eq!(run(&purge(&node, None)), "1.purged=no\nend=ok\n");
+    assert!(becoming.has_record());
+    // One that does not get on is not called stopped, either.
+    let kill = signal(&node, NodeSignal::Kill, 2000);
+    assert_eq!(run(&kill), "1.was=stopped\n1.state=running\nend=ok\n");
+    assert!(becoming.has_record());
+    let killing = std::thread::spawn(move || run(&kill));
+    becoming.become_the_node();
+    assert_eq!(
+        killing.join().unwrap(),
+        "1.was=running\n1.state=stopped\nend=ok\n"
+    );
+    assert!(!becoming.has_record());
+    assert!(!becoming.process.wait().unwrap().success());
+}
+
 // Ports are looked for in the form that the kernel shows them.
 #[test]
 fn facts_ask_for_ports_in_hexadecimal() {
