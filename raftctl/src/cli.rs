@@ -211,7 +211,7 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         Verb::Status => (Extent::Bounded, "status"),
         Verb::Exec { .. } => (Extent::Bounded, "exec"),
         Verb::Kill { vm: false, .. } => (Extent::Bounded, "kill"),
-        Verb::Pause(_) => (Extent::Bounded, "pause"),
+        Verb::Pause { .. } => (Extent::Bounded, "pause"),
         Verb::Resume(_) => (Extent::Bounded, "resume"),
         Verb::Partition { wait: false, .. } => (Extent::Bounded, "partition"),
         Verb::Heal => (Extent::Bounded, "heal"),
@@ -267,8 +267,8 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
             nodes::signal(context, options, nodes::Signal::Kill, &of.selector).await
         }
         Verb::Stop(of) => nodes::signal(context, options, nodes::Signal::Stop, &of.selector).await,
-        Verb::Pause(of) => {
-            nodes::signal(context, options, nodes::Signal::Pause, &of.selector).await
+        Verb::Pause { of, length } => {
+            nodes::signal(context, options, nodes::Signal::Pause(length), &of.selector).await
         }
         Verb::Resume(of) => {
             nodes::signal(context, options, nodes::Signal::Resume, &of.selector).await

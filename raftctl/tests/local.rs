@@ -159,6 +159,15 @@ fn paused_nodes_are_seen_and_resumed() {
             .iter()
             .all(|n| process(n) == "running")
     );
+    // A pause may have an end of its own.
+    cluster.raftctl(&["pause", "1", "--for", "1s"]).ok();
+    cluster.eventually("node 1 goes on", |status| {
+        status["nodes"][0]["process"] == "running"
+    });
+    for length in ["0s", "2h"] {
+        let pause = cluster.raftctl(&["pause", "1", "--for", length]).code(2);
+        assert!(pause.stderr.contains("lasts up to 1h"), "{pause:?}");
+    }
     // What is paused is stopped, too.
     cluster.raftctl(&["pause", "1"]).ok();
     cluster.raftctl(&["stop", "1"]).ok();

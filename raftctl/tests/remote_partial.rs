@@ -234,6 +234,10 @@ fn a_scenario_holds_the_lock() {
     let output = chaos.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("the lock was lost"), "{stderr}");
+    assert!(
+        stderr.contains("resumed and started by `raftctl up`"),
+        "{stderr}"
+    );
     assert_eq!(output.status.code(), Some(1));
 }
 

@@ -338,7 +338,9 @@ async fn keep(hosts: &[Host], claim: &Claim) -> Error {
         {
             return Error::Other(
                 "the lock was lost: this machine was asleep for too long, and someone else may have \
-                 changed the cluster meanwhile; look at `raftctl status`, and run this again"
+                 changed the cluster meanwhile; look at `raftctl status`. What was left paused or \
+                 killed is resumed and started by `raftctl up`, what was cut off is healed by \
+                 `raftctl heal`; then run this again"
                     .into(),
             );
         }
