@@ -11,6 +11,7 @@ use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
 use crate::lock::Lock;
 use crate::ops::Context;
+use crate::out;
 use crate::progress::Progress;
 use crate::verbs::{
     check, docker, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
@@ -50,8 +51,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Problems of a file begin with its name and line, where editors look for them.
             match &error {
-                Error::Cluster(problems) => eprintln!("{problems}"),
-                other => eprintln!("error: {other}"),
+                Error::Cluster(problems) => out::say(&problems.to_string()),
+                other => out::say(&format!("error: {other}")),
             }
             ExitCode::from(error.exit_code())
         }
@@ -77,7 +78,7 @@ fn run(line: CommandLine) -> Result<()> {
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "raftctl", &mut text);
-            crate::out::print(&String::from_utf8_lossy(&text))
+            out::print(&String::from_utf8_lossy(&text))
         }
         Verb::Scenario(arguments) if !arguments.needs_cluster() => {
             runtime()?.block_on(scenario::without_cluster(&options, arguments))

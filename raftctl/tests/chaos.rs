@@ -175,12 +175,21 @@ fn wait(mut running: Child) {
     }
 }
 
-// Ctrl-C while nodes are frozen: they go on, and nothing of the run is left in the store.
+// Ctrl-C while nodes are frozen: they go on, and nothing of the run is left in the store. So it is
+// when the terminal is closed, which is said twice, and nobody hears what is told of it.
 #[test]
 fn an_interrupted_run_heals() {
     let cluster = TestCluster::up(3);
     let running = freeze(&cluster);
     kill_process(Pid::from_child(&running), Signal::INT).unwrap();
+    wait(running);
+    assert!(all_run(&cluster));
+    let mut running = freeze(&cluster);
+    drop(running.stderr.take());
+    kill_process(Pid::from_child(&running), Signal::HUP).unwrap();
+    // Said again while everything is being undone, which nothing tells from outside.
+    std::thread::sleep(Duration::from_millis(200));
+    kill_process(Pid::from_child(&running), Signal::HUP).unwrap();
     wait(running);
     assert!(all_run(&cluster));
     let left = cluster
