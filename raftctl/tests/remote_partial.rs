@@ -419,6 +419,72 @@ fn a_host_without_a_lock_is_told() {
     assert!(!restart.stderr.contains("without a lock"), "{restart:?}");
 }
 
+// A host that does not answer keeps a scenario from undoing nothing on the others. One that is back
+// soon is put right, too; else it is named, with what is left to do.
+#[test]
+fn faults_are_undone_where_hosts_answer() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    let scenario = "scenario: stuck\ntitle: for ever\nnodes: 3\nsteps:\n- wait_for_leader: {as: chief}\n\
+                    - kill: 1\n- pause: 2\n- expect_role: {nodes: \"1\", role: leader, within: 10m}\n";
+    std::fs::write(cluster.path("stuck.yaml"), scenario).unwrap();
+    let play = || {
+        let mut playing = command(cluster.folder(), &["scenario", "run", "stuck.yaml"]);
+        let playing = playing.stdout(Stdio::null()).stderr(Stdio::piped());
+        let playing = playing.spawn().unwrap();
+        cluster.until(1, "process", "stopped");
+        cluster.until(2, "process", "paused");
+        playing
+    };
+    let process = |at: usize| {
+        let stat = "sed 's/.*) \\(.\\).*/\\1/' /proc/$(sed -n s/pid=//p /opt/raftkv/test/run/node_*.pid)/stat";
+        cluster.set.hosts[at].must_run(stat)
+    };
+    let mut playing = play();
+    cluster.set.hosts[1].plug(false);
+    kill_process(Pid::from_child(&playing), Signal::INT).unwrap();
+    let started = Instant::now();
+    // Node 1 was started: it does not wait for the other.
+    while !cluster.set.hosts[0]
+        .run("ls /opt/raftkv/test/run/node_1.pid")
+        .status
+        .success()
+    {
+        assert!(started.elapsed() < PATIENCE, "node 1 is not started");
+    }
+    assert_eq!(playing.try_wait().unwrap(), None);
+    cluster.set.hosts[1].plug(true);
+    let output = playing.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("interrupted; the cluster is as it was before"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+
+    let playing = play();
+    cluster.set.hosts[2].plug(false);
+    kill_process(Pid::from_child(&playing), Signal::INT).unwrap();
+    let output = playing.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("not put back on 1 of the nodes:\n  node 3: "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("`raftctl resume all`, `raftctl start all`, `raftctl heal`"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(3));
+    for at in [0, 1] {
+        assert_ne!(process(at), "T", "node {} is frozen", at + 1);
+    }
+    cluster.set.hosts[2].plug(true);
+    cluster.raftctl(&["up"]).ok();
+}
+
 // Nodes are never started one by one with what only some of them would have: other members, another
 // lease.
 #[test]

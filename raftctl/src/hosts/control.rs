@@ -13,7 +13,7 @@ use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 
 /// What a node's process is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProcessState {
     /// Alive.
     Running,

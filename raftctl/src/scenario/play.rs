@@ -136,7 +136,7 @@ impl Stage<'_> {
         let acted = self.act(loaded, &run, &mut interruptions).await;
         let restored = tokio::select! {
             restored = self.put_back(background, &acted, &run) => restored,
-            () = interruptions.next() => Err(Error::Other("interrupted".into())),
+            () = interruptions.next() => Err(restore::interrupted()),
         };
         acted.said?;
         if acted.interrupted {

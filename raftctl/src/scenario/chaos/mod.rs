@@ -204,7 +204,7 @@ impl Chaos<'_> {
         }
         let restored = tokio::select! {
             restored = restore::restore(self.context, self.binary) => restored,
-            () = interruptions.next() => Err(Error::Other("interrupted".into())),
+            () = interruptions.next() => Err(restore::interrupted()),
         };
         let Some(struck) = struck else {
             report::write_history(&workload.cut_off(), &self.folder)?;
