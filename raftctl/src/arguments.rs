@@ -40,7 +40,7 @@ fn arguments(cluster: &Cluster, host: &Host, own: &Member, members: &[Member]) -
     option("--listen-clients", own.listen_clients.clone());
     for member in members {
         let (peers, clients) = (&member.peer_address, &member.client_address);
-        option("--node", format!("{},{peers},{clients}", member.id));
+        option(MEMBER, format!("{},{peers},{clients}", member.id));
     }
     let (min, max) = (
         timing.election_timeout_min_ms,
@@ -62,10 +62,11 @@ fn arguments(cluster: &Cluster, host: &Host, own: &Member, members: &[Member]) -
 }
 
 /// What changed between the arguments that a node runs with and those it is to have, for people:
-/// "--lease-ms 2000 -> 3000".
+/// "--lease-ms 2000 -> 3000". Addresses of the members in `guessed` tell nothing.
 #[must_use]
-pub fn differences(running: &[String], wanted: &[String]) -> Vec<String> {
-    let (running, wanted) = (options(running), options(wanted));
+pub fn differences(running: &[String], wanted: &[String], guessed: &[NodeId]) -> Vec<String> {
+    let sure = |arguments| without_members(options(arguments), guessed);
+    let (running, wanted) = (sure(running), sure(wanted));
     let mut differences = Vec::new();
     for (name, values) in &wanted {
         match running.iter().find(|(other, _)| other == name) {
@@ -84,14 +85,35 @@ pub fn differences(running: &[String], wanted: &[String]) -> Vec<String> {
     differences
 }
 
+fn without_members<'a>(
+    mut options: Vec<(&'a str, Vec<&'a str>)>,
+    ids: &[NodeId],
+) -> Vec<(&'a str, Vec<&'a str>)> {
+    for (name, values) in &mut options {
+        if *name == MEMBER {
+            values.retain(|member| !member_id(member).is_some_and(|id| ids.contains(&id)));
+        }
+    }
+    options
+}
+
+/// The option that names a member, as `<id>,<peer address>,<client address>`.
+const MEMBER: &str = "--node";
+
+fn member_id(member: &str) -> Option<NodeId> {
+    member.split(',').next()?.parse().ok()
+}
+
 /// The ids of the members that a node was started with, rising; none where there are no arguments.
 #[must_use]
 pub fn member_ids(arguments: &[String]) -> Vec<NodeId> {
     let options = options(arguments);
-    let members = options.iter().find(|(name, _)| *name == "--node");
-    let id = |member: &&str| member.split(',').next()?.parse().ok();
+    let members = options.iter().find(|(name, _)| *name == MEMBER);
     let mut ids: Vec<NodeId> = members.map_or(Vec::new(), |(_, members)| {
-        members.iter().filter_map(id).collect()
+        members
+            .iter()
+            .filter_map(|member| member_id(member))
+            .collect()
     });
     ids.sort_unstable();
     ids
@@ -129,7 +151,7 @@ mod tests {
         let running = words("--id 1 --node 1,a,b --node 2,c,d --lease-ms 2000 --old x");
         let wanted = words("--id 1 --node 1,a,b --node 2,c,e --lease-ms 3000 --quiet");
         assert_eq!(
-            differences(&running, &wanted),
+            differences(&running, &wanted, &[]),
             [
                 "--node 1,a,b 2,c,d -> 1,a,b 2,c,e",
                 "--lease-ms 2000 -> 3000",
@@ -137,6 +159,10 @@ mod tests {
                 "--old is gone"
             ]
         );
-        assert!(differences(&running, &running).is_empty());
+        assert!(differences(&running, &running, &[]).is_empty());
+        // Where an address is only guessed, it is not known to be another.
+        let guessed = words("--id 1 --node 1,a,b --node 2,guessed,d --lease-ms 2000 --old x");
+        assert!(differences(&running, &guessed, &[2]).is_empty());
+        assert_eq!(differences(&running, &guessed, &[1]).len(), 1);
     }
 }

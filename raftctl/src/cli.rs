@@ -11,6 +11,7 @@ use crate::cluster::{self, Provider};
 use crate::error::{Error, Result, exit};
 use crate::lock::Lock;
 use crate::ops::Context;
+use crate::out;
 use crate::progress::Progress;
 use crate::verbs::{
     check, docker, doctor, down, gcp, hosts, init, links, logs, nodes, status, up, upgrade,
@@ -50,8 +51,8 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Problems of a file begin with its name and line, where editors look for them.
             match &error {
-                Error::Cluster(problems) => eprintln!("{problems}"),
-                other => eprintln!("error: {other}"),
+                Error::Cluster(problems) => out::say(&problems.to_string()),
+                other => out::say(&format!("error: {other}")),
             }
             ExitCode::from(error.exit_code())
         }
@@ -77,7 +78,7 @@ fn run(line: CommandLine) -> Result<()> {
         Verb::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "raftctl", &mut text);
-            crate::out::print(&String::from_utf8_lossy(&text))
+            out::print(&String::from_utf8_lossy(&text))
         }
         Verb::Scenario(arguments) if !arguments.needs_cluster() => {
             runtime()?.block_on(scenario::without_cluster(&options, arguments))
@@ -152,7 +153,7 @@ async fn on_hosts(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
     let has_hosts = cluster.provider != Provider::Local;
     let reaching = has_hosts.then(|| Progress::new().begin("reach the hosts"));
     let context = match &verb {
-        Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) => Context::open(cluster)?,
+        Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) => Context::open(cluster).await?,
         Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
             Context::reach(cluster, true).await?
         }
@@ -212,7 +213,7 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         Verb::Status => (Extent::Bounded, "status"),
         Verb::Exec { .. } => (Extent::Bounded, "exec"),
         Verb::Kill { vm: false, .. } => (Extent::Bounded, "kill"),
-        Verb::Pause(_) => (Extent::Bounded, "pause"),
+        Verb::Pause { .. } => (Extent::Bounded, "pause"),
         Verb::Resume(_) => (Extent::Bounded, "resume"),
         Verb::Partition { wait: false, .. } => (Extent::Bounded, "partition"),
         Verb::Heal => (Extent::Bounded, "heal"),
@@ -274,8 +275,8 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
             nodes::signal(context, options, nodes::Signal::Kill, &of.selector).await
         }
         Verb::Stop(of) => nodes::signal(context, options, nodes::Signal::Stop, &of.selector).await,
-        Verb::Pause(of) => {
-            nodes::signal(context, options, nodes::Signal::Pause, &of.selector).await
+        Verb::Pause { of, length } => {
+            nodes::signal(context, options, nodes::Signal::Pause(length), &of.selector).await
         }
         Verb::Resume(of) => {
             nodes::signal(context, options, nodes::Signal::Resume, &of.selector).await

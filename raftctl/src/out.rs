@@ -1,4 +1,4 @@
-//! Standard output: data, and nothing else.
+//! Standard output: data, and nothing else. Standard error: talk.
 
 use std::io::{ErrorKind, Write};
 
@@ -20,6 +20,12 @@ pub fn print(text: &str) -> Result<()> {
             "cannot write to standard output: {error}"
         ))),
     }
+}
+
+/// Says something on standard error. Where nobody is there any more to hear it, as when the terminal
+/// was closed, that must not end what is being done.
+pub fn say(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Prints text and ends the line.

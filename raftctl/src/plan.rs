@@ -11,7 +11,7 @@ pub use step::Step;
 
 use crate::arguments::{self, member_ids};
 use crate::cluster::NodeId;
-use crate::hosts::control::ProcessState;
+use crate::hosts::control::{NodeFacts, ProcessState};
 use crate::hosts::scripts::StartNode;
 use crate::ops::wait::list;
 
@@ -20,10 +20,19 @@ use crate::ops::wait::list;
 pub struct Target {
     /// Every node, by rising id.
     pub nodes: Vec<StartNode>,
+    /// Those whose addresses are only guessed: they are no reason to change anything.
+    pub guessed: Vec<NodeId>,
     /// What builds the binary, where there is none yet. What runs can't be compared with it then.
     pub build: Option<String>,
     /// The release that every host is to have, where binaries are shipped.
     pub release: Option<Release>,
+}
+
+impl Target {
+    /// What a node is to have other arguments for than it runs with.
+    fn differences(&self, running: &NodeFacts, wanted: &StartNode) -> Vec<String> {
+        arguments::differences(&running.arguments, &wanted.arguments, &self.guessed)
+    }
 }
 
 /// A binary as it lies on hosts.
@@ -50,6 +59,7 @@ pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
         .filter_map(|(id, host)| facts.obstacles(*id, host))
         .collect();
     obstacles.extend(other_members(target, facts));
+    obstacles.extend(facts.hidden_logs());
     if !obstacles.is_empty() {
         return Err(Obstacles(obstacles));
     }
@@ -116,11 +126,12 @@ fn changes(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
         let Some(running) = facts.alive(node.layout.id) else {
             continue;
         };
-        if running.arguments == node.arguments {
+        let differences = target.differences(running, node);
+        if differences.is_empty() {
             continue;
         }
         nodes.push(node.layout.id);
-        for difference in arguments::differences(&running.arguments, &node.arguments) {
+        for difference in differences {
             if !reasons.contains(&difference) {
                 reasons.push(difference);
             }
@@ -164,7 +175,7 @@ fn roll(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
     }
     let is_old = |node: &&StartNode| {
         facts.alive(node.layout.id).is_some_and(|running| {
-            running.arguments == node.arguments
+            target.differences(running, node).is_empty()
                 && running.sha256.as_deref() != Some(node.sha256.as_str())
         })
     };
@@ -182,18 +193,18 @@ fn roll(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
 }
 
 /// Why nodes can't be started one by one: another cluster than that of cluster.yaml has run here, or
-/// runs. While some nodes keep one lease and some another, or count other members, nothing that they
-/// promise holds.
+/// runs, or may come back. While some nodes keep one lease and some another, or count other members,
+/// nothing that they promise holds.
 ///
 /// # Errors
 /// As said.
 pub fn refuse_changed(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
-    if let Some(other) = other_members(target, facts) {
+    if let Some(other) = other_members(target, facts).or_else(|| facts.hidden_logs()) {
         return Err(Obstacles(vec![other]));
     }
     let changed = |node: &StartNode| {
         let running = facts.alive(node.layout.id)?;
-        let differences = arguments::differences(&running.arguments, &node.arguments);
+        let differences = target.differences(running, node);
         (!differences.is_empty()).then(|| (node.layout.id, differences.join(", ")))
     };
     match target.nodes.iter().find_map(changed) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use crate::cluster::NodeId;
+use crate::out;
 
 /// Where talk goes. Cheap to clone.
 #[derive(Clone)]
@@ -31,8 +32,8 @@ impl Progress {
     pub fn note(&self, text: &str) {
         match &self.bars {
             // The bars are only a view: where they can't be drawn, nothing is lost.
-            Some(bars) => bars.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bars) => bars.suspend(|| out::say(text)),
+            None => out::say(text),
         }
     }
 

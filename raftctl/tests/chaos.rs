@@ -4,6 +4,7 @@
 mod support;
 
 use std::path::Path;
+use std::process::{Child, Stdio};
 use std::time::Duration;
 
 use checker::{Kind, Operation, Outcome, read_history, write_history};
@@ -150,41 +151,65 @@ fn runs_of_one_seed_are_kept() {
     assert_eq!(std::fs::read_to_string(&report).unwrap(), found);
 }
 
-// Ctrl-C while nodes are frozen: they go on, and nothing of the run is left in the store.
-#[test]
-fn an_interrupted_run_heals() {
-    let cluster = TestCluster::up(3);
-    let arguments = [
-        "scenario",
-        "chaos",
-        "--seed",
-        "1",
-        "--duration",
-        "5m",
-        "--faults",
-        "pause",
-    ];
-    let mut running = command(cluster.folder(), &arguments)
-        .stdout(std::process::Stdio::null())
+/// Starts a run that freezes nodes, and waits until one is frozen.
+fn freeze(cluster: &TestCluster) -> Child {
+    let faults = ["--duration", "5m", "--faults", "pause"];
+    let arguments = [&["scenario", "chaos", "--seed", "1"], &faults[..]].concat();
+    let running = command(cluster.folder(), &arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     cluster.eventually("a paused node", |status| {
         let mut nodes = status["nodes"].as_array().unwrap().iter();
         nodes.any(|node| node["process"] == "paused")
     });
-    let pid = Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
-    kill_process(pid, Signal::INT).unwrap();
+    running
+}
+
+fn wait(mut running: Child) {
     let started = std::time::Instant::now();
     while running.try_wait().unwrap().is_none() {
         assert!(started.elapsed() < PATIENCE, "it does not end");
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+// Ctrl-C while nodes are frozen: they go on, and nothing of the run is left in the store. So it is
+// when the terminal is closed, which is said twice, and nobody hears what is told of it.
+#[test]
+fn an_interrupted_run_heals() {
+    let cluster = TestCluster::up(3);
+    let running = freeze(&cluster);
+    kill_process(Pid::from_child(&running), Signal::INT).unwrap();
+    wait(running);
+    assert!(all_run(&cluster));
+    let mut running = freeze(&cluster);
+    drop(running.stderr.take());
+    kill_process(Pid::from_child(&running), Signal::HUP).unwrap();
+    // Said again while everything is being undone, which nothing tells from outside.
+    std::thread::sleep(Duration::from_millis(200));
+    kill_process(Pid::from_child(&running), Signal::HUP).unwrap();
+    wait(running);
     assert!(all_run(&cluster));
     let left = cluster
         .raftctl(&["list", "chaos/", "--output", "json"])
         .ok()
         .json();
     assert_eq!(left["entries"].as_array().unwrap().len(), 0);
+}
+
+// Frozen nodes go on by themselves where nobody is there any more to let them.
+#[test]
+fn a_run_that_is_killed_freezes_nobody_for_good() {
+    let cluster = TestCluster::up(3);
+    let mut running = freeze(&cluster);
+    running.kill().unwrap();
+    running.wait().unwrap();
+    cluster.eventually("all nodes run", |status| {
+        let mut nodes = status["nodes"].as_array().unwrap().iter();
+        nodes.all(|node| node["process"] == "running")
+    });
 }
 
 // What can't be done is refused before anything is touched.

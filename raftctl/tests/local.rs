@@ -162,6 +162,15 @@ fn paused_nodes_are_seen_and_resumed() {
             .iter()
             .all(|n| process(n) == "running")
     );
+    // A pause may have an end of its own.
+    cluster.raftctl(&["pause", "1", "--for", "1s"]).ok();
+    cluster.eventually("node 1 goes on", |status| {
+        status["nodes"][0]["process"] == "running"
+    });
+    for length in ["0s", "2h"] {
+        let pause = cluster.raftctl(&["pause", "1", "--for", length]).code(2);
+        assert!(pause.stderr.contains("lasts up to 1h"), "{pause:?}");
+    }
     // What is paused is stopped, too.
     cluster.raftctl(&["pause", "1"]).ok();
     cluster.raftctl(&["stop", "1"]).ok();
@@ -559,7 +568,7 @@ fn a_lost_log_is_missed() {
 fn a_node_is_started_once() {
     let cluster = TestCluster::new(1);
     let spec = raftctl::cluster::load(&cluster.path("cluster.yaml")).unwrap();
-    let inventory = raftctl::hosts::inventory::Inventory::open(&spec).unwrap();
+    let inventory = raftctl::hosts::inventory::Inventory::local(&spec).unwrap();
     let binary = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
     let node = raftctl::arguments::start_node(&spec, &inventory, 1, &binary, "0123456789ab");
     let runtime = tokio::runtime::Runtime::new().unwrap();

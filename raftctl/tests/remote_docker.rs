@@ -187,6 +187,60 @@ fn a_cluster_lives_in_containers() {
     assert_eq!(networks, "");
 }
 
+// Containers get other addresses when they are started in another order, and have none while they do
+// not run. Their nodes go by names: nobody is refused or restarted for that.
+#[test]
+fn addresses_of_containers_change() {
+    if let Some(why) = missing() {
+        return left_out(&why);
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let name = format!("moves{}", std::process::id());
+    let yaml = format!("name: {name}\nprovider: docker\nnodes: 3\n");
+    std::fs::write(folder.path().join("cluster.yaml"), yaml).unwrap();
+    let raftctl = |arguments: &[&str]| raftctl(folder.path(), arguments);
+    let _cleanup = Cleanup(folder.path(), "nobody");
+    let container = |id: u64| format!("raftctl-{name}-{id}");
+    let address = |id: u64| {
+        let format = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+        docker(&["inspect", "--format", format, &container(id)])
+    };
+    let process = |id: u64| {
+        let file = format!("/opt/raftkv/{name}/run/node_{id}.pid");
+        docker(&["exec", &container(id), "cat", &file])
+    };
+    raftctl(&["up"]).ok();
+    raftctl(&["set", "k", "v"]).ok();
+
+    docker(&["stop", "--time", "1", &container(3)]);
+    raftctl(&["restart", "2"]).ok();
+    raftctl(&["start", "1"]).ok();
+    let untouched = process(1);
+    let plan = raftctl(&["plan"]).ok();
+    assert!(plan.stdout.contains("start node 3 "), "{plan:?}");
+    assert!(!plan.stdout.contains("stop "), "{plan:?}");
+    let before = [2, 3].map(address);
+    docker(&["stop", "--time", "1", &container(2)]);
+    docker(&["start", &container(3)]);
+    docker(&["start", &container(2)]);
+    assert_ne!([2, 3].map(address), before);
+    let up = raftctl(&["up"]).ok();
+    assert!(
+        up.stdout.contains(&format!("{}:7500", address(3))),
+        "{up:?}"
+    );
+    assert_eq!(process(1), untouched, "it was not restarted");
+    assert_eq!(raftctl(&["get", "k"]).ok().stdout, "v\n");
+
+    let network = format!("raftctl-{name}");
+    docker(&["network", "disconnect", &network, &container(3)]);
+    let up = raftctl(&["up"]).code(3);
+    assert!(up.stderr.contains("docker network connect"), "{up:?}");
+    docker(&["network", "connect", &network, &container(3)]);
+    raftctl(&["up"]).ok();
+    assert_eq!(process(1), untouched, "it was not restarted");
+}
+
 // `down --purge` removes the image that the cluster had built, not one that another did. A cluster of
 // the same name in another folder is left alone, and named.
 #[test]

@@ -234,6 +234,10 @@ fn a_scenario_holds_the_lock() {
     let output = chaos.wait_with_output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert!(stderr.contains("the lock was lost"), "{stderr}");
+    assert!(
+        stderr.contains("resumed and started by `raftctl up`"),
+        "{stderr}"
+    );
     assert_eq!(output.status.code(), Some(1));
 }
 
@@ -342,6 +346,142 @@ fn a_lost_log_is_missed_by_other_operators() {
     cluster.until(2, "role", "follower");
 
     raftctl(elsewhere.path(), &["down", "--purge", "--yes"]).ok();
+    cluster.raftctl(&["up"]).ok();
+}
+
+// While the host of a member that had a log can't be asked, no other cluster begins beside it: neither
+// where the others lost all they had, nor where the cluster was deleted on them.
+#[test]
+fn no_second_cluster_begins_beside_a_silent_host() {
+    let Some(mut cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    let refused = |cluster: &RemoteCluster| {
+        let why = "node 3 had a log, and its host can't be asked";
+        for verb in [&["plan"][..], &["up"], &["start", "1"]] {
+            cluster.raftctl(verb).code(2).says(why);
+        }
+        assert!(
+            !cluster.set.hosts[0]
+                .run("ls /opt/raftkv/test/run/*.pid")
+                .status
+                .success()
+        );
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster.set.hosts[2].die();
+    cluster.raftctl(&["down"]).code(3);
+    for host in &cluster.set.hosts[..2] {
+        host.must_run("mv /opt/raftkv /opt/kept");
+    }
+    refused(&cluster);
+    for host in &cluster.set.hosts[..2] {
+        host.must_run("rm -rf /opt/raftkv; mv /opt/kept /opt/raftkv");
+    }
+    cluster.raftctl(&["up"]).code(3);
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+
+    cluster.raftctl(&["down", "--purge", "--yes"]).code(3);
+    refused(&cluster);
+    // The host is back, and says that it has something.
+    cluster.set.revive(2);
+    cluster
+        .raftctl(&["up"])
+        .code(2)
+        .says("the log of node 1 is gone");
+    cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+    cluster.raftctl(&["up"]).ok();
+
+    // Whoever knows better may begin anew.
+    cluster.set.hosts[2].die();
+    cluster.raftctl(&["down", "--purge", "--yes"]).code(3);
+    cluster.raftctl(&["up", "--allow-data-loss"]).code(3);
+    cluster.raftctl(&["set", "k", "w"]).ok();
+}
+
+// A host that answers but can't be locked is told with its cause, and is no obstacle: it must be
+// possible to mend it.
+#[test]
+fn a_host_without_a_lock_is_told() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.set.hosts[1].must_run("mkdir /opt/raftkv/test/lock.new");
+    let restart = cluster.raftctl(&["restart", "1"]).ok();
+    let address = &cluster.set.hosts[1].address;
+    let note = format!("going on without a lock there: {address}: cannot lock the cluster: ");
+    assert!(restart.stderr.contains(&note), "{restart:?}");
+    assert!(restart.stderr.contains("lock.new"), "{restart:?}");
+    cluster.set.hosts[1].must_run("rmdir /opt/raftkv/test/lock.new");
+    let restart = cluster.raftctl(&["restart", "1"]).ok();
+    assert!(!restart.stderr.contains("without a lock"), "{restart:?}");
+}
+
+// A host that does not answer keeps a scenario from undoing nothing on the others. One that is back
+// soon is put right, too; else it is named, with what is left to do.
+#[test]
+fn faults_are_undone_where_hosts_answer() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    let scenario = "scenario: stuck\ntitle: for ever\nnodes: 3\nsteps:\n- wait_for_leader: {as: chief}\n\
+                    - kill: 1\n- pause: 2\n- expect_role: {nodes: \"1\", role: leader, within: 10m}\n";
+    std::fs::write(cluster.path("stuck.yaml"), scenario).unwrap();
+    let play = || {
+        let mut playing = command(cluster.folder(), &["scenario", "run", "stuck.yaml"]);
+        let playing = playing.stdout(Stdio::null()).stderr(Stdio::piped());
+        let playing = playing.spawn().unwrap();
+        cluster.until(1, "process", "stopped");
+        cluster.until(2, "process", "paused");
+        playing
+    };
+    let process = |at: usize| {
+        let stat = "sed 's/.*) \\(.\\).*/\\1/' /proc/$(sed -n s/pid=//p /opt/raftkv/test/run/node_*.pid)/stat";
+        cluster.set.hosts[at].must_run(stat)
+    };
+    let mut playing = play();
+    cluster.set.hosts[1].plug(false);
+    kill_process(Pid::from_child(&playing), Signal::INT).unwrap();
+    let started = Instant::now();
+    // Node 1 was started: it does not wait for the other.
+    while !cluster.set.hosts[0]
+        .run("ls /opt/raftkv/test/run/node_1.pid")
+        .status
+        .success()
+    {
+        assert!(started.elapsed() < PATIENCE, "node 1 is not started");
+    }
+    assert_eq!(playing.try_wait().unwrap(), None);
+    cluster.set.hosts[1].plug(true);
+    let output = playing.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("interrupted; the cluster is as it was before"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(1));
+
+    let playing = play();
+    cluster.set.hosts[2].plug(false);
+    kill_process(Pid::from_child(&playing), Signal::INT).unwrap();
+    let output = playing.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert!(
+        stderr.contains("not put back on 1 of the nodes:\n  node 3: "),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("`raftctl resume all`, `raftctl start all`, `raftctl heal`"),
+        "{stderr}"
+    );
+    assert_eq!(output.status.code(), Some(3));
+    for at in [0, 1] {
+        assert_ne!(process(at), "T", "node {} is frozen", at + 1);
+    }
+    cluster.set.hosts[2].plug(true);
     cluster.raftctl(&["up"]).ok();
 }
 

@@ -10,6 +10,7 @@ mod support;
 mod testhosts;
 
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
@@ -166,34 +167,13 @@ fn the_operators_own_ssh_config_holds() {
         cluster.set.key().display()
     );
     std::fs::write(home.path().join(".ssh/config"), config).unwrap();
-    // ssh itself looks for the home where the user database says, not at $HOME.
     let folder = tempfile::tempdir().unwrap();
     let yaml = "name: test\nprovider: ssh\nnodes: [{id: 1, host: far}]\n";
     std::fs::write(folder.path().join("cluster.yaml"), yaml).unwrap();
-    let script = format!(
-        "mount --bind {}/.ssh /root/.ssh && exec \"$0\" \"$@\"",
-        home.path().display()
-    );
     let run = |arguments: &[&str]| {
-        let made = std::process::Command::new("sh")
-            .args(["-c", "mkdir -p -m 700 /root/.ssh"])
-            .status();
-        assert!(made.unwrap().success());
-        let output = std::process::Command::new("unshare")
-            .args([
-                "--mount",
-                "sh",
-                "-c",
-                &script,
-                env!("CARGO_BIN_EXE_raftctl"),
-            ])
-            .args(arguments)
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap()
+        let (code, stdout, stderr) = with_home(home.path(), folder.path(), arguments);
+        assert_eq!(code, Some(0), "{stdout}{stderr}");
+        stdout
     };
     run(&["up"]);
     assert!(run(&["status"]).contains(&format!("{}:7500", far.address)));
@@ -209,6 +189,78 @@ fn the_operators_own_ssh_config_holds() {
             .starts_with("NO-OP 1\t")
     );
     run(&["down"]);
+}
+
+// Names that only ~/.ssh/config knows: where a host is dead, or was never reached from here, the
+// nodes and whoever talks to them are told its address all the same, and nobody is restarted for it.
+#[test]
+fn a_name_leads_to_an_address_without_a_login() {
+    let Some(mut cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".ssh")).unwrap();
+    let mut config = format!("Host *\n  IdentityFile {}\n", cluster.set.key().display());
+    let mut yaml = "name: test\nprovider: ssh\nnodes:\n".to_owned();
+    for (host, id) in cluster.set.hosts.iter().zip(1..) {
+        config.push_str(&format!("Host alias{id}\n  HostName {}\n", host.address));
+        yaml.push_str(&format!("- {{id: {id}, host: alias{id}}}\n"));
+    }
+    std::fs::write(home.path().join(".ssh/config"), config).unwrap();
+    let [first, second] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    for folder in [&first, &second] {
+        std::fs::write(folder.path().join("cluster.yaml"), &yaml).unwrap();
+    }
+    let run = |folder: &tempfile::TempDir, wanted: i32, arguments: &[&str]| {
+        let (code, stdout, stderr) = with_home(home.path(), folder.path(), arguments);
+        assert_eq!(code, Some(wanted), "{stdout}{stderr}");
+        stdout + &stderr
+    };
+
+    cluster.set.hosts[2].die();
+    run(&first, 3, &["up"]);
+    let arguments = cluster.set.hosts[0].must_run("cat /opt/raftkv/test/run/node_1.args");
+    let third = cluster.set.hosts[2].address;
+    assert!(
+        arguments.contains(&format!("3,{third}:7400,{third}:7500")),
+        "{arguments}"
+    );
+    run(&second, 0, &["set", "k", "v"]);
+    assert!(!second.path().join(".raftctl/test/hosts.json").exists());
+    let plan = run(&second, 0, &["plan"]);
+    assert!(plan.contains("nothing to do"), "{plan}");
+    let process = cluster.set.hosts[0].must_run("cat /opt/raftkv/test/run/node_1.pid");
+    run(&second, 0, &["restart", "2"]);
+
+    cluster.set.revive(2);
+    run(&first, 0, &["up"]);
+    let same = cluster.set.hosts[0].must_run("cat /opt/raftkv/test/run/node_1.pid");
+    assert_eq!(process, same, "it was not restarted");
+}
+
+/// Runs raftctl as someone whose home is another: how it ended, and what it said. ssh itself looks
+/// for the home where the user database says, not at $HOME.
+fn with_home(home: &Path, folder: &Path, arguments: &[&str]) -> (Option<i32>, String, String) {
+    let script = format!(
+        "mkdir -p -m 700 /root/.ssh && mount --bind {}/.ssh /root/.ssh && exec \"$0\" \"$@\"",
+        home.display()
+    );
+    let output = std::process::Command::new("unshare")
+        .args([
+            "--mount",
+            "sh",
+            "-c",
+            &script,
+            env!("CARGO_BIN_EXE_raftctl"),
+        ])
+        .args(arguments)
+        .current_dir(folder)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let [stdout, stderr] =
+        [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+    (output.status.code(), stdout, stderr)
 }
 
 // A full disk leaves the host as it was, and says so; with more space the same command goes on.

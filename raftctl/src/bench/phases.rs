@@ -13,6 +13,7 @@ use super::workload::{Mix, Source, Workload};
 use crate::error::{Error, Result};
 use crate::interrupt::Interruptions;
 use crate::ops::Context;
+use crate::out;
 
 /// Filling and clearing end by themselves, or with this.
 const PREPARE_MAX: Duration = Duration::from_secs(120);
@@ -112,10 +113,10 @@ impl Bench<'_> {
     pub async fn clear(&self, interruptions: &mut Interruptions, was_ended: bool) -> Result<()> {
         let keys = self.arguments.keys;
         let length_max = if was_ended {
-            eprintln!("removing the keys (Ctrl-C again leaves them)");
+            out::say("removing the keys (Ctrl-C again leaves them)");
             CLEAR_INTERRUPTED_MAX
         } else {
-            eprintln!("removing the keys");
+            out::say("removing the keys");
             PREPARE_MAX
         };
         let clear = |number, count| {
@@ -129,10 +130,10 @@ impl Bench<'_> {
         })?;
         let left = keys - written(&tally).min(keys);
         if left > 0 {
-            eprintln!(
+            out::say(&format!(
                 "up to {left} keys named bench/... are left in the store; a bench with --keys \
                  {keys} that is not interrupted removes them"
-            );
+            ));
         }
         Ok(())
     }
@@ -159,7 +160,7 @@ async fn part(
         done = &mut running => return Ok((done?, false)),
         () = interruptions.next() => until.end_now(),
     }
-    eprintln!("interrupted");
+    out::say("interrupted");
     Ok((running.await?, true))
 }
 

@@ -182,8 +182,17 @@ pub enum Verb {
     Start(Nodes),
 
     /// Freeze nodes with SIGSTOP: alive, but doing nothing
-    #[command(after_help = "Example:\n  raftctl pause leader")]
-    Pause(Nodes),
+    ///
+    /// They stay so until `raftctl resume`, or, with --for, until the time is over, also when nobody
+    /// is there any more.
+    #[command(after_help = "Examples:\n  raftctl pause leader\n  raftctl pause 3 --for 30s")]
+    Pause {
+        #[command(flatten)]
+        of: Nodes,
+        /// How long it lasts, in whole seconds, an hour at most [default: until `raftctl resume`]
+        #[arg(long = "for", value_name = "TIME", value_parser = crate::times::parse)]
+        length: Option<Duration>,
+    },
 
     /// Let paused nodes go on
     #[command(after_help = "Example:\n  raftctl resume all")]

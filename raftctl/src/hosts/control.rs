@@ -7,13 +7,13 @@ use tokio::io::AsyncWrite;
 
 use super::inventory::Host;
 use super::layout::NodeLayout;
-use super::scripts::{self, LookAt, NodeSignal, StartNode};
+use super::scripts::{self, LookAt, NodeSignal, StartNode, Thaw};
 use super::{Request, TransportError};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 
 /// What a node's process is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ProcessState {
     /// Alive.
     Running,
@@ -231,7 +231,8 @@ pub async fn start(
         .collect()
 }
 
-/// Sends a signal to nodes of a host and waits until they obey, at most `wait`.
+/// Sends a signal to nodes of a host and waits until they obey, at most `wait`. With `thaw`, they go
+/// on in time by themselves.
 ///
 /// # Errors
 /// The host can't be reached, or its answer makes no sense.
@@ -239,12 +240,13 @@ pub async fn signal(
     host: &Host,
     ids: &[NodeId],
     signal: NodeSignal,
+    thaw: Option<&Thaw>,
     wait: Duration,
     deadline: Duration,
 ) -> Result<Vec<Signalled>> {
     let layouts = host.layouts(ids);
     let wait_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
-    let script = scripts::signal(&layouts, signal, wait_ms);
+    let script = scripts::signal(&layouts, signal, wait_ms, thaw);
     let answer = ask(host, "signal nodes", &script, deadline + wait).await?;
     let one = |layout: &NodeLayout| {
         let id = layout.id.to_string();

@@ -5,7 +5,10 @@ enter() {
   until mkdir "$1.busy" 2>/dev/null; do
     [ -d "${1%/*}" ] || exit 1
     [ -z "$(find "$1.busy" -prune -mmin +1 2>/dev/null)" ] || rmdir "$1.busy" 2>/dev/null
-    [ "$tries" -lt 100 ] || return 1
+    if [ "$tries" -ge 60 ]; then
+      mkdir "$1.busy" # Says what stands in the way.
+      return
+    fi
     sleep 0.02
     tries=$((tries + 1))
   done

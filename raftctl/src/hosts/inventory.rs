@@ -24,8 +24,11 @@ pub struct Member {
     pub peer_address: String,
     /// Where clients reach it.
     pub client_address: String,
-    /// Where raftctl reaches it: the client address, or a tunnel to it.
+    /// Where raftctl reaches it: the client address, or another way there.
     pub admin_address: String,
+    /// Whether its addresses are its own. Those of a host of which nothing can be learnt are
+    /// guessed, and tell no difference.
+    pub is_address_known: bool,
 }
 
 /// One host: a way to run scripts there, where things are, and its nodes.
@@ -89,11 +92,11 @@ impl Inventory {
     ///
     /// # Errors
     /// The provider can't tell.
-    pub fn open(cluster: &Cluster) -> Result<Self> {
+    pub async fn open(cluster: &Cluster) -> Result<Self> {
         match cluster.provider {
             Provider::Local => Inventory::local(cluster),
             Provider::Gcp => super::gcp::inventory::open(cluster),
-            Provider::Ssh => super::ssh::inventory::open(cluster),
+            Provider::Ssh => super::ssh::inventory::open(cluster).await,
             Provider::Docker => super::docker::open(cluster),
         }
     }
@@ -144,7 +147,7 @@ impl Inventory {
         }
     }
 
-    /// Adds the host of a node that can't be talked to.
+    /// Adds the host of a node that can't be talked to, and that others reach by its name.
     pub fn add_absent(&mut self, cluster: &Cluster, id: NodeId, name: String, why: TransportError) {
         let (peer, client) = (cluster.ports.peer, cluster.ports.client);
         let client_address = format!("{name}:{client}");
@@ -155,6 +158,7 @@ impl Inventory {
             peer_address: format!("{name}:{peer}"),
             admin_address: client_address.clone(),
             client_address,
+            is_address_known: true,
         });
         self.members.sort_by_key(|member| member.id);
         self.hosts.push(Host {
@@ -196,6 +200,7 @@ fn local_member(cluster: &Cluster, id: NodeId) -> Member {
         peer_address: peers,
         client_address: clients.clone(),
         admin_address: clients,
+        is_address_known: true,
     }
 }
 

@@ -11,6 +11,7 @@
 //! <base>/run/node_<id>.args  the arguments it was started with, one a line
 //! <base>/run/node_<id>.log   what it printed: its last words when it does not come up
 //! <base>/run/node_<id>.data  its log has been seen: if it is gone now, it was lost
+//! <base>/run/node_<id>.thaw   it is frozen for a time: which timer lets it go on
 //! <base>/run/node_<id>.launch   what systemd starts; it becomes the node
 //! <base>/run/node_<id>.held     while it is there, systemd does not start the node
 //! ```

@@ -33,9 +33,10 @@ boot() {
 }
 BOOT_NOW=$(boot)
 
-# look_up PID_FILE: the process that was started with it, if it is still the same one.
+# look_up PID_FILE: the process that was started with it, if it is still the same one. It is ALIVE
+# before it has become the node: the file is written by what becomes it.
 look_up() {
-  PID= START= BOOT= EXECUTABLE= SHA256= STATE=stopped RECORD=absent
+  PID= START= BOOT= EXECUTABLE= SHA256= STATE=stopped RECORD=absent ALIVE=no
   [ -r "$1" ] || return 0
   RECORD=present
   while IFS='=' read -r key value; do
@@ -50,9 +51,10 @@ look_up() {
   case $PID in '' | *[!0-9]*) PID= && return 0 ;; esac
   examine "$PID"
   [ "$NOW_STATE" != gone ] && [ "$NOW_START" = "$START" ] && [ "$BOOT_NOW" = "$BOOT" ] || return 0
+  is_of_writer "$PID" "$1" || return 0
+  ALIVE=yes
   exe=$(readlink "/proc/$PID/exe" 2>/dev/null) || exe=
-  case ${exe% (deleted)} in '' | "$EXECUTABLE") ;; *) return 0 ;; esac
-  if is_of_writer "$PID" "$1"; then STATE=$NOW_STATE; fi
+  case ${exe% (deleted)} in '' | "$EXECUTABLE") STATE=$NOW_STATE ;; esac
 }
 
 # is_of_writer PID FILE: whether a process belongs to whoever wrote the file. Where nodes have a user
@@ -66,6 +68,15 @@ is_of_writer() {
   fi
   set -- ${uid:-gone} $(ls -ldn "$2" 2>/dev/null)
   [ "$1" = "${4-}" ]
+}
+
+# find_node PID_FILE: the same, and waits, some seconds at most, until what lives has become the node.
+find_node() {
+  tries=0
+  while look_up "$1" && [ "$STATE" = stopped ] && [ "$ALIVE" = yes ] && [ "$tries" -lt 300 ]; do
+    sleep 0.01
+    tries=$((tries + 1))
+  done
 }
 
 # report ID PID_FILE ARGS_FILE: what is known of a node.

@@ -143,10 +143,25 @@ fn systemd<'a>(mut nodes: impl Iterator<Item = &'a NodeLayout>) -> &'static str 
     }
 }
 
+/// The end of a pause, which comes also when nobody is there any more who could end it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Thaw {
+    /// When nodes go on by themselves.
+    pub after_seconds: u64,
+    /// Tells it from a later pause of the same node.
+    pub mark: String,
+}
+
 /// Sends a signal to nodes, to all before it waits for any, and waits until each has obeyed, at
-/// most `wait_ms`. Answers `was`: the state before; `state`: the state now.
+/// most `wait_ms`. With `thaw`, a timer on the host lets them go on in time, unless another signal
+/// is sent before that. Answers `was`: the state before; `state`: the state now.
 #[must_use]
-pub fn signal(nodes: &[NodeLayout], signal: NodeSignal, wait_ms: u64) -> String {
+pub fn signal(
+    nodes: &[NodeLayout],
+    signal: NodeSignal,
+    wait_ms: u64,
+    thaw: Option<&Thaw>,
+) -> String {
     let (names, wanted) = match signal {
         NodeSignal::Kill => ("KILL", "stopped"),
         // A paused process would take SIGTERM only when it goes on.
@@ -158,7 +173,7 @@ pub fn signal(nodes: &[NodeLayout], signal: NodeSignal, wait_ms: u64) -> String 
 # send ID PID_FILE SIGNAL...
 send() {
   id=$1
-  look_up "$2"
+  find_node "$2"
   shift 2
   echo "$id.was=$STATE"
   [ "$STATE" != stopped ] || return 0
@@ -169,6 +184,8 @@ send() {
 obey() {
   look_up "$2"
   [ "$STATE" = stopped ] || wait_until "$3" "$4" "$2" || :
+  # Alive, and not the node: it must not be forgotten, nor called stopped.
+  [ "$STATE" != stopped ] || [ "$ALIVE" = no ] || STATE=running
   # A process that was told to end and did leaves nothing behind.
   if [ "$3" = stopped ] && [ "$STATE" = stopped ]; then rm -f "$2"; fi
   echo "$1.state=$STATE"
@@ -179,17 +196,69 @@ obey() {
         let held = nodes.iter().filter(|node| node.unit.is_some());
         calls.extend(held.map(|node| call("hold", [node.pid_file.as_str()])));
     }
+    // First: a connection that breaks now must not leave a node frozen.
+    let limits = nodes.iter().map(|node| limit(node, thaw));
+    let is_pause = signal == NodeSignal::Pause;
+    calls.extend(limits.clone().filter(|_| is_pause));
     for node in nodes {
         let id = node.id.to_string();
         let fixed = [id.as_str(), &node.pid_file];
         calls.push(call("send", fixed.into_iter().chain(names.split(' '))));
     }
+    // Last, where it lets them go on: until then a timer may have to do it.
+    calls.extend(limits.filter(|_| !is_pause));
     let tenths = wait_ms.div_ceil(100).to_string();
     for node in nodes {
         let id = node.id.to_string();
         calls.push(call("obey", [&*id, &node.pid_file, wanted, &tenths]));
     }
-    assemble(&[SEND, systemd(nodes.iter())], &calls)
+    assemble(&[SEND, LIMIT, systemd(nodes.iter())], &calls)
+}
+
+const LIMIT: &str = r#"
+# limit PID_FILE MARK SCRIPT: what is frozen now goes on in time. A session of its own, as for nodes.
+limit() {
+  find_node "$1"
+  [ "$STATE" != stopped ] || return 0
+  # Made in the folder above: in this one nodes may have laid a link.
+  new=${1%/*/*}/.${1##*/}.thaw.new
+  printf '%s\n' "$2" >"$new" && rm -f "${1%.pid}.thaw" && mv -f "$new" "${1%.pid}.thaw" || exit 1
+  if command -v setsid >/dev/null 2>&1; then launcher=setsid; else launcher=nohup; fi
+  $launcher sh -c "$3" </dev/null >/dev/null 2>&1 &
+}
+
+# no_limit PID_FILE: what comes now is not undone by a timer of before.
+no_limit() {
+  rm -f "${1%.pid}.thaw"
+}
+"#;
+
+/// Bounds what is to be sent to a node, or takes an earlier bound away.
+fn limit(node: &NodeLayout, thaw: Option<&Thaw>) -> String {
+    const THAW: &str = r#"
+# thaw SECONDS PID_FILE MARK: looks every second whether it is still wanted, so that it is gone soon
+# where it is not.
+thaw() {
+  left=$1
+  while mark=; read -r mark 2>/dev/null <"${2%.pid}.thaw"; [ "$mark" = "$3" ]; do
+    if [ "$left" -le 0 ]; then
+      look_up "$2"
+      [ "$STATE" != paused ] || kill -s CONT "$PID"
+      rm -f "${2%.pid}.thaw"
+      return 0
+    fi
+    sleep 1
+    left=$((left - 1))
+  done
+}
+"#;
+    let Some(thaw) = thaw else {
+        return call("no_limit", [node.pid_file.as_str()]);
+    };
+    let seconds = thaw.after_seconds.to_string();
+    let timer = call("thaw", [&*seconds, &node.pid_file, &thaw.mark]);
+    let timer = format!("{PRELUDE}{THAW}{timer}\n");
+    call("limit", [&*node.pid_file, &thaw.mark, &timer])
 }
 
 /// A node to look at.
@@ -333,7 +402,7 @@ pub fn clean(nodes: &[NodeLayout]) -> String {
     const CLEAN: &str = r#"
 clean() {
   look_up "$2"
-  if [ "$RECORD" = present ] && [ "$STATE" = stopped ]; then
+  if [ "$RECORD" = present ] && [ "$ALIVE" = no ]; then
     rm -f "$2"
     echo "$1.cleaned=yes"
   else
@@ -381,13 +450,13 @@ pub fn purge(nodes: &[NodeLayout], base: Option<&str>) -> String {
     const PURGE: &str = r#"
 purge() {
   look_up "$2"
-  if [ "$STATE" != stopped ]; then
+  if [ "$ALIVE" = yes ]; then
     echo "$1.purged=no"
     return 0
   fi
   case $5 in
     */logs_node_"$1")
-      rm -rf -- "$5" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" && echo "$1.purged=yes"
+      rm -rf -- "$5" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" "${2%.pid}.thaw" && echo "$1.purged=yes"
       rm -f "${2%/*}/starting" "${2%/*/*}/starting"
       rmdir "${2%/*}" 2>/dev/null || :
       ;;

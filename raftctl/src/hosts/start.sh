@@ -14,8 +14,8 @@ alone() {
 start() {
   id=$1 pid_file=$2 args_file=$3 output_file=$4 data_dir=$5 executable=$6 sha256=$7
   shift 7
-  look_up "$pid_file"
-  if [ "$STATE" != stopped ]; then
+  find_node "$pid_file"
+  if [ "$ALIVE" = yes ]; then
     echo "$id.started=no"
     return 0
   fi

@@ -13,6 +13,7 @@ use crate::hosts::guard::{self, Claim, Held, LASTS};
 use crate::hosts::inventory::Host;
 use crate::interrupt::interruption;
 use crate::operator;
+use crate::progress::Progress;
 
 /// How often a lock that someone else holds is tried again.
 const TRY_EVERY: Duration = Duration::from_millis(250);
@@ -263,7 +264,7 @@ impl Taking<'_> {
         drop(join_all(leaving).await);
     }
 
-    /// Takes one host's lock; whether the host answers.
+    /// Takes one host's lock; whether it has it.
     fn one(
         &self,
         host: Host,
@@ -280,7 +281,7 @@ impl Taking<'_> {
                         if is_waiting {
                             waiting.fetch_sub(1, Ordering::Relaxed);
                         }
-                        return Ok(other.is_ok());
+                        return Ok(is_taken(other));
                     }
                 };
                 if is_dead(&held, &claim) {
@@ -295,6 +296,19 @@ impl Taking<'_> {
                     tokio::time::sleep(TRY_EVERY).await;
                 }
             }
+        }
+    }
+}
+
+/// Whether a host has the lock now. One that answers and can't have it, as with a full disk, is no
+/// obstacle either, since it must be possible to mend it; but whoever trusts in the lock is told.
+fn is_taken(answer: Result<Option<Held>>) -> bool {
+    match answer {
+        Ok(_) => true,
+        Err(Error::Transport(_)) => false,
+        Err(error) => {
+            Progress::new().note(&format!("going on without a lock there: {error}"));
+            false
         }
     }
 }
@@ -324,7 +338,9 @@ async fn keep(hosts: &[Host], claim: &Claim) -> Error {
         {
             return Error::Other(
                 "the lock was lost: this machine was asleep for too long, and someone else may have \
-                 changed the cluster meanwhile; look at `raftctl status`, and run this again"
+                 changed the cluster meanwhile; look at `raftctl status`. What was left paused or \
+                 killed is resumed and started by `raftctl up`, what was cut off is healed by \
+                 `raftctl heal`; then run this again"
                     .into(),
             );
         }

@@ -1,4 +1,5 @@
-//! What the verbs do to a cluster, as a library: nothing here prints, asks or exits.
+//! What the verbs do to a cluster, as a library: nothing here prints, asks or exits, but for a note
+//! about a host that can't be locked.
 //!
 //! Everything starts from a [`Context`]. Functions that act on several nodes do so in parallel and
 //! answer for each node by itself: a host that fails never hides the others.
@@ -41,8 +42,8 @@ impl Context {
     ///
     /// # Errors
     /// The provider can't tell where they are.
-    pub fn open(cluster: Cluster) -> Result<Self> {
-        let inventory = Inventory::open(&cluster)?;
+    pub async fn open(cluster: Cluster) -> Result<Self> {
+        let inventory = Inventory::open(&cluster).await?;
         Ok(Context {
             cluster: Arc::new(cluster),
             inventory: Arc::new(inventory),

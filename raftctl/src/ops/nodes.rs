@@ -8,7 +8,7 @@ use crate::binary::Binary;
 use crate::cluster::NodeId;
 use crate::error::Error;
 use crate::hosts::control::{self, NodeFacts, ProcessState, Signalled};
-use crate::hosts::scripts::NodeSignal;
+use crate::hosts::scripts::{NodeSignal, Thaw};
 
 /// SIGKILL and SIGSTOP are obeyed at once; a machine under load may need a moment to show it.
 const OBEY_AT_ONCE: Duration = Duration::from_secs(5);
@@ -40,38 +40,55 @@ impl Context {
     /// Kills nodes as a crash would; each is confirmed to be gone, and stays so until it is
     /// started.
     pub async fn kill(&self, ids: &[NodeId]) -> Outcomes<Signalled> {
-        self.signal(ids, NodeSignal::Kill, OBEY_AT_ONCE).await
+        self.signal(ids, NodeSignal::Kill, None, OBEY_AT_ONCE).await
     }
 
     /// Stops nodes in order: they hand over leadership, flush, and exit, within `grace`.
     pub async fn stop(&self, ids: &[NodeId], grace: Duration) -> Outcomes<Signalled> {
-        self.signal(ids, NodeSignal::Stop, grace).await
+        self.signal(ids, NodeSignal::Stop, None, grace).await
     }
 
-    /// Freezes nodes. They keep their memory and connections and do nothing.
-    pub async fn pause(&self, ids: &[NodeId]) -> Outcomes<Signalled> {
-        self.signal(ids, NodeSignal::Pause, OBEY_AT_ONCE).await
+    /// Freezes nodes. They keep their memory and connections and do nothing, until they are resumed;
+    /// with `length`, they go on by themselves after that, in whole seconds, whoever is gone by then.
+    pub async fn pause(&self, ids: &[NodeId], length: Option<Duration>) -> Outcomes<Signalled> {
+        let thaw = length.map(|length| Thaw {
+            after_seconds: length
+                .as_millis()
+                .div_ceil(1000)
+                .try_into()
+                .unwrap_or(u64::MAX),
+            mark: format!("{:016x}", rand::random::<u64>()),
+        });
+        self.signal(ids, NodeSignal::Pause, thaw, OBEY_AT_ONCE)
+            .await
     }
 
     /// Lets paused nodes go on.
     pub async fn resume(&self, ids: &[NodeId]) -> Outcomes<Signalled> {
-        self.signal(ids, NodeSignal::Resume, OBEY_AT_ONCE).await
+        self.signal(ids, NodeSignal::Resume, None, OBEY_AT_ONCE)
+            .await
     }
 
     async fn signal(
         &self,
         ids: &[NodeId],
         signal: NodeSignal,
+        thaw: Option<Thaw>,
         wait: Duration,
     ) -> Outcomes<Signalled> {
         let deadline = self.cluster.limits.step;
         let mut outcomes = self
-            .on_hosts(ids, |host, here| async move {
-                let answers = control::signal(&host, &here, signal, wait, deadline).await?;
-                Ok(answers
-                    .into_iter()
-                    .map(|answer| (answer.id, answer))
-                    .collect())
+            .on_hosts(ids, |host, here| {
+                let thaw = thaw.clone();
+                async move {
+                    let thaw = thaw.as_ref();
+                    let answers =
+                        control::signal(&host, &here, signal, thaw, wait, deadline).await?;
+                    Ok(answers
+                        .into_iter()
+                        .map(|answer| (answer.id, answer))
+                        .collect())
+                }
             })
             .await;
         for (id, outcome) in &mut outcomes {

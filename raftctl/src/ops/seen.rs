@@ -22,28 +22,43 @@ pub fn load(state_dir: &Path) -> BTreeSet<NodeId> {
 }
 
 /// Misses logs that were seen before, by this machine or as any of the hosts was told; remembers
-/// those that are there. Where no host has or knows of any log, the cluster is new, or was deleted,
-/// and what this machine remembers is of another one.
+/// those that are there. Where no host has or knows of any log, and every host answers that had one,
+/// the cluster is new, or was deleted, and what this machine remembers is of another one.
+///
+/// The answer: nodes that had a log, on hosts in `silent`, while no other host has any. Beside one
+/// that is still there, a new cluster would be a second one under the same name.
 ///
 /// # Errors
 /// The file can't be written.
-pub fn mark(state_dir: &Path, hosts: &mut BTreeMap<NodeId, HostFacts>) -> Result<()> {
+pub fn mark(
+    state_dir: &Path,
+    hosts: &mut BTreeMap<NodeId, HostFacts>,
+    silent: &[NodeId],
+) -> Result<Vec<NodeId>> {
     let told = hosts
         .values()
         .flat_map(|host| host.setting.seen.iter().copied());
     let mut seen: BTreeSet<NodeId> = told.collect();
+    let remembered = load(state_dir);
+    let is_known = |id: &NodeId| remembered.contains(id) || seen.contains(id);
+    let mut hidden: Vec<NodeId> = silent.iter().copied().filter(is_known).collect();
     let nodes = hosts.values().flat_map(|host| &host.nodes);
     let with_data: Vec<NodeId> = nodes
         .filter(|node| node.has_data)
         .map(|node| node.id)
         .collect();
-    if !seen.is_empty() || !with_data.is_empty() {
-        seen.extend(load(state_dir));
+    if !seen.is_empty() || !with_data.is_empty() || !hidden.is_empty() {
+        seen.extend(remembered);
+    }
+    if !with_data.is_empty() {
+        // They can't win without one of a majority that has it all.
+        hidden.clear();
     }
     for node in hosts.values_mut().flat_map(|host| &mut host.nodes) {
         node.lost_data |= !node.has_data && seen.contains(&node.id);
     }
-    add(state_dir, with_data)
+    add(state_dir, with_data)?;
+    Ok(hidden)
 }
 
 /// Remembers nodes, beside those that were seen before.
@@ -106,7 +121,8 @@ mod tests {
                 (id, host)
             };
             let mut hosts: BTreeMap<NodeId, HostFacts> = (1..=3).map(host).collect();
-            mark(folder.path(), &mut hosts).unwrap();
+            let hidden = mark(folder.path(), &mut hosts, &[]).unwrap();
+            assert!(hidden.is_empty());
             let is_lost = |id: &NodeId| hosts[id].nodes[0].lost_data;
             (1..=3).filter(is_lost).collect::<Vec<_>>()
         };
@@ -122,6 +138,44 @@ mod tests {
             lost(&[], &[]).is_empty(),
             "a cluster that was deleted is not missed"
         );
+    }
+
+    // While a host that had a log can't be asked, the cluster may be there: only when all answer, and
+    // none has anything, it was deleted.
+    #[test]
+    fn a_silent_host_may_have_the_cluster() {
+        let folder = tempfile::tempdir().unwrap();
+        let look = |answering: &[NodeId], with_data: &[NodeId], silent: &[NodeId]| {
+            let host = |id: &NodeId| {
+                let mut host = HostFacts::blank(*id);
+                host.nodes[0].has_data = with_data.contains(id);
+                (*id, host)
+            };
+            let mut hosts: BTreeMap<NodeId, HostFacts> = answering.iter().map(host).collect();
+            let hidden = mark(folder.path(), &mut hosts, silent).unwrap();
+            let is_lost = |id: &&NodeId| hosts[id].nodes[0].lost_data;
+            let lost: Vec<NodeId> = answering.iter().filter(is_lost).copied().collect();
+            (hidden, lost)
+        };
+        assert_eq!(look(&[1, 2], &[], &[3]), (vec![], vec![]), "a new cluster");
+        add(folder.path(), [3]).unwrap();
+        assert_eq!(
+            look(&[1, 2], &[], &[3]),
+            (vec![3], vec![]),
+            "3 was not deleted"
+        );
+        add(folder.path(), [1, 2]).unwrap();
+        assert_eq!(
+            look(&[1, 2], &[], &[3]),
+            (vec![3], vec![1, 2]),
+            "others lost theirs"
+        );
+        assert_eq!(
+            look(&[1, 2], &[1], &[3]),
+            (vec![], vec![2]),
+            "1 has it all, or waits"
+        );
+        assert_eq!(look(&[1, 2, 3], &[], &[]), (vec![], vec![]), "deleted");
     }
 
     // What was seen stays known until the cluster goes.

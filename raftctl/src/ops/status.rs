@@ -9,10 +9,10 @@ use tokio::time::Instant;
 
 use super::{Context, Outcomes};
 use crate::admin::{self, AdminError};
-use crate::cluster::NodeId;
+use crate::cluster::{NodeId, Provider};
 use crate::hosts::control::{self, HostFacts, NodeFacts, ProcessState};
 use crate::hosts::filter;
-use crate::hosts::inventory::Host;
+use crate::hosts::inventory::{Host, Member};
 use crate::hosts::scripts::LookAt;
 use crate::hosts::ssh::inventory::LOGIN_TIME;
 
@@ -156,7 +156,7 @@ impl Context {
             });
             NodeStatus {
                 id: member.id,
-                address: member.client_address.clone(),
+                address: self.client_address(member),
                 process,
                 host_error,
                 is_filtered,
@@ -170,6 +170,14 @@ impl Context {
             }
         });
         Snapshot::new(nodes.collect())
+    }
+
+    /// Where clients reach a node from this machine. The names of containers mean nothing here.
+    fn client_address(&self, member: &Member) -> String {
+        match self.cluster.provider {
+            Provider::Docker => member.admin_address.clone(),
+            _ => member.client_address.clone(),
+        }
     }
 
     /// What nodes and hosts say. Where nodes do not answer, their hosts are not waited for as long

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use crate::cluster::NodeId;
 use crate::error::Error;
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState, TakenPort};
+use crate::ops::wait::list;
 
 /// Less space than this, and a node is not started: it would stop at its first writes.
 pub const DISK_FREE_KIB_MIN: u64 = 16 << 10;
@@ -21,6 +22,8 @@ pub struct Facts {
     /// The nodes that are left behind, where the others make a majority, each with the reason: the
     /// host does not answer, or a person must clear something there first.
     pub left_behind: BTreeMap<NodeId, Error>,
+    /// The nodes that had a log, and whose hosts can't be asked, where no host that answers has any.
+    pub hidden: Vec<NodeId>,
 }
 
 impl Facts {
@@ -58,6 +61,23 @@ impl Facts {
     pub fn accept_lost_data(&mut self) {
         let nodes = self.hosts.values_mut().flat_map(|host| &mut host.nodes);
         nodes.for_each(|node| node.lost_data = false);
+        self.hidden.clear();
+    }
+
+    /// Why the nodes that answer can't begin without those whose logs can't be seen.
+    pub(super) fn hidden_logs(&self) -> Option<String> {
+        let (its, host) = match self.hidden.len() {
+            0 => return None,
+            1 => ("a log", "its host"),
+            _ => ("logs", "their hosts"),
+        };
+        Some(format!(
+            "{} had {its}, and {host} can't be asked, while no other host has any: beside an old \
+             member that comes back, new ones could lose what they acknowledged; bring {host} back \
+             (and run `raftctl down --purge` if the cluster is to be deleted), or accept that with \
+             `raftctl up --allow-data-loss`",
+            list(&self.hidden)
+        ))
     }
 
     /// What a person must clear before a node can be started on its host.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::hosts::control::{HostFacts, NodeFacts, Setting, TakenPort};
+use crate::hosts::control::{HostFacts, Setting, TakenPort};
 use crate::hosts::layout::HostLayout;
 
 const OLD: &str = "0000";
@@ -26,6 +26,7 @@ fn target() -> Target {
     };
     Target {
         nodes: (1..=3).map(node).collect(),
+        guessed: vec![],
         build: None,
         release: None,
     }
@@ -146,6 +147,22 @@ fn another_lease_restarts_all_together() {
     );
 }
 
+// The address of a host that can't be reached is only guessed: nobody is stopped for it.
+#[test]
+fn a_guess_is_no_change() {
+    let mut target = target();
+    for node in &mut target.nodes {
+        let at = node.arguments.iter().position(|word| word == "3,c:1,c:2");
+        node.arguments[at.unwrap()] = "3,n3:1,n3:2".into();
+    }
+    let facts = facts(vec![running(1), running(2)], Some(1));
+    assert!(refuse_changed(&target, &facts).is_err());
+    assert!(steps(&target, &facts).starts_with("stop nodes 1 and 2 (--node"));
+    target.guessed = vec![3];
+    assert_eq!(refuse_changed(&target, &facts), Ok(()));
+    assert_eq!(steps(&target, &facts), "");
+}
+
 // Another binary replaces the old one a node at a time, the leader last.
 #[test]
 fn another_binary_is_rolled_out() {
@@ -238,6 +255,26 @@ fn obstacles_stop_everything() {
          b: node 2 has 100 KiB of disk space left, and needs 16384 to start; free some (`raftctl \
          exec 2 -- df -h`)"
     );
+}
+
+// An old member whose host can't be asked may still have what was acknowledged: no other cluster
+// begins beside it, unless that is accepted.
+#[test]
+fn nothing_begins_beside_a_log_that_is_out_of_sight() {
+    let new = |id| NodeFacts {
+        has_data: false,
+        ..stopped(id)
+    };
+    let mut facts = facts(vec![new(1), new(2)], None);
+    facts.hidden = vec![3];
+    let text = plan(&target(), &facts).unwrap_err().to_string();
+    assert!(
+        text.starts_with("node 3 had a log, and its host can't be asked"),
+        "{text}"
+    );
+    assert!(refuse_changed(&target(), &facts).is_err());
+    facts.accept_lost_data();
+    assert!(steps(&target(), &facts).starts_with("start nodes 1 and 2 (new, never ran)"));
 }
 
 // Where the others make a majority, what stands in the way of one node is no obstacle to them.

@@ -1,6 +1,6 @@
 //! Steps that change something, and those that give names.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use raftkv::admin::{Role, StatusReply};
 
@@ -11,6 +11,9 @@ use crate::cluster::NodeId;
 use crate::ops::all_or_partial;
 use crate::ops::wait::list;
 use crate::run;
+
+/// What a scenario has frozen goes on after this time, should nobody be there to undo it.
+const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 impl Runner<'_> {
     pub(super) async fn wait_for_leader(&mut self, step: &WaitForLeader) -> Seen {
@@ -72,7 +75,8 @@ impl Runner<'_> {
 
     pub(super) async fn pause(&mut self, nodes: &Nodes) -> Seen {
         let ids = self.resolve(nodes).await?;
-        all_or_partial(self.context.pause(&ids).await, "paused")?;
+        let paused = self.context.pause(&ids, Some(PAUSE_MAX)).await;
+        all_or_partial(paused, "paused")?;
         Ok(list(&ids))
     }
 

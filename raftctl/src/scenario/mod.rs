@@ -183,8 +183,6 @@ fn list(options: &Options) -> Result<()> {
 fn after_interruption(restored: Result<()>) -> Error {
     match restored {
         Ok(()) => Error::Other("interrupted; the cluster is as it was before".into()),
-        Err(error) => Error::Other(format!(
-            "interrupted, and the cluster could not be put back: {error}\n  next: raftctl up"
-        )),
+        Err(error) => error.advise("interrupted, and the cluster is not as it was before".into()),
     }
 }

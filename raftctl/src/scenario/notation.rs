@@ -57,7 +57,7 @@ pub enum Step {
     Stop(Nodes),
     /// Starts nodes, and waits until they answer.
     Start(Nodes),
-    /// Freezes nodes.
+    /// Freezes nodes; after ten minutes they go on in any case.
     Pause(Nodes),
     /// Lets frozen nodes go on.
     Resume(Nodes),

@@ -16,7 +16,7 @@ use super::verdict::{self, CHECK_MAX, VerdictReport};
 use crate::binary::Binary;
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
-use crate::interrupt::interruption;
+use crate::interrupt::Interruptions;
 use crate::keys;
 use crate::lock::Lock;
 use crate::ops::Context;
@@ -132,10 +132,11 @@ impl Stage<'_> {
         let started = Instant::now();
         let run = format!("{:08x}", rand::random::<u32>());
         let background = self.background(&run);
-        let acted = self.act(loaded, &run).await;
+        let mut interruptions = Interruptions::new();
+        let acted = self.act(loaded, &run, &mut interruptions).await;
         let restored = tokio::select! {
             restored = self.put_back(background, &acted, &run) => restored,
-            () = interruption() => Err(Error::Other("interrupted".into())),
+            () = interruptions.next() => Err(restore::interrupted()),
         };
         acted.said?;
         if acted.interrupted {
@@ -165,7 +166,7 @@ impl Stage<'_> {
 
     /// Takes the steps, up to the first that is not as expected or the interruption. Whatever
     /// happens, it is told by value: the cluster has to be put back first.
-    async fn act(&self, loaded: &Loaded, run: &str) -> Acted {
+    async fn act(&self, loaded: &Loaded, run: &str, interruptions: &mut Interruptions) -> Acted {
         let started = Instant::now();
         let mut runner = Runner::new(self.context, self.binary, loaded, run);
         let (mut steps, mut said) = (Vec::new(), Ok(()));
@@ -177,10 +178,10 @@ impl Stage<'_> {
         };
         let interrupted = tokio::select! {
             _ = runner.play(loaded, tell) => false,
-            () = interruption() => true,
+            () = interruptions.next() => true,
         };
         if interrupted {
-            eprintln!("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
+            out::say("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
         }
         Acted {
             steps,

@@ -1,6 +1,7 @@
 //! Puts a cluster back as it was: whatever a scenario did to it, and wherever it was interrupted.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use crate::binary::Binary;
 use crate::client::Client;
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
 use crate::keys;
 use crate::ops::wait::list;
-use crate::ops::{Context, all_or_partial};
+use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::run;
 
 /// What a machine under load may add to what the cluster's timing makes reasonable.
@@ -54,30 +55,82 @@ pub async fn check_running(context: &Context) -> Result<()> {
     )))
 }
 
-/// Heals, resumes and starts what a scenario left, and waits until the cluster is well.
+/// For how long hosts and nodes that do not answer, or do not obey, are tried again.
+const TRIED_FOR: Duration = Duration::from_secs(20);
+
+/// How long the next try waits: a host that could not be reached is left alone for a while anyway.
+const TRY_EVERY: Duration = Duration::from_secs(1);
+
+/// What a person has to do where a fault could not be undone.
+const LEFT_TO_DO: &str = "left to do, once that is mended: `raftctl resume all`, `raftctl start all`, \
+                          `raftctl heal`";
+
+/// The error of a cluster that was left as it is because its operator insisted.
+#[must_use]
+pub fn interrupted() -> Error {
+    Error::Other("interrupted before everything was undone".into()).advise(LEFT_TO_DO.into())
+}
+
+/// Heals, resumes and starts what a scenario left, on every host that answers, and waits until the
+/// cluster is well. What can't be done at once is tried again for a while.
 ///
 /// # Errors
-/// What could not be put back.
+/// What could not be put back, each node with the reason, and what is left to do.
 pub async fn restore(context: &Context, binary: &Binary) -> Result<()> {
-    let ids = context.cluster.ids();
-    let facts = all_or_partial(context.node_facts(&ids).await, "looked at")?;
-    let in_state = |state| -> Vec<NodeId> {
-        ids.iter()
-            .copied()
-            .filter(|id| facts[id].state == state)
-            .collect()
-    };
-    let paused = in_state(ProcessState::Paused);
-    if !paused.is_empty() {
-        all_or_partial(context.resume(&paused).await, "resumed")?;
+    let all = context.cluster.ids();
+    let give_up = Instant::now() + TRIED_FOR;
+    let mut outcomes: Outcomes<()> = all.iter().map(|id| (*id, Ok(()))).collect();
+    let mut rest = all.clone();
+    loop {
+        outcomes.extend(undo(context, &rest, binary).await);
+        let failed = outcomes.iter().filter(|(_, outcome)| outcome.is_err());
+        rest = failed.map(|(id, _)| *id).collect();
+        if rest.is_empty() || Instant::now() >= give_up {
+            break;
+        }
+        tokio::time::sleep(TRY_EVERY).await;
     }
-    let stopped = in_state(ProcessState::Stopped);
-    if !stopped.is_empty() {
-        run::start(context, &stopped, binary).await?;
-    }
-    heal(context).await?;
+    all_or_partial(outcomes, "put back").map_err(|error| error.advise(LEFT_TO_DO.into()))?;
     let limit = context.cluster.timing.recovery() + SLACK;
-    context.wait_for_leader(&ids, limit).await.map(drop)
+    context.wait_for_leader(&all, limit).await.map(drop)
+}
+
+/// Undoes what is there at each of these nodes. None waits for another's host, and what fails at one
+/// keeps nobody from the rest.
+async fn undo(context: &Context, ids: &[NodeId], binary: &Binary) -> Outcomes<()> {
+    let mut outcomes = Outcomes::new();
+    let mut in_state: BTreeMap<ProcessState, Vec<NodeId>> = BTreeMap::new();
+    for (id, facts) in context.node_facts(ids).await {
+        match facts {
+            Ok(facts) => in_state.entry(facts.state).or_default().push(id),
+            Err(error) => drop(outcomes.insert(id, Err(error))),
+        }
+        outcomes.entry(id).or_insert(Ok(()));
+    }
+    let those = |state| in_state.get(&state).cloned().unwrap_or_default();
+    let (paused, stopped) = (those(ProcessState::Paused), those(ProcessState::Stopped));
+    // A frozen node can't be healed before it goes on.
+    let resumed = context.resume(&paused).await.into_iter();
+    add_failed(
+        &mut outcomes,
+        resumed.map(|(id, done)| (id, done.map(drop))),
+    );
+    let (started, healed) = tokio::join!(
+        run::start_each(context, &stopped, binary),
+        heal(context, ids)
+    );
+    add_failed(&mut outcomes, started.into_iter().chain(healed));
+    outcomes
+}
+
+/// Adds what failed, and keeps what failed before.
+fn add_failed(outcomes: &mut Outcomes<()>, more: impl Iterator<Item = (NodeId, Result<()>)>) {
+    for (id, outcome) in more {
+        let known = outcomes.entry(id).or_insert(Ok(()));
+        if known.is_ok() {
+            *known = outcome;
+        }
+    }
 }
 
 /// Removes keys that a run has written.
@@ -93,17 +146,14 @@ pub async fn remove(context: &Context, keys: impl IntoIterator<Item = &String>) 
     Ok(())
 }
 
-/// Undoes the cuts that are there. Most scenarios make none, and nodes that do not allow them have
-/// none.
-async fn heal(context: &Context) -> Result<()> {
-    let replies = context.replies(&context.cluster.ids()).await;
+/// Undoes the cuts that are there at nodes. Most scenarios make none, and nodes that do not allow
+/// them have none.
+async fn heal(context: &Context, ids: &[NodeId]) -> Outcomes<()> {
+    let replies = context.replies(ids).await;
     let is_cut = |reply: &raftkv::admin::StatusReply| !reply.cut_links.is_empty();
     let cut = replies
         .into_iter()
         .filter(|(_, reply)| reply.as_ref().is_ok_and(is_cut));
     let cut: Vec<NodeId> = cut.map(|(id, _)| id).collect();
-    if cut.is_empty() {
-        return Ok(());
-    }
-    all_or_partial(context.heal(&cut).await, "healed").map(drop)
+    context.heal(&cut).await
 }

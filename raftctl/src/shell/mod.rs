@@ -218,12 +218,12 @@ mod tests {
     use super::*;
     use crate::client::fake::{Fakes, Role};
 
-    fn context() -> Context {
+    async fn context() -> Context {
         let environment = |_: &str| None;
         let directory = std::path::PathBuf::from("/nowhere");
         let cluster =
             crate::cluster::parse("name: t\nnodes: 1\n", "t.yaml", directory, &environment);
-        Context::open(cluster.unwrap()).unwrap()
+        Context::open(cluster.unwrap()).await.unwrap()
     }
 
     /// What a script prints, and the exit code it ends with.
@@ -231,7 +231,7 @@ mod tests {
         let fakes = Fakes::start(&[Role::Lead]).await;
         let mut shell = Shell {
             client: Client::new(&fakes.members()),
-            context: &context(),
+            context: &context().await,
             output,
         };
         let mut out = Vec::new();

@@ -9,7 +9,7 @@ use crate::binary;
 use crate::cli::{Options, Output};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
-use crate::hosts::control::{HostFacts, ProcessState};
+use crate::hosts::control::HostFacts;
 use crate::hosts::docker::{self, Change};
 use crate::hosts::inventory::{Host, Inventory};
 use crate::lock::Lock;
@@ -92,23 +92,12 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
     facts
         .hosts
         .extend(blanks.into_iter().map(|blank| (blank.nodes[0].id, blank)));
-    seen::mark(&context.cluster.state_dir(), &mut facts.hosts)?;
+    up::recall(&context, &mut facts)?;
     facts.leave_obstructed(context.cluster.majority());
     for (id, error) in &facts.left_behind {
         Progress::new().note(&format!("going on without node {id}: {error}"));
     }
     let target = up::target(&context, &binary::locate(&context.cluster)?)?;
-    if !changes.is_empty() {
-        // Addresses are not known before all containers run: what depends on them is not compared.
-        for node in &target.nodes {
-            let host = facts.hosts.get_mut(&node.layout.id);
-            for own in host.into_iter().flat_map(|host| &mut host.nodes) {
-                if own.state != ProcessState::Stopped {
-                    own.arguments.clone_from(&node.arguments);
-                }
-            }
-        }
-    }
     steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 

@@ -11,6 +11,7 @@ use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::{ProcessState, Signalled};
 use crate::lock::Lock;
+use crate::ops::links::CUT_MAX;
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
@@ -27,8 +28,8 @@ pub enum Signal {
     Kill,
     /// SIGTERM.
     Stop,
-    /// SIGSTOP.
-    Pause,
+    /// SIGSTOP, for a time or until SIGCONT.
+    Pause(Option<Duration>),
     /// SIGCONT.
     Resume,
 }
@@ -38,7 +39,7 @@ impl Signal {
         match self {
             Signal::Kill => "kill",
             Signal::Stop => "stop",
-            Signal::Pause => "pause",
+            Signal::Pause(_) => "pause",
             Signal::Resume => "resume",
         }
     }
@@ -47,7 +48,7 @@ impl Signal {
         match self {
             Signal::Kill => "killed",
             Signal::Stop => "stopped",
-            Signal::Pause => "paused",
+            Signal::Pause(_) => "paused",
             Signal::Resume => "resumed",
         }
     }
@@ -56,7 +57,7 @@ impl Signal {
     fn already(self) -> ProcessState {
         match self {
             Signal::Kill | Signal::Stop => ProcessState::Stopped,
-            Signal::Pause => ProcessState::Paused,
+            Signal::Pause(_) => ProcessState::Paused,
             Signal::Resume => ProcessState::Running,
         }
     }
@@ -72,12 +73,21 @@ pub async fn signal(
     signal: Signal,
     selector: &str,
 ) -> Result<()> {
+    if let Signal::Pause(Some(length)) = signal
+        && (length.is_zero() || length > CUT_MAX)
+    {
+        return Err(Error::Usage(format!(
+            "a pause with an end lasts up to {}, and not {}",
+            humantime::format_duration(CUT_MAX),
+            humantime::format_duration(length)
+        )));
+    }
     let _lock = Lock::take(&context.cluster, signal.verb()).await?;
     let ids = select(context, selector).await?;
     let outcomes = match signal {
         Signal::Kill => context.kill(&ids).await,
         Signal::Stop => context.stop(&ids, run::STOP_GRACE).await,
-        Signal::Pause => context.pause(&ids).await,
+        Signal::Pause(length) => context.pause(&ids, length).await,
         Signal::Resume => context.resume(&ids).await,
     };
     tell(signal, &outcomes, options)?;

@@ -7,6 +7,7 @@ use serde_json::json;
 use crate::arguments;
 use crate::binary::{self, Binary, Origin};
 use crate::cli::{Options, Output};
+use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::inventory::Inventory;
 use crate::hosts::layout::release_name;
@@ -174,8 +175,11 @@ fn target_of(context: &Context, binary: &Binary, build: Option<String>) -> Targe
         arguments::start_node(&context.cluster, &context.inventory, id, path, sha256)
     };
     let ships = context.has_remote_hosts();
+    let members = context.inventory.members.iter();
+    let guessed = members.filter(|member| !member.is_address_known);
     Target {
         nodes: context.cluster.ids().into_iter().map(node).collect(),
+        guessed: guessed.map(|member| member.id).collect(),
         build,
         release: ships.then(|| release(binary)),
     }
@@ -228,12 +232,22 @@ pub async fn facts(context: &Context) -> Result<Facts> {
             Err(error) => drop(facts.left_behind.insert(id, error)),
         }
     }
-    if context.has_remote_hosts() {
-        seen::mark(&context.cluster.state_dir(), &mut facts.hosts)?;
-    }
+    recall(context, &mut facts)?;
     let heard = replies.values().filter_map(|reply| reply.as_ref().ok());
     facts.leader = leader(heard.filter(|reply| reply.lease_remaining_ms.is_some()));
     Ok(facts)
+}
+
+/// Compares what the hosts say with what was seen before. Nothing of this machine is ever out of sight.
+///
+/// # Errors
+/// A file of raftctl's own can't be written.
+pub fn recall(context: &Context, facts: &mut Facts) -> Result<()> {
+    if context.has_remote_hosts() {
+        let silent: Vec<NodeId> = facts.left_behind.keys().copied().collect();
+        facts.hidden = seen::mark(&context.cluster.state_dir(), &mut facts.hosts, &silent)?;
+    }
+    Ok(())
 }
 
 /// What the hosts and nodes of a cluster are, before nodes are started one by one. Hosts that do not
@@ -249,9 +263,7 @@ pub async fn unchanged_facts(context: &Context, binary: &Binary) -> Result<Facts
             Err(error) => drop(facts.left_behind.insert(id, error)),
         }
     }
-    if context.has_remote_hosts() {
-        seen::mark(&context.cluster.state_dir(), &mut facts.hosts)?;
-    }
+    recall(context, &mut facts)?;
     let target = target_of(context, binary, None);
     plan::refuse_changed(&target, &facts).map_err(|found| Error::Usage(found.to_string()))?;
     Ok(facts)

@@ -100,7 +100,7 @@ async fn facts_are_read() {
 #[tokio::test]
 async fn an_answer_that_breaks_off_is_lost() {
     let host = host("1.was=running\n1.state=stopped\n", "", 0);
-    let error = signal(&host, &[1], NodeSignal::Kill, DEADLINE, DEADLINE)
+    let error = signal(&host, &[1], NodeSignal::Kill, None, DEADLINE, DEADLINE)
         .await
         .unwrap_err();
     assert_eq!(error.exit_code(), 10, "{error}");

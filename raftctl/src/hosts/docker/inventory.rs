@@ -21,7 +21,10 @@ use crate::hosts::ssh::login::{self, Login};
 pub fn open(cluster: &Cluster) -> Result<Inventory> {
     let found = find(cluster)?;
     let inventory = inventory::from_logins(cluster, &found.logins)?;
-    Ok(with_absent(cluster, inventory, found.absent))
+    Ok(named(
+        cluster,
+        with_absent(cluster, inventory, found.absent),
+    ))
 }
 
 /// The same after a look at the hosts, as with any that are reached through SSH.
@@ -31,7 +34,10 @@ pub fn open(cluster: &Cluster) -> Result<Inventory> {
 pub async fn reach(cluster: &Cluster, again: bool, deadline: Duration) -> Result<Inventory> {
     let found = find(cluster)?;
     let inventory = inventory::reach(cluster, &found.logins, again, deadline).await?;
-    Ok(with_absent(cluster, inventory, found.absent))
+    Ok(named(
+        cluster,
+        with_absent(cluster, inventory, found.absent),
+    ))
 }
 
 /// The nodes of a cluster, by what their containers are like.
@@ -78,6 +84,24 @@ fn with_absent(
             cause,
         };
         inventory.add_absent(cluster, id, host, why);
+    }
+    inventory
+}
+
+/// Nodes know each other by the names of their containers, which the engine resolves in the
+/// cluster's network: a container has no address while it does not run, and another one when the
+/// containers are started in another order. This machine knows no such names: raftctl goes by the
+/// addresses of now.
+fn named(cluster: &Cluster, mut inventory: Inventory) -> Inventory {
+    for (member, node) in inventory.members.iter_mut().zip(&cluster.nodes) {
+        let name = container_name(cluster, member.id);
+        let at = |given: &Option<String>, port| {
+            let given = given.clone();
+            given.unwrap_or_else(|| format!("{name}:{port}"))
+        };
+        member.peer_address = at(&node.peer_address, cluster.ports.peer);
+        member.client_address = at(&node.client_address, cluster.ports.client);
+        member.is_address_known = true;
     }
     inventory
 }

@@ -6,7 +6,9 @@
 //! fails, Podman has one of the same name, and no code of ours has to follow the API's versions.
 //!
 //! Containers, network and image carry labels; whatever does not carry this cluster's is never
-//! touched. Containers are reached at their own addresses, which Linux routes to.
+//! touched. Containers are reached at their own addresses, which Linux routes to. Their nodes know
+//! each other by the containers' names, which stay as they are when addresses change; so the
+//! address in a leader hint means something in the cluster's network only.
 //!
 //! Deliberately absent: ports published on this machine, volumes. Data lives in the containers and
 //! goes with them.

@@ -174,6 +174,7 @@ fn unmade_member(cluster: &Cluster, id: NodeId, name: &str) -> Member {
         peer_address: format!("{name}:{peer}"),
         client_address: format!("{name}:{client}"),
         admin_address: format!("{name}:{client}"),
+        is_address_known: true,
     }
 }
 

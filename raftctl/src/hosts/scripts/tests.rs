@@ -68,23 +68,149 @@ fn start_is_one_call_a_node() {
 #[test]
 fn signals_are_sent_to_all_first() {
     assert_eq!(
-        calls(&signal(&[node(1), node(3)], NodeSignal::Stop, 2500)),
+        calls(&signal(&[node(1), node(3)], NodeSignal::Stop, 2500, None)),
         "send 1 /base/run/node_1.pid TERM CONT\n\
          send 3 /base/run/node_3.pid TERM CONT\n\
+         no_limit /base/run/node_1.pid\n\
+         no_limit /base/run/node_3.pid\n\
          obey 1 /base/run/node_1.pid stopped 25\n\
          obey 3 /base/run/node_3.pid stopped 25\n\
          echo end=ok\n"
     );
-    let kill = signal(&[node(1)], NodeSignal::Kill, 1);
+    let kill = signal(&[node(1)], NodeSignal::Kill, 1, None);
     assert!(
-        calls(&kill).contains("pid KILL\nobey 1 /base/run/node_1.pid stopped 1\n"),
+        calls(&kill).ends_with("obey 1 /base/run/node_1.pid stopped 1\necho end=ok\n"),
         "{kill}"
     );
-    let pause = signal(&[node(1)], NodeSignal::Pause, 1);
+    let pause = signal(&[node(1)], NodeSignal::Pause, 1, None);
     assert!(
         calls(&pause).contains("pid STOP\nobey 1 /base/run/node_1.pid paused 1\n"),
         "{pause}"
     );
+}
+
+/// Runs a script; what it said.
+fn run(script: &str) -> String {
+    let output = std::process::Command::new("sh")
+        .args(["-c", script])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// A process that has written its pid file, and becomes the node when a file appears.
+struct Becoming {
+    folder: tempfile::TempDir,
+    process: std::process::Child,
+}
+
+impl Becoming {
+    fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| quote(folder.path().join(name).to_str().unwrap());
+        let (executable, pid_file, go) = (path("raft-node"), path("run/node_1.pid"), path("go"));
+        let script = format!(
+            "set -eu
+             mkdir {run}; cp \"$(command -v sleep)\" {executable}
+             stat=$(cat /proc/$$/stat); set -- ${{stat##*) }}
+             printf 'pid=%s\\nstart=%s\\nboot=%s\\nexecutable=%s\\n' $$ ${{20}} \
+               \"$(cat /proc/sys/kernel/random/boot_id)\" {executable} >{pid_file}.new
+             mv {pid_file}.new {pid_file}
+             until [ -e {go} ]; do sleep 0.01; done
+             exec {executable} 600",
+            run = path("run")
+        );
+        let process = std::process::Command::new("sh")
+            .args(["-c", &script])
+            .spawn()
+            .unwrap();
+        let becoming = Becoming { folder, process };
+        while !becoming.has_record() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        becoming
+    }
+
+    fn layout(&self) -> NodeLayout {
+        HostLayout::new(self.folder.path().to_str().unwrap()).node(1)
+    }
+
+    fn has_record(&self) -> bool {
+        std::path::Path::new(&self.layout().pid_file).exists()
+    }
+
+    fn become_the_node(&self) {
+        std::fs::write(self.folder.path().join("go"), "").unwrap();
+    }
+}
+
+impl Drop for Becoming {
+    fn drop(&mut self) {
+        let _ = self.process.kill(); // It may be gone already.
+        self.process.wait().unwrap();
+    }
+}
+
+// Between its pid file and its becoming the node a process is none yet, and is not forgotten: who
+// tidies up leaves it alone, and who kills or freezes it waits until it is.
+#[test]
+fn what_becomes_a_node_is_not_forgotten() {
+    let mut becoming = Becoming::start();
+    let node = [becoming.layout()];
+    assert_eq!(run(&clean(&node)), "1.cleaned=no\nend=ok\n");
+    assert_eq!(run(&purge(&node, None)), "1.purged=no\nend=ok\n");
+    assert!(becoming.has_record());
+    // One that does not get on is not called stopped, either.
+    let kill = signal(&node, NodeSignal::Kill, 2000, None);
+    assert_eq!(run(&kill), "1.was=stopped\n1.state=running\nend=ok\n");
+    assert!(becoming.has_record());
+    let killing = std::thread::spawn(move || run(&kill));
+    becoming.become_the_node();
+    assert_eq!(
+        killing.join().unwrap(),
+        "1.was=running\n1.state=stopped\nend=ok\n"
+    );
+    assert!(!becoming.has_record());
+    assert!(!becoming.process.wait().unwrap().success());
+}
+
+// A pause with an end ends by itself; another signal that comes before takes the timer away.
+#[test]
+fn a_pause_with_an_end_ends() {
+    let nodes = [(); 2].map(|()| Becoming::start());
+    nodes.iter().for_each(Becoming::become_the_node);
+    let [first, second] = [&nodes[0], &nodes[1]].map(|node| [node.layout()]);
+    let pause = |node: &[NodeLayout], after_seconds| {
+        let mark = format!("{after_seconds}");
+        let thaw = Thaw {
+            after_seconds,
+            mark,
+        };
+        let script = signal(node, NodeSignal::Pause, 2000, Some(&thaw));
+        assert!(run(&script).contains("1.state=paused\n"));
+    };
+    pause(&first, 1);
+    let for_ever = signal(&first, NodeSignal::Pause, 2000, None);
+    assert!(run(&for_ever).contains("1.state=paused\n"));
+    pause(&second, 2);
+    let state = |node: &[NodeLayout]| {
+        let look_at = LookAt {
+            layout: node[0].clone(),
+            ports: vec![],
+            filter: None,
+        };
+        let facts = run(&facts("/", &[look_at]));
+        let mut lines = facts.lines();
+        lines
+            .find_map(|line| Some(line.strip_prefix("1.state=")?.to_owned()))
+            .unwrap()
+    };
+    let started = std::time::Instant::now();
+    while state(&second) == "paused" {
+        assert!(started.elapsed().as_secs() < 60, "it stays paused");
+    }
+    assert_eq!(state(&first), "paused", "its timer was taken away");
 }
 
 // Ports are looked for in the form that the kernel shows them.
@@ -125,9 +251,14 @@ fn shells_read_every_script() {
         arguments: vec!["it's".into()],
         sha256: "a".into(),
     };
+    let thaw = Thaw {
+        after_seconds: 30,
+        mark: "a".into(),
+    };
     let with_end = [
         start(&[start_node]),
-        signal(&nodes, NodeSignal::Resume, 100),
+        signal(&nodes, NodeSignal::Resume, 100, None),
+        signal(&nodes, NodeSignal::Pause, 100, Some(&thaw)),
         facts("/base", &[look_at(&[1], Some("t"))]),
         tail(&nodes),
         clean(&nodes),

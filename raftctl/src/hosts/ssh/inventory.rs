@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,23 +30,35 @@ struct Found {
     node: Node,
     transport: Arc<SshTransport>,
     place: Option<Place>,
+    /// What ssh's configuration makes of its name, where that was asked. No login is needed for it.
+    address: Option<String>,
     /// Why a look at it failed.
     trouble: Option<TransportError>,
+}
+
+impl Found {
+    /// Its address, as far as it is known.
+    fn address(&self) -> Option<&String> {
+        let seen = self.place.as_ref().and_then(|place| place.address.as_ref());
+        self.address.as_ref().or(seen)
+    }
 }
 
 /// The hosts as they were found last. Connects to none.
 ///
 /// # Errors
 /// A file of raftctl's own can't be written.
-pub fn open(cluster: &Cluster) -> Result<Inventory> {
+pub async fn open(cluster: &Cluster) -> Result<Inventory> {
     let logins = cluster
         .nodes
         .iter()
         .map(|node| Ok((node.id, login(cluster, node)?)));
-    from_logins(cluster, &logins.collect::<Result<_>>()?)
+    let mut found = find(cluster, &logins.collect::<Result<_>>()?);
+    ask_addresses(&mut found, |host| host.address().is_none()).await;
+    Ok(inventory(cluster, &found))
 }
 
-/// The same for hosts that a provider made.
+/// The same for hosts that a provider made, whose addresses it gave.
 ///
 /// # Errors
 /// As [`open`].
@@ -67,17 +80,14 @@ pub async fn reach(
     deadline: Duration,
 ) -> Result<Inventory> {
     let mut found = find(cluster, logins);
+    let is_known = |place: &Place| !again || place.is_fresh();
+    let is_new = |host: &Found| !host.place.as_ref().is_some_and(is_known);
+    ask_addresses(&mut found, |host| is_new(host) || host.address().is_none()).await;
     let mut looking = JoinSet::new();
-    for (at, host) in found.iter().enumerate() {
-        let is_known = |place: &Place| !again || place.is_fresh();
-        if host.place.as_ref().is_some_and(is_known) {
-            continue;
-        }
+    for (at, host) in found.iter().enumerate().filter(|(_, host)| is_new(host)) {
         let (transport, name) = (Arc::clone(&host.transport), cluster.name.clone());
-        looking.spawn(async move {
-            let address = address(transport.login()).await;
-            (at, place::look(&transport, &name, &address, deadline).await)
-        });
+        let address = host.address().cloned();
+        looking.spawn(async move { (at, place::look(&transport, &name, address, deadline).await) });
     }
     let mut is_news = false;
     for (at, place) in looking.join_all().await {
@@ -151,6 +161,7 @@ fn find(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Vec<Found> {
             node: node.clone(),
             place: places.remove(&login.fingerprint()),
             transport: Arc::new(SshTransport::new(login.clone(), cluster.limits.connect)),
+            address: None,
             trouble: None,
         })
     };
@@ -215,10 +226,7 @@ fn layout(cluster: &Cluster, place: Option<&Place>) -> HostLayout {
 
 fn member(cluster: &Cluster, host: &Found) -> Member {
     let destination = &host.transport.login().destination;
-    let address = host
-        .place
-        .as_ref()
-        .map_or(destination, |place| &place.address);
+    let address = host.address().unwrap_or(destination);
     // Brackets keep the colons of an IPv6 address apart from the port's.
     let (name, any) = match address.parse() {
         Ok(IpAddr::V6(address)) => (format!("[{address}]"), "[::]"),
@@ -226,6 +234,7 @@ fn member(cluster: &Cluster, host: &Found) -> Member {
     };
     let (peer, client) = (cluster.ports.peer, cluster.ports.client);
     let node = &host.node;
+    let is_given = node.peer_address.is_some() && node.client_address.is_some();
     let client_address = node.client_address.clone();
     let client_address = client_address.unwrap_or_else(|| format!("{name}:{client}"));
     Member {
@@ -238,23 +247,35 @@ fn member(cluster: &Cluster, host: &Found) -> Member {
             .unwrap_or_else(|| format!("{name}:{peer}")),
         admin_address: client_address.clone(),
         client_address,
+        is_address_known: is_given || host.address().is_some(),
     }
 }
 
-/// What ssh's configuration makes of a host's name; the name itself where it says nothing.
-async fn address(login: &Login) -> String {
+/// Asks for the addresses of those hosts that `is_asked` names, all at once.
+async fn ask_addresses(found: &mut [Found], is_asked: impl Fn(&Found) -> bool) {
+    let mut asking = JoinSet::new();
+    for (at, host) in found.iter().enumerate().filter(|(_, host)| is_asked(host)) {
+        let transport = Arc::clone(&host.transport);
+        asking.spawn(async move { (at, address(transport.login()).await) });
+    }
+    for (at, address) in asking.join_all().await {
+        found[at].address = address;
+    }
+}
+
+/// What ssh's configuration makes of a host's name; `None` where ssh does not tell.
+async fn address(login: &Login) -> Option<String> {
     /// It only reads files.
     const DEADLINE: Duration = Duration::from_secs(5);
     let words = login.command_words();
     let asking = tokio::process::Command::new(&words[0])
         .arg("-G")
         .args(&words[1..])
+        .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
-    let Ok(Ok(output)) = tokio::time::timeout(DEADLINE, asking).await else {
-        return login.destination.clone();
-    };
+    let output = tokio::time::timeout(DEADLINE, asking).await.ok()?.ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let name = text.lines().find_map(|line| line.strip_prefix("hostname "));
-    name.unwrap_or(&login.destination).to_owned()
+    name.map(str::to_owned)
 }

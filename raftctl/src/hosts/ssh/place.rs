@@ -27,8 +27,8 @@ const HOME_FOLDER: &str = ".raftkv";
 /// What a login finds on a host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
-    /// The address that ssh's configuration gives for the host's name.
-    pub address: String,
+    /// The address that ssh's configuration gives for the host's name; absent where ssh did not tell.
+    pub address: Option<String>,
     /// The folder of the cluster.
     pub base: String,
     /// Whether scripts have root's rights.
@@ -93,7 +93,7 @@ impl Place {
         let text = |key: &str| value.get(key)?.as_str().map(str::to_owned);
         let flag = |key: &str| value.get(key)?.as_bool();
         Some(Place {
-            address: text("address")?,
+            address: text("address"),
             base: text("base")?,
             is_root: flag("root")?,
             uses_sudo: flag("sudo")?,
@@ -133,7 +133,7 @@ echo end=ok
 pub async fn look(
     transport: &SshTransport,
     cluster: &str,
-    address: &str,
+    address: Option<String>,
     deadline: Duration,
 ) -> Result<Place, TransportError> {
     let script = format!(
@@ -175,7 +175,7 @@ fn in_time(error: TransportError, transport: &SshTransport) -> TransportError {
 
 /// What an answer to [`LOOK`] means. A cluster that lives on the host already stays where it is,
 /// with the rights that it has there.
-fn found(text: &str, cluster: &str, address: &str) -> Result<Place, String> {
+fn found(text: &str, cluster: &str, address: Option<String>) -> Result<Place, String> {
     let value = |key: &str| {
         let prefix = format!("place.{key}=");
         text.lines()
@@ -203,7 +203,7 @@ fn found(text: &str, cluster: &str, address: &str) -> Result<Place, String> {
         _ => return Err("cannot find a folder for the cluster: the login has no home".into()),
     };
     Ok(Place {
-        address: address.to_owned(),
+        address,
         base,
         is_root,
         uses_sudo: is_root && rights == "sudo",
@@ -278,14 +278,14 @@ mod tests {
             ("sudo", &["home"], home, false),
             ("none", &["home"], home, false),
         ] {
-            let place = found(&answer(rights, folders), "demo", "a").unwrap();
+            let place = found(&answer(rights, folders), "demo", None).unwrap();
             let is_root = base == system;
             assert_eq!(place.base, base, "{rights} {folders:?}");
             assert_eq!((place.is_root, place.has_systemd), (is_root, is_root));
             assert_eq!(place.uses_sudo, uses_sudo, "{rights} {folders:?}");
             assert_eq!(place.remark().is_some(), rights == "none");
         }
-        let refused = found(&answer("none", &["system"]), "demo", "a").unwrap_err();
+        let refused = found(&answer("none", &["system"]), "demo", None).unwrap_err();
         assert!(
             refused.contains(system) && refused.contains("sudo: a password is required"),
             "{refused}"
@@ -297,7 +297,7 @@ mod tests {
     fn places_are_kept() {
         let folder = tempfile::tempdir().unwrap();
         let place = Place {
-            address: "10.0.0.1".into(),
+            address: Some("10.0.0.1".into()),
             base: "/opt/raftkv/demo".into(),
             is_root: true,
             uses_sudo: true,

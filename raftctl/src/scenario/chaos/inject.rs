@@ -14,8 +14,8 @@ use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::run;
 use crate::scenario::outcome::ms;
 
-/// A partition heals itself this long after it should have been healed, whatever becomes of
-/// raftctl.
+/// A partition heals itself this long after it should have been healed, and a frozen node goes on,
+/// whatever becomes of raftctl.
 const SELF_HEAL_AFTER: Duration = Duration::from_secs(5);
 
 /// A fault that happened.
@@ -78,7 +78,11 @@ impl Injector<'_> {
             Kind::Kill | Kind::RestartAll => {
                 all_or_partial(context.kill(&nodes).await, "killed").map(drop)?;
             }
-            Kind::Pause => all_or_partial(context.pause(&nodes).await, "paused").map(drop)?,
+            Kind::Pause => {
+                let length = fault.length + SELF_HEAL_AFTER;
+                let paused = context.pause(&nodes, Some(length)).await;
+                all_or_partial(paused, "paused").map(drop)?;
+            }
             Kind::Partition => {
                 let ids = context.cluster.ids().into_iter();
                 let others: Vec<NodeId> = ids.filter(|id| !nodes.contains(id)).collect();

@@ -22,7 +22,7 @@ use super::verdict::{self, CHECK_MAX, VerdictReport};
 use crate::binary::Binary;
 use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
-use crate::interrupt::interruption;
+use crate::interrupt::Interruptions;
 use crate::keys;
 use crate::lock::Lock;
 use crate::ops::Context;
@@ -194,16 +194,17 @@ impl Chaos<'_> {
             self.seed
         ))?;
         let mut faults = Vec::new();
+        let mut interruptions = Interruptions::new();
         let struck = tokio::select! {
             struck = self.strike_all(&workload, &mut faults) => Some(struck),
-            () = interruption() => None,
+            () = interruptions.next() => None,
         };
         if struck.is_none() {
-            eprintln!("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
+            out::say("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
         }
         let restored = tokio::select! {
             restored = restore::restore(self.context, self.binary) => restored,
-            () = interruption() => Err(Error::Other("interrupted".into())),
+            () = interruptions.next() => Err(restore::interrupted()),
         };
         let Some(struck) = struck else {
             report::write_history(&workload.cut_off(), &self.folder)?;

@@ -11,6 +11,7 @@ use super::inject::Injected;
 use crate::error::{Error, Result};
 use crate::ops::Context;
 use crate::ops::files::{DUMP, LOGS, METADATA};
+use crate::out;
 use crate::scenario::verdict::VerdictReport;
 use crate::workload::Availability;
 
@@ -100,7 +101,7 @@ pub async fn fetch(context: &Context, folder: &Path) {
         .await;
     for (id, outcome) in fetched {
         if let Err(error) = outcome {
-            eprintln!("the files of node {id} are missing: {error}");
+            out::say(&format!("the files of node {id} are missing: {error}"));
         }
     }
 }

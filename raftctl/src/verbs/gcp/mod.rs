@@ -49,7 +49,7 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
         confirm("up", &cluster, options, changes).await?;
     }
     applied(&cluster, &infrastructure, "up", &progress).await?;
-    let context = Context::open(cluster.clone())?;
+    let context = Context::open(cluster.clone()).await?;
     let step = progress.begin("wait until the machines answer");
     let timeout = options.timeout.unwrap_or(gcp::reach::TIME_MAX);
     let waiting = gcp::reach::wait(&context.inventory, timeout);
