@@ -178,7 +178,11 @@ fn a_cluster_lives_in_containers() {
     // Now nobody needs the image any more. One that someone else built stays.
     let down = raftctl(&["down", "--purge", "--yes"]).ok();
     let removed = format!("removed image {image}");
-    assert_eq!(down.stderr.contains(&removed), images.is_empty(), "{down:?}");
+    assert_eq!(
+        down.stderr.contains(&removed),
+        images.is_empty(),
+        "{down:?}"
+    );
     let networks = docker(&["network", "ls", "--quiet", "--filter", label.as_str()]);
     assert_eq!(networks, "");
 }
@@ -206,12 +210,22 @@ fn what_others_made_stays() {
     let cluster = format!("raftctl.cluster={name}");
     let import = |folder: &str| {
         let change = format!("LABEL {cluster} raftctl.folder={folder}");
-        docker(&["import", "--change", &change, empty.to_str().unwrap(), image]);
+        docker(&[
+            "import",
+            "--change",
+            &change,
+            empty.to_str().unwrap(),
+            image,
+        ]);
     };
     import("/elsewhere");
     let container = format!("raftctl-{name}-1");
     let words = ["create", "--name", &container, "--label", &cluster];
-    let words = [&words[..], &["--label", "raftctl.folder=/elsewhere", image, "true"]].concat();
+    let words = [
+        &words[..],
+        &["--label", "raftctl.folder=/elsewhere", image, "true"],
+    ]
+    .concat();
     docker(&words);
     let down = raftctl(&["down", "--purge", "--yes"]).ok();
     docker(&["rm", &container]);

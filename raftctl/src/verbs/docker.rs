@@ -146,9 +146,7 @@ pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<(
     lock.remove()?;
     let name = &cluster.name;
     match options.output {
-        Output::Json => {
-            out::json(&json!({ "cluster": name, "purged": true, "removed": removed }))
-        }
+        Output::Json => out::json(&json!({ "cluster": name, "purged": true, "removed": removed })),
         Output::Text if removed.is_empty() => out::line(&format!(
             "cluster {name} is not there: no container of this folder's cluster.yaml"
         )),

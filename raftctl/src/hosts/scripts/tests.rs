@@ -91,7 +91,10 @@ fn signals_are_sent_to_all_first() {
 #[test]
 fn facts_ask_for_ports_in_hexadecimal() {
     assert_eq!(
-        calls(&facts("/base", &[look_at(&[7401, 7501], Some("raftkv_demo_1"))])),
+        calls(&facts(
+            "/base",
+            &[look_at(&[7401, 7501], Some("raftkv_demo_1"))]
+        )),
         "host /base\n\
          setting /base\n\
          report 1 /base/run/node_1.pid /base/run/node_1.args\n\
