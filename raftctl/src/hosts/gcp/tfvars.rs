@@ -32,6 +32,8 @@ struct Variables<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    boot_disk_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     data_disk_gb: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_disk_type: Option<&'a str>,
@@ -79,6 +81,7 @@ pub fn text(
         nodes: nodes.collect(),
         machine_type: settings.machine_type.as_deref(),
         image: settings.image.as_deref(),
+        boot_disk_type: settings.boot_disk_type.as_deref(),
         data_disk_gb: settings.data_disk_gb,
         data_disk_type: settings.data_disk_type.as_deref(),
         ssh_user: ssh_user(cluster),
