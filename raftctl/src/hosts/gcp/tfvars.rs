@@ -56,6 +56,15 @@ pub fn ssh_user(cluster: &Cluster) -> &str {
     cluster.ssh.user.as_deref().unwrap_or(SSH_USER)
 }
 
+/// The machine type where cluster.yaml names none: the module's default.
+const MACHINE_TYPE: &str = "e2-small";
+
+/// The machine type of all nodes.
+#[must_use]
+pub fn machine_type(cluster: &Cluster) -> &str {
+    cluster.gcp.machine_type.as_deref().unwrap_or(MACHINE_TYPE)
+}
+
 /// The file's text.
 #[must_use]
 pub fn text(
