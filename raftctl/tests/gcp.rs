@@ -169,7 +169,7 @@ fn a_machine_that_is_gone_is_left_behind() {
     world
         .raftctl(&["up"])
         .code(3)
-        .says("node 2: raft-demo-n2: cannot be reached: cannot change the infrastructure:")
+        .says("node 2: raft-demo-n2: cannot change the infrastructure:")
         .says("the quota CPUS (limit 8.0) is used up in us-central1");
     assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
     let status = world.raftctl(&["status", "--output", "json"]).code(0);

@@ -127,7 +127,7 @@ impl Cause {
                 )
             }
             Cause::ZoneExhausted { .. } => {
-                "run `raftctl up` again later, or give the node another machine_type in cluster.yaml, or \
+                "run `raftctl up` again later, or take another machine_type in cluster.yaml, or give the node \
                 another zone and say --allow-data-loss if it has no data yet (its disk moves); what was made stays"
                     .into()
             }

@@ -209,7 +209,7 @@ pub fn leave_out(inventory: &mut Inventory, reasons: &BTreeMap<NodeId, Error>) {
             continue;
         };
         let name = host.name().to_owned();
-        let why = TransportError::Unreachable {
+        let why = TransportError::Refused {
             host: name.clone(),
             cause: reason.to_string(),
         };

@@ -135,11 +135,9 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         confirm("down", &cluster, options, &infrastructure.changes).await?;
     }
     applied(&cluster, &infrastructure, "down", &progress).await?;
-    let unseen = match keep_data {
-        true => None,
-        false => refuse_leftovers(&cluster).await?,
-    };
+    let mut is_seen = false;
     if !keep_data {
+        is_seen = refuse_leftovers(&cluster, &progress).await?;
         gcp::forget_cluster(&cluster)?;
         crate::ops::seen::forget(&cluster.state_dir())?;
         lock.remove()?;
@@ -154,24 +152,27 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
             "cluster {name} is down; its data disks are kept, and cost money: `raftctl up` goes on with them, \
              `raftctl down` deletes them"
         )),
-        Output::Text => match unseen {
-            None => out::line(&format!(
-                "cluster {name} is down, and nothing of it is left"
-            )),
-            Some(error) => out::line(&format!(
-                "cluster {name} is down, as far as Terraform's state knows; Google was not asked: {error}"
-            )),
-        },
+        Output::Text if is_seen => out::line(&format!(
+            "cluster {name} is down, and nothing of it is left"
+        )),
+        Output::Text => out::line(&format!(
+            "cluster {name} is down, as far as Terraform's state tells"
+        )),
     }
 }
 
 /// Refuses to call a cluster gone while machines or disks of it cost money, of which Terraform knows
-/// nothing; why that can't be seen, where it can't.
-async fn refuse_leftovers(cluster: &Cluster) -> Result<Option<Error>> {
+/// nothing. Whether that could be seen.
+async fn refuse_leftovers(cluster: &Cluster, progress: &Progress) -> Result<bool> {
     let found = match gcp::leftovers(cluster).await {
-        Ok(found) if found.is_empty() => return Ok(None),
+        Ok(found) if found.is_empty() => return Ok(true),
         Ok(found) => found,
-        Err(error) => return Ok(Some(error)),
+        Err(error) => {
+            progress.note(&format!(
+                "whether anything is left at Google is unknown: {error}"
+            ));
+            return Ok(false);
+        }
     };
     let (name, project) = (
         &cluster.name,
