@@ -86,7 +86,8 @@ impl Farm {
     }
 
     /// What Google's guest agent and the startup script do, as late as they do it: Google calls the
-    /// machine running and SSH is closed, then it answers and knows nobody, then it does.
+    /// machine running and SSH is closed, then it answers and knows nobody, then it does: here once it
+    /// has refused somebody.
     fn furnish(&self, at: usize, machine: &Machine, first_boot: &str) {
         let (user, key) = machine.ssh_keys.split_once(':').unwrap();
         let keys = format!("/home/{user}/.ssh/authorized_keys");
@@ -94,7 +95,12 @@ impl Farm {
             "rm -f {keys}; nft 'table inet boot {{ chain input {{ type filter hook input priority 0; \
              tcp dport 22 reject with tcp reset; }}; }}'
              ip address replace {}/16 dev eth0; mkdir -p /opt/raftkv
-             (sleep 1; nft delete table inet boot; sleep 2; {first_boot}
+             (sleep 1; nft delete table inet boot
+              for try in $(seq 200); do
+                grep -q 'authenticating user' /proc/1/fd/2 && break
+                sleep 0.1
+              done
+              {first_boot}
               echo '{key}' >{keys}; touch /run/raft-host-ready) >/dev/null 2>&1 &",
             machine.internal_ip
         ));

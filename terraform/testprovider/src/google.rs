@@ -182,8 +182,10 @@ impl Google {
         if let Some(resource) = world.resources.get_mut(id) {
             let before = std::mem::replace(&mut resource.state, state.to_json());
             // Terraform hears of what it has planned; what Google decides beside that it sees next time.
-            if prior.get("attached_disk") == planned.get("attached_disk") {
-                resource.state["attached_disk"] = before["attached_disk"].clone();
+            if let Some(attached) = before.get("attached_disk")
+                && prior.get("attached_disk") == planned.get("attached_disk")
+            {
+                resource.state["attached_disk"] = attached.clone();
             }
             let is_restarted = prior.get("machine_type") != planned.get("machine_type")
                 || before["current_status"] != resource.state["current_status"];

@@ -253,9 +253,8 @@ impl Terraform {
             }
             let ended = ended(&mut child, &mut interruptions, &mut interrupted);
             // Nobody tells when a file has grown.
-            match tokio::time::timeout(LOOK_EVERY, ended).await {
-                Ok(status) => break status.map_err(cannot)?,
-                Err(_) => {}
+            if let Ok(status) = tokio::time::timeout(LOOK_EVERY, ended).await {
+                break status.map_err(cannot)?;
             }
         };
         let problems = match following {
