@@ -205,7 +205,8 @@ impl Google {
     pub fn detach(&self, disk: &str) -> Result<(), String> {
         let mut world = self.world();
         for resource in world.resources.values_mut() {
-            if let Some(attached) = resource.state["attached_disk"].as_array_mut() {
+            let attached = resource.state.get_mut("attached_disk");
+            if let Some(attached) = attached.and_then(Json::as_array_mut) {
                 attached.retain(|one| one["source"].as_str().map(id_of) != Some(disk));
             }
         }
