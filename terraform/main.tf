@@ -136,7 +136,7 @@ resource "google_compute_instance" "node" {
     initialize_params {
       image = var.image
       size  = var.boot_disk_gb
-      type  = "pd-balanced"
+      type  = var.boot_disk_type
     }
   }
 
@@ -187,9 +187,14 @@ resource "google_compute_instance" "node" {
   }
 
   lifecycle {
+    # A disk that is replaced has the name of the old one, so that the machine would not change, and be left
+    # without. One that grows keeps its id.
+    replace_triggered_by = [google_compute_disk.data[each.key].disk_id]
+
     ignore_changes = [
-      # A newer image in the family must not replace a machine that runs.
+      # A newer image in the family, or another type of disk below it, must not replace a machine that runs.
       boot_disk[0].initialize_params[0].image,
+      boot_disk[0].initialize_params[0].type,
       # Google's provider replaces the machine when its remaining time changes; raftctl extends it in place.
       scheduling[0].max_run_duration,
       scheduling[0].instance_termination_action,

@@ -13,7 +13,8 @@ output "raftctl" {
         zone        = instance.zone
         region      = var.nodes[name].region
         internal_ip = google_compute_address.node[name].address
-        external_ip = try(instance.network_interface[0].access_config[0].nat_ip, null)
+        # Google calls it "" while the machine is off.
+        external_ip = try(coalesce(instance.network_interface[0].access_config[0].nat_ip), null)
         data_device = "/dev/disk/by-id/google-${local.data_device_name}"
         data_disk   = google_compute_disk.data[name].name
       }

@@ -81,6 +81,12 @@ variable "boot_disk_gb" {
   default     = 10
 }
 
+variable "boot_disk_type" {
+  description = "Type of the boot disk. Some machine types take none but hyperdisk-balanced. Read when a machine is made: a later change leaves running machines alone."
+  type        = string
+  default     = "pd-balanced"
+}
+
 variable "data_disk_gb" {
   description = "Size of the data disk, GB. It can grow in place and never shrink."
   type        = number

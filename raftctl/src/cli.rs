@@ -129,7 +129,7 @@ async fn dispatch(cluster: cluster::Cluster, options: &Options, verb: Verb) -> R
             dry_run: false,
             allow_data_loss,
         } => Box::pin(gcp::up(cluster, options, allow_data_loss)).await,
-        Verb::Down { keep_data, .. } => gcp::down(cluster, options, keep_data).await,
+        Verb::Down { keep_data, .. } => Box::pin(gcp::down(cluster, options, keep_data)).await,
         verb => on_hosts(cluster, options, verb).await,
     }
 }

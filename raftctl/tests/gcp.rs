@@ -107,7 +107,8 @@ fn a_cluster_lives_on_google_cloud() {
     assert!(!world.cloud.folder.path().join(".raftctl/demo").exists());
 }
 
-// A quota stops one machine of three: the next `up` makes that one alone, and the cluster.
+// A quota stops one machine of three: the cluster is up on the others, the missing one is named with
+// the cause, and the next `up` makes that one alone, under the lock of the others.
 #[test]
 fn the_next_up_makes_what_is_missing() {
     let Some(world) = World::new(&yaml("3"), 3) else {
@@ -118,15 +119,91 @@ fn the_next_up_makes_what_is_missing() {
     ]}));
     world
         .raftctl(&["up"])
-        .code(10)
+        .code(3)
+        .says("not brought up on 1 of the nodes:\n  node 2:")
         .says("the quota CPUS (limit 8.0) is used up in us-central1");
     assert_eq!(world.instances(), 2);
+    world.raftctl(&["set", "name1", "Jaggu"]).code(0);
+    world.farm.lock().unwrap().done.clear();
     world.cloud.order(&json!({}));
     let up = world
         .raftctl(&["up"])
         .code(0)
         .says("infrastructure: create 1\n");
     assert!(up.stdout.contains("leader: node"), "{up:?}");
+    assert_eq!(world.done_under_lock("up"), ["create"]);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    world.raftctl(&["down", "--yes"]).code(0);
+}
+
+// A machine that is gone, and that Google has no other for, is named by every verb that misses it, and
+// keeps none of them from the rest of the cluster.
+#[test]
+fn a_machine_that_is_gone_is_left_behind() {
+    let Some(world) = World::new(&yaml("3"), 3) else {
+        return;
+    };
+    world.raftctl(&["up"]).code(0);
+    world.raftctl(&["set", "name1", "Jaggu"]).code(0);
+    let delete =
+        "compute instances delete raft-demo-n2 --zone=us-central1-b --project=my-project --quiet";
+    let delete: Vec<&str> = delete.split(' ').collect();
+    let at = world.farm.lock().unwrap().taken["raft-demo-n2"];
+    cloud::ended(world.cloud.program("gcloud", &delete)).code(0);
+
+    world.farm.lock().unwrap().done.clear();
+    world.age_places();
+    let extended = world
+        .raftctl(&["extend", "24h"])
+        .code(3)
+        .says("node 2: its machine is gone; `raftctl up` makes it again");
+    for id in [1, 3] {
+        let words = format!("machine of node {id} deletes itself in 1day");
+        assert!(extended.stdout.contains(&words), "{extended:?}");
+    }
+    assert_eq!(world.done_under_lock("extend"), ["stop", "start"].repeat(2));
+
+    world
+        .cloud
+        .order(&cloud::fault("quota_exceeded", "google_compute_instance"));
+    world
+        .raftctl(&["up"])
+        .code(3)
+        .says("node 2: raft-demo-n2: cannot change the infrastructure:")
+        .says("the quota CPUS (limit 8.0) is used up in us-central1");
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    let status = world.raftctl(&["status", "--output", "json"]).code(0);
+    assert_eq!(status.json()["machines"]["2"]["machine"], "GONE");
+
+    world.cloud.order(&json!({}));
+    world.farm.lock().unwrap().set.revive(at);
+    world.raftctl(&["up"]).code(0);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    world.raftctl(&["down", "--yes"]).code(0);
+}
+
+// Another machine type stops a machine: never all of them at once, but one after the other by the verb
+// that is named.
+#[test]
+fn another_machine_type_comes_one_by_one() {
+    let Some(world) = World::new(&yaml("1"), 1) else {
+        return;
+    };
+    world.raftctl(&["up"]).code(0);
+    let other = yaml("1").replace("gcp:\n", "gcp:\n  machine_type: e2-medium\n");
+    world.cloud.write(&other);
+    for verb in ["plan", "up"] {
+        world
+            .raftctl(&[verb])
+            .code(2)
+            .says("stop the machines of node 1 all at once to make them e2-medium")
+            .says("`raftctl restart 1 --vm`");
+    }
+    world.raftctl(&["restart", "1", "--vm"]).code(0);
+    let google = &world.cloud.provider.google;
+    let instances = google.of_type("google_compute_instance");
+    assert_eq!(instances[0].1.state["machine_type"], "e2-medium");
+    world.raftctl(&["up"]).code(0).says("nothing to do");
     world.raftctl(&["down", "--yes"]).code(0);
 }
 
@@ -186,10 +263,20 @@ fn machines_are_stopped_started_and_extended() {
     assert_eq!(status.json()["machines"]["3"]["machine"], "TERMINATED");
     world.leader(|id| id != 3);
     assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
-    // The machine that is off is no obstacle to the lock.
+    // The machine that is off is no obstacle to the lock. Nobody has logged in for a while, and a machine
+    // that comes up lets nobody in at first.
+    world.age_places();
     world.raftctl(&["restart", "3", "--vm"]).code(0);
     assert_eq!(world.done_under_lock("restart --vm"), ["stop", "start"]);
+    // `up` switches a machine on as well, which has no address before that.
+    world.raftctl(&["kill", "2", "--vm"]).code(0);
+    world.farm.lock().unwrap().done.clear();
+    world.raftctl(&["up"]).code(0);
+    assert_eq!(world.done_under_lock("up"), ["start"]);
+    let address = world.farm.lock().unwrap().address("raft-demo-n2");
+    assert_eq!(world.kept("n2")["external_ip"], address.as_str());
 
+    world.age_places();
     world.raftctl(&["extend", "48h"]).code(0);
     assert_eq!(world.done_under_lock("extend"), ["stop", "start"].repeat(3));
     let status = world

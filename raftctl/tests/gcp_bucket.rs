@@ -60,7 +60,11 @@ fn the_state_lives_in_the_bucket() {
     cloud.order(&json!({"faults": [
         {"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n3"}
     ]}));
-    cloud.raftctl(&["up"]).code(10).says("the quota CPUS");
+    // Two of three are enough to go on with; but nobody is at their addresses.
+    cloud
+        .raftctl(&["up", "--timeout", "1s"])
+        .code(10)
+        .says("the quota CPUS");
     assert_eq!(resources(&cloud), cloud.count());
     let terraform = cloud.folder.path().join(".raftctl/demo/terraform");
     assert!(!terraform.join("terraform.tfstate").exists());
@@ -120,6 +124,48 @@ fn another_folder_s_machines_keep_their_key() {
     }
     cloud.raftctl(&["down", "--yes"]).code(0);
     assert_eq!(cloud.count(), 0);
+}
+
+// A bucket that comes to a cluster later, or goes again, moves no state behind the operator's back: the
+// command that does is named, works, and nothing is made anew.
+#[test]
+fn a_state_moves_when_the_operator_says_so() {
+    if terraform_is_missing() {
+        return;
+    }
+    let in_a_file = YAML.replace("  state_bucket: my-state\n", "");
+    let cloud = Cloud::new(&in_a_file);
+    cloud.provider.storage.make_bucket("my-state");
+    cloud.order(&cloud::fault("quota_exceeded", "google_compute_instance"));
+    cloud.raftctl(&["up"]).code(10).says("the quota CPUS");
+    cloud.order(&json!({}));
+    let move_state = |yaml: &str| {
+        cloud.write(yaml);
+        let said = cloud
+            .raftctl(&["plan"])
+            .code(10)
+            .says("Terraform's state is not where gcp.state_bucket in cluster.yaml says");
+        let command = said.stderr.split('`').find(|part| part.contains("init"));
+        let mut words: Vec<&str> = command.unwrap().split(' ').collect();
+        assert_eq!(words[2..], ["init", "-migrate-state"]);
+        // As an operator who answers yes.
+        words.push("-force-copy");
+        let moved = ended(cloud.program(words[0], &words[1..]));
+        assert_eq!(moved.code, 0, "{moved:?}");
+        let plan = cloud.raftctl(&["plan", "--output", "json"]).code(0);
+        let changes = cloud.changes(&plan);
+        assert_eq!(
+            changes,
+            [
+                "create machine n1",
+                "create machine n2",
+                "create machine n3"
+            ]
+        );
+    };
+    move_state(YAML);
+    assert_eq!(resources(&cloud), cloud.count());
+    move_state(&in_a_file);
 }
 
 // A bucket that is not there is named, with the command that makes it; and nothing was made.

@@ -8,7 +8,8 @@ use std::io::{Read, Write};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use cloud::{Cloud, ended, fault, terraform_is_missing, which};
+use cloud::{Cloud, ended, fault, gcloud_is_missing, terraform_is_missing, which};
+use rustix::process::Signal;
 use serde_json::json;
 
 const FIVE: &str = "\
@@ -211,10 +212,12 @@ fn a_quota_failure_can_be_gone_on_from() {
     cloud.order(&json!({"faults": [
         {"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n3"}
     ]}));
+    // Four of five are enough to go on with; but nobody is at their addresses.
     cloud
-        .raftctl(&["up"])
+        .raftctl(&["up", "--timeout", "1s"])
         .code(10)
         .says("the quota CPUS (limit 8.0) is used up in us-east1")
+        .says("not ready after 1 s")
         // A line for each resource as it is done, in words.
         .says("create subnet us-east1 (")
         .says("create machine n5 (");
@@ -241,6 +244,16 @@ fn a_quota_failure_can_be_gone_on_from() {
 // Ctrl-C, even twice, ends the work in order: what Google holds is what Terraform remembers.
 #[test]
 fn an_interrupted_up_leaves_a_usable_state() {
+    interrupted_with([Signal::INT, Signal::INT]);
+}
+
+// So does a service manager that ends raftctl, and a terminal that is closed.
+#[test]
+fn an_ended_up_leaves_a_usable_state() {
+    interrupted_with([Signal::HUP, Signal::TERM]);
+}
+
+fn interrupted_with(signals: [Signal; 2]) {
     if terraform_is_missing() {
         return;
     }
@@ -250,9 +263,9 @@ fn an_interrupted_up_leaves_a_usable_state() {
     cloud.order(&json!({"stubborn_ms": {"google_compute_disk": 3_000}}));
     let up = cloud.command(&["up"]).spawn().unwrap();
     cloud.wait_for_resources(1);
-    interrupt(up.id());
+    signal(up.id(), signals[0]);
     std::thread::sleep(Duration::from_millis(200)); // as fast as a person presses it again
-    interrupt(up.id());
+    signal(up.id(), signals[1]);
     let output = up.wait_with_output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(10), "{stderr}");
@@ -271,6 +284,35 @@ fn an_interrupted_up_leaves_a_usable_state() {
     cloud.order(&json!({}));
     let plan = cloud.raftctl(&["plan", "--output", "json"]).code(0);
     assert_eq!(cloud.changes(&plan).len(), 20 - made);
+    cloud.raftctl(&["down", "--yes"]).code(0);
+    assert_eq!(cloud.count(), 0);
+}
+
+// Where raftctl itself is killed, Terraform goes on, and what Google holds is what it remembers.
+#[test]
+fn terraform_outlives_raftctl() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&json!({"stubborn_ms": {"google_compute_disk": 3_000}}));
+    let mut up = cloud.command(&["up"]).spawn().unwrap();
+    cloud.wait_for_resources(1);
+    up.kill().unwrap();
+    up.wait().unwrap();
+    let terraform = cloud.folder.path().join(".raftctl/demo/terraform");
+    let give_up = Instant::now() + Duration::from_secs(120);
+    while cloud.count() < 20 || terraform.join(".terraform.tfstate.lock.info").exists() {
+        assert!(
+            Instant::now() < give_up,
+            "Terraform ended with raftctl, and Google holds {} resources",
+            cloud.count()
+        );
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let list = ["-chdir=.raftctl/demo/terraform", "state", "list"];
+    let list = ended(cloud.program("terraform", &list));
+    assert_eq!(list.stdout.lines().count(), 20, "{}", list.stdout);
     cloud.raftctl(&["down", "--yes"]).code(0);
     assert_eq!(cloud.count(), 0);
 }
@@ -321,6 +363,126 @@ fn down_asks_and_leaves_nothing() {
     assert_eq!(down, json!({"cluster": "demo", "data_disks": "deleted"}));
     assert_eq!(cloud.count(), 0);
     assert!(!cloud.folder.path().join(".raftctl/demo").exists());
+}
+
+// While `down` asks, nobody else plans in its folder: it would apply the other one's plan, and forget
+// machines that are still there.
+#[test]
+fn a_plan_is_applied_by_whoever_made_it() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&fault("quota_exceeded", "google_compute_instance"));
+    cloud.raftctl(&["up"]).code(10);
+    // Left by one that was killed.
+    let left = cloud
+        .folder
+        .path()
+        .join(".raftctl/demo/terraform/raftctl-999999999.tfplan");
+    std::fs::write(&left, "").unwrap();
+    let down = format!("{} down", env!("CARGO_BIN_EXE_raftctl"));
+    let terminal = ["--foreground", "60", "script", "-qec", &down, "/dev/null"];
+    let mut terminal = cloud.program("timeout", &terminal);
+    let mut terminal = terminal.stdin(Stdio::piped()).spawn().unwrap();
+    read_until(terminal.stdout.as_mut().unwrap(), "name to go on: ");
+    assert!(!left.exists());
+    cloud.order(&json!({}));
+    cloud
+        .raftctl(&["plan", "--lock-wait", "100ms"])
+        .code(1)
+        .says("is being changed by")
+        .says("`raftctl down`");
+    let mut stdin = terminal.stdin.take().unwrap();
+    writeln!(stdin, "demo").unwrap();
+    let output = terminal.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(cloud.count(), 0);
+}
+
+// What is kept about a cluster goes only when Terraform's state is empty, however Terraform ended.
+#[test]
+fn a_state_with_resources_is_not_forgotten() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.order(&fault("quota_exceeded", "google_compute_instance"));
+    cloud.raftctl(&["up"]).code(10);
+    let lazy = format!(
+        "#!/bin/sh\nif [ \"$1\" = apply ]; then exit 0; fi\nexec {} \"$@\"\n",
+        which("terraform").display()
+    );
+    cloud.install("terraform", &lazy);
+    cloud
+        .raftctl(&["down", "--yes"])
+        .code(10)
+        .says("Terraform's state still has resources: ")
+        .says("google_compute_disk.data[\"n5\"]");
+    assert!(
+        cloud
+            .folder
+            .path()
+            .join(".raftctl/demo/id_ed25519")
+            .exists()
+    );
+    cloud.install("terraform", &lazy.replace("exit 0", ":"));
+    cloud.raftctl(&["down", "--yes"]).code(0);
+    assert_eq!(cloud.count(), 0);
+}
+
+// Without its state Terraform knows of nothing, and yet machines and disks cost money: they are
+// listed, with the commands that delete them.
+#[test]
+fn what_is_left_at_google_is_told() {
+    if terraform_is_missing() || gcloud_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    cloud.raftctl(&["up", "--timeout", "1s"]).code(10);
+    std::fs::remove_dir_all(cloud.folder.path().join(".raftctl/demo/terraform")).unwrap();
+    let down = cloud
+        .raftctl(&["down", "--yes"])
+        .code(10)
+        .says("machines or disks of cluster demo are still at Google, and cost money");
+    let commands = down.stderr.lines().map(str::trim);
+    let commands: Vec<_> = commands
+        .filter(|line| line.starts_with("gcloud compute "))
+        .collect();
+    assert_eq!(commands.len(), 10, "{down:?}");
+    assert_eq!(
+        commands[0],
+        "gcloud compute instances delete raft-demo-n1 --zone=us-central1-a --project=my-project"
+    );
+}
+
+// Two clusters that fetch the provider at the same time share the cache in turn: Terraform itself does
+// not lock it.
+#[test]
+fn the_cache_of_providers_is_used_in_turn() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    let busy = format!(
+        "#!/bin/sh
+if [ \"$1\" = init ]; then
+  [ \"$TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE\" = true ] || exit 1
+  mkdir \"$TF_PLUGIN_CACHE_DIR/busy\" || {{ echo 'Failed to install provider: text file busy' >&2; exit 1; }}
+  sleep 2
+  rmdir \"$TF_PLUGIN_CACHE_DIR/busy\"
+fi
+exec {} \"$@\"
+",
+        which("terraform").display()
+    );
+    cloud.install("terraform", &busy);
+    let other = cloud.folder.path().join("other.yaml");
+    std::fs::write(&other, FIVE.replace("name: demo", "name: other")).unwrap();
+    let other = cloud.command(&["--config", other.to_str().unwrap(), "plan"]);
+    let other = std::thread::spawn(|| ended(other));
+    cloud.raftctl(&["plan"]).code(0);
+    other.join().unwrap().code(0);
 }
 
 // On a terminal the cluster's name has to be written; anything else changes nothing.
@@ -471,6 +633,10 @@ fn read_until(from: &mut impl Read, words: &str) -> String {
 }
 
 fn interrupt(pid: u32) {
+    signal(pid, Signal::INT);
+}
+
+fn signal(pid: u32, signal: Signal) {
     let pid = rustix::process::Pid::from_raw(i32::try_from(pid).unwrap()).unwrap();
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    rustix::process::kill_process(pid, signal).unwrap();
 }

@@ -168,7 +168,7 @@ pub enum Verb {
     Restart {
         #[command(flatten)]
         of: Nodes,
-        /// Switch the machine itself off and on again (provider gcp)
+        /// Switch the machine itself off and on again, as the type that cluster.yaml names (provider gcp)
         #[arg(long)]
         vm: bool,
     },

@@ -20,6 +20,8 @@ pub struct GcpSettings {
     pub machine_type: Option<String>,
     /// The boot image by its full path; absent: the module's default.
     pub image: Option<String>,
+    /// The type of a boot disk; absent: the module's default.
+    pub boot_disk_type: Option<String>,
     /// How SSH gets there; absent: straight where [`Self::operator_cidrs`] says from where, else
     /// through Identity-Aware Proxy, which needs no opening.
     pub ssh_via: Option<SshVia>,
@@ -69,6 +71,7 @@ const KEYS: &[&str] = &[
     "zones",
     "machine_type",
     "image",
+    "boot_disk_type",
     "ssh_via",
     "operator_cidrs",
     "client_cidrs",
@@ -95,6 +98,7 @@ impl GcpSettings {
             zones: zones(&section, report),
             machine_type: section.text("machine_type", report),
             image: image(&section, report),
+            boot_disk_type: section.text("boot_disk_type", report),
             ssh_via: ssh_via.map(|name| match name.as_str() {
                 "iap" => SshVia::Iap,
                 _ => SshVia::External,

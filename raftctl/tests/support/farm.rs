@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
 use testprovider::hook::{Hook, Machine};
 
 use crate::cloud::{Cloud, Ended, gcloud_is_missing, terraform_is_missing};
@@ -13,6 +14,9 @@ use crate::testhosts::TestHosts;
 
 /// Longer than anything takes on a slow machine.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Gives a host another key.
+const NEW_HOST_KEY: &str = "rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key; kill -HUP 1; ";
 
 /// What Google's machines are here.
 pub struct Farm {
@@ -37,7 +41,7 @@ impl Farm {
                 self.taken.insert(machine.name.clone(), at);
                 // Another machine at the address of an older one has a key of its own.
                 self.renew_host_key(at);
-                self.furnish(at, machine);
+                self.furnish(at, machine, NEW_HOST_KEY);
                 let address = self.set.hosts[at].address.to_string();
                 std::fs::write(self.addresses.path().join(&machine.name), &address).unwrap();
                 Some(address)
@@ -45,7 +49,7 @@ impl Farm {
             "start" => {
                 let at = self.taken[&machine.name];
                 self.set.revive(at);
-                self.furnish(at, machine);
+                self.furnish(at, machine, "");
                 Some(self.set.hosts[at].address.to_string())
             }
             "stop" => {
@@ -62,6 +66,11 @@ impl Farm {
         }
     }
 
+    /// Where an instance is reached.
+    pub fn address(&self, instance: &str) -> String {
+        self.set.hosts[self.taken[instance]].address.to_string()
+    }
+
     /// Who holds the lock of the cluster, by another host than that of `instance`; nobody: nothing.
     fn lock_holder(&self, instance: &str) -> String {
         let mut others = self.taken.iter().filter(|(name, _)| *name != instance);
@@ -72,18 +81,27 @@ impl Farm {
     }
 
     fn renew_host_key(&self, at: usize) {
-        self.set.hosts[at].must_run(
-            "rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key; kill -HUP 1",
-        );
+        self.set.hosts[at].must_run(NEW_HOST_KEY);
         self.set.hosts[at].wait_until_up();
     }
 
-    /// What Google's guest agent and the startup script do.
-    fn furnish(&self, at: usize, machine: &Machine) {
+    /// What Google's guest agent and the startup script do, as late as they do it: Google calls the
+    /// machine running and SSH is closed, then it answers and knows nobody, then it does: here once it
+    /// has refused somebody.
+    fn furnish(&self, at: usize, machine: &Machine, first_boot: &str) {
         let (user, key) = machine.ssh_keys.split_once(':').unwrap();
+        let keys = format!("/home/{user}/.ssh/authorized_keys");
         self.set.hosts[at].must_run(&format!(
-            "ip address replace {}/16 dev eth0; echo '{key}' >/home/{user}/.ssh/authorized_keys; \
-             mkdir -p /opt/raftkv; touch /run/raft-host-ready",
+            "rm -f {keys}; nft 'table inet boot {{ chain input {{ type filter hook input priority 0; \
+             tcp dport 22 reject with tcp reset; }}; }}'
+             ip address replace {}/16 dev eth0; mkdir -p /opt/raftkv
+             (sleep 1; nft delete table inet boot
+              for try in $(seq 200); do
+                grep -q 'authenticating user' /proc/1/fd/2 && break
+                sleep 0.1
+              done
+              {first_boot}
+              echo '{key}' >{keys}; touch /run/raft-host-ready) >/dev/null 2>&1 &",
             machine.internal_ip
         ));
     }
@@ -131,6 +149,23 @@ impl World {
             }
             assert!(Instant::now() < give_up, "no such leader: {status:?}");
         }
+    }
+
+    /// Makes what raftctl knows of logins as old as on the next day.
+    pub fn age_places(&self) {
+        let file = self.cloud.folder.path().join(".raftctl/demo/hosts.json");
+        let mut places: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        for place in places.as_object_mut().unwrap().values_mut() {
+            place["seen_at_seconds"] = 1.into();
+        }
+        std::fs::write(&file, places.to_string()).unwrap();
+    }
+
+    /// What is kept about the machine of a node.
+    pub fn kept(&self, name: &str) -> Value {
+        let file = self.cloud.folder.path().join(".raftctl/demo/machines.json");
+        let kept: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        kept["nodes"][name].clone()
     }
 
     /// What `raftctl VERB` did to instances since this was asked last, after a check that it held

@@ -3,6 +3,9 @@
 //! Refused are: a name that is taken, a reference to nothing, a disk of another zone or in use, a
 //! range that overlaps, and the deletion of what others need. These are the refusals that a module
 //! with a wrong order or a wrong reference meets.
+//!
+//! As with Google, an instance that is off has no external address and gets another one when it is
+//! started, and a disk that is deleted disappears from its instance without a word.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,6 +22,9 @@ use crate::value::Value;
 
 /// The prefix that makes a self link of an id.
 pub const SELF_LINK_PREFIX: &str = "https://www.googleapis.com/compute/v1/";
+
+/// Where the access from outside stands in the state of an instance that has one.
+const ACCESS: &str = "/network_interface/0/access_config/0";
 
 /// One resource that exists.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -171,12 +177,76 @@ impl Google {
             state.set("current_status", status.into());
         }
         blank_unknowns(schema, &mut state);
+        world.next_number += 1;
+        let fresh = world.fresh_address();
         if let Some(resource) = world.resources.get_mut(id) {
-            resource.state = state.to_json();
+            let before = std::mem::replace(&mut resource.state, state.to_json());
+            // Terraform hears of what it has planned; what Google decides beside that it sees next time.
+            if let Some(attached) = before.get("attached_disk")
+                && prior.get("attached_disk") == planned.get("attached_disk")
+            {
+                resource.state["attached_disk"] = attached.clone();
+            }
+            let is_restarted = prior.get("machine_type") != planned.get("machine_type")
+                || before["current_status"] != resource.state["current_status"];
+            if is_restarted {
+                readdress(&mut resource.state, &fresh);
+            }
             resource.started_at = now();
         }
         self.save(&world)?;
         Ok(state)
+    }
+
+    /// Takes a disk off every instance, as Google's provider does before it deletes one.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn detach(&self, disk: &str) -> Result<(), String> {
+        let mut world = self.world();
+        for resource in world.resources.values_mut() {
+            let attached = resource.state.get_mut("attached_disk");
+            if let Some(attached) = attached.and_then(Json::as_array_mut) {
+                attached.retain(|one| one["source"].as_str().map(id_of) != Some(disk));
+            }
+        }
+        self.save(&world)
+    }
+
+    /// Switches an instance on or off. Its external address goes with the power, and the next one is
+    /// another.
+    ///
+    /// # Errors
+    /// When there is no such instance.
+    pub fn switch(&self, id: &str, status: &str) -> Result<(), String> {
+        let mut world = self.world();
+        world.next_number += 1;
+        let fresh = world.fresh_address();
+        let resource = world
+            .resources
+            .get_mut(id)
+            .ok_or_else(|| format!("The resource '{id}' was not found"))?;
+        if resource.state["current_status"] != status {
+            resource.state["current_status"] = status.into();
+            readdress(&mut resource.state, &fresh);
+        }
+        resource.started_at = now();
+        self.save(&world)
+    }
+
+    /// The external address of an instance's host, where it has one of its own.
+    ///
+    /// # Errors
+    /// When there is no such instance.
+    pub fn set_address(&self, id: &str, external: Option<String>) -> Result<(), String> {
+        let Some(external) = external else {
+            return Ok(());
+        };
+        self.touch(id, |state| {
+            if let Some(access) = state.pointer_mut(ACCESS) {
+                access["nat_ip"] = external.into();
+            }
+        })
     }
 
     /// Removes a resource; nothing happens where there is none.
@@ -292,6 +362,12 @@ impl World {
         settle(state, "project", project);
         settle(state, "creation_timestamp", "2026-01-01T00:00:00.000-00:00");
         match resource_type {
+            // Another disk of the same name is another disk.
+            "google_compute_disk" => settle(
+                state,
+                "disk_id",
+                format!("{}", 2_000_000_000 + u64::from(number)),
+            ),
             "google_compute_network" => settle(state, "routing_mode", "REGIONAL"),
             "google_compute_address" if state.get("address") == &Value::Unknown => {
                 let address = self.free_address(state).ok_or(
@@ -313,6 +389,11 @@ impl World {
         Ok(())
     }
 
+    /// From the range that RFC 5737 sets aside for examples.
+    fn fresh_address(&self) -> String {
+        format!("203.0.113.{}", self.next_number % 254 + 1)
+    }
+
     fn settle_interface(&self, state: &mut Value) {
         let mut interface = state.get("network_interface").at(0).clone();
         let subnet = interface
@@ -325,12 +406,7 @@ impl World {
         settle(&mut interface, "name", "nic0");
         if let [access] = interface.get("access_config").items() {
             let mut access = access.clone();
-            // From the range that RFC 5737 sets aside for examples.
-            settle(
-                &mut access,
-                "nat_ip",
-                format!("203.0.113.{}", self.next_number % 254 + 1),
-            );
+            settle(&mut access, "nat_ip", self.fresh_address());
             settle(&mut access, "network_tier", "PREMIUM");
             interface.set("access_config", Value::List(vec![access]));
         }
@@ -349,6 +425,14 @@ impl World {
                     .values()
                     .any(|other| other.state["address"].as_str() == Some(address))
             })
+    }
+}
+
+/// Gives an instance that runs an external address, and takes it from one that does not.
+fn readdress(state: &mut Json, fresh: &str) {
+    let is_running = state["current_status"] == "RUNNING";
+    if let Some(access) = state.pointer_mut(ACCESS) {
+        access["nat_ip"] = if is_running { fresh } else { "" }.into();
     }
 }
 

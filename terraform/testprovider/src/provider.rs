@@ -107,7 +107,9 @@ impl TestProvider {
             } else {
                 "stop"
             };
-            self.hook.run(action, &machine(&state)).await?;
+            let external = self.hook.run(action, &machine(&state)).await?;
+            let id = state.get("id").text().unwrap_or_default();
+            self.google.set_address(id, external)?;
         }
         Ok(state)
     }
@@ -118,8 +120,11 @@ impl TestProvider {
         if resource_type == "google_compute_instance" {
             self.hook.run("remove", &machine(prior)).await?;
         }
-        self.google
-            .delete(prior.get("id").text().unwrap_or_default())
+        let id = prior.get("id").text().unwrap_or_default();
+        if resource_type == "google_compute_disk" {
+            self.google.detach(id)?;
+        }
+        self.google.delete(id)
     }
 
     /// Waits as long as was ordered, or until Terraform asks for an end.

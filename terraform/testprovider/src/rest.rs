@@ -1,6 +1,6 @@
-//! The few REST calls that raftctl makes through gcloud. Of Compute Engine: instances listed, one
-//! read, stopped, started, deleted and given other scheduling options, the operations that stand for
-//! these changes, and the quotas of the project and its regions. An operation is done when its
+//! The few REST calls that raftctl makes through gcloud. Of Compute Engine: instances and disks
+//! listed, an instance read, stopped, started, deleted and given another type or scheduling, the
+//! operations that stand for these changes, and the quotas of the project and its regions. An operation is done when its
 //! request is answered. Of Service Usage: the APIs that are enabled.
 
 use std::collections::BTreeMap;
@@ -49,10 +49,18 @@ pub fn routes(api: Api) -> Router {
             "/compute/v1/projects/{project}/aggregated/instances",
             get(list),
         )
+        .route(
+            "/compute/v1/projects/{project}/aggregated/disks",
+            get(disks),
+        )
         .route(&instance, get(read).delete(remove))
         .route(&format!("{instance}/stop"), post(stop))
         .route(&format!("{instance}/start"), post(start))
         .route(&format!("{instance}/setScheduling"), post(set_scheduling))
+        .route(
+            &format!("{instance}/setMachineType"),
+            post(set_machine_type),
+        )
         .route(&format!("{base}/operations/{{name}}"), get(operation))
         .route(&format!("{base}/operations/{{name}}/wait"), post(operation))
         .with_state(api)
@@ -91,9 +99,11 @@ fn instance(id: &str, resource: &Resource) -> Json {
     let scheduling = &state["scheduling"][0];
     let seconds = scheduling["max_run_duration"][0]["seconds"].as_u64();
     let (zone, _) = id.split_once("/instances/").unwrap_or((id, ""));
+    let machine_type = state["machine_type"].as_str().unwrap_or_default();
     let mut answer = json!({
         "kind": "compute#instance", "name": state["name"], "zone": format!("{SELF_LINK_PREFIX}{zone}"),
         "selfLink": format!("{SELF_LINK_PREFIX}{id}"), "status": state["current_status"],
+        "machineType": format!("{SELF_LINK_PREFIX}{zone}/machineTypes/{machine_type}"),
         "labels": state["effective_labels"],
         "lastStartTimestamp": timestamp(resource.started_at),
         "networkInterfaces": [{
@@ -114,6 +124,25 @@ fn instance(id: &str, resource: &Resource) -> Json {
         }
     }
     answer
+}
+
+/// Every disk by zone.
+async fn disks(State(api): State<Api>, Path(project): Path<String>) -> Response {
+    let mut zones: BTreeMap<String, Vec<Json>> = BTreeMap::new();
+    for (id, resource) in api.google.of_type("google_compute_disk") {
+        let zone = resource.state["zone"].as_str().unwrap_or_default();
+        zones.entry(format!("zones/{zone}")).or_default().push(json!({
+            "kind": "compute#disk", "name": resource.state["name"], "labels": resource.state["effective_labels"],
+            "zone": format!("{SELF_LINK_PREFIX}projects/{project}/zones/{zone}"),
+            "selfLink": format!("{SELF_LINK_PREFIX}{id}"), "status": "READY", "sizeGb": "10",
+        }));
+    }
+    let zones: serde_json::Map<String, Json> = zones
+        .into_iter()
+        .map(|(zone, disks)| (zone, json!({"disks": disks})))
+        .collect();
+    let answer = json!({"kind": "compute#diskAggregatedList", "id": project, "items": zones});
+    reply(StatusCode::OK, &answer)
 }
 
 /// The APIs that are enabled: those that the module needs, but for those that a fault disables.
@@ -179,13 +208,13 @@ async fn change_status(
         return not_found(&id);
     };
     let host = machine(&Value::from_json(&resource.state));
-    if let Err(cause) = api.hook.run(action, &host).await {
-        return failure(StatusCode::INTERNAL_SERVER_ERROR, "backendError", &cause);
-    }
-    match api
-        .google
-        .touch(&id, |state| state["current_status"] = json!(status))
-    {
+    let external = match api.hook.run(action, &host).await {
+        Ok(external) => external,
+        Err(cause) => return failure(StatusCode::INTERNAL_SERVER_ERROR, "backendError", &cause),
+    };
+    let google = &api.google;
+    let switched = google.switch(&id, status);
+    match switched.and_then(|()| google.set_address(&id, external)) {
         Ok(()) => done(project, zone, &operation_name(action, name)),
         Err(cause) => failure(StatusCode::NOT_FOUND, "notFound", &cause),
     }
@@ -207,6 +236,38 @@ async fn remove(State(api): State<Api>, Path((project, zone, name)): At) -> Resp
             "resourceInUseByAnotherResource",
             &cause,
         ),
+    }
+}
+
+/// As with Google, only a stopped machine takes it.
+async fn set_machine_type(
+    State(api): State<Api>,
+    Path((project, zone, name)): At,
+    body: Bytes,
+) -> Response {
+    let id = instance_id(&project, &zone, &name);
+    let Some(resource) = api.google.find(&id) else {
+        return not_found(&id);
+    };
+    if resource.state["current_status"] != "TERMINATED" {
+        let cause = "Machine type can only be changed while the instance is stopped";
+        return failure(StatusCode::BAD_REQUEST, "resourceNotReady", cause);
+    }
+    let asked: Json = serde_json::from_slice(&body).unwrap_or_default();
+    let link = asked["machineType"].as_str().unwrap_or_default();
+    let Some((_, machine_type)) = link.rsplit_once("/machineTypes/") else {
+        return failure(
+            StatusCode::BAD_REQUEST,
+            "invalid",
+            "no machine type is named",
+        );
+    };
+    match api
+        .google
+        .touch(&id, |state| state["machine_type"] = json!(machine_type))
+    {
+        Ok(()) => done(&project, &zone, &operation_name("setMachineType", &name)),
+        Err(cause) => failure(StatusCode::NOT_FOUND, "notFound", &cause),
     }
 }
 

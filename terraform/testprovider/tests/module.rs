@@ -270,7 +270,53 @@ fn image_and_lifetime_leave_running_machines_alone() {
     workspace.apply();
     workspace.variables["image"] = json!("projects/debian-cloud/global/images/family/debian-13");
     workspace.variables["lifetime_seconds"] = json!(0);
+    workspace.variables["boot_disk_type"] = json!("hyperdisk-balanced");
     assert_eq!(workspace.plan(), []);
+}
+
+// A data disk of another type is another disk, though of the same name: its machine is made anew with
+// it, or it would be left without. One that grows leaves its machine alone.
+#[test]
+fn a_replaced_data_disk_takes_its_machine_along() {
+    if terraform_is_missing() {
+        return;
+    }
+    let mut workspace = Workspace::new();
+    workspace.apply();
+    workspace.variables["data_disk_gb"] = json!(20);
+    let grown = workspace.plan();
+    assert_eq!(grown.len(), 5, "{grown:?}");
+    assert_eq!(of(&grown, "google_compute_disk").len(), 5, "{grown:?}");
+    workspace.apply();
+
+    workspace.variables["data_disk_type"] = json!("pd-ssd");
+    workspace.apply();
+    let google = &workspace.provider.google;
+    let instances = google.of_type("google_compute_instance");
+    assert_eq!(instances.len(), 5);
+    for (id, instance) in instances {
+        let attached = instance.state["attached_disk"].as_array().unwrap();
+        assert_eq!(attached.len(), 1, "{id} has no data disk");
+    }
+    assert_eq!(workspace.plan(), []);
+}
+
+// A machine that is off has no external address, which Google writes as an empty one.
+#[test]
+fn a_stopped_machine_has_no_external_address() {
+    if terraform_is_missing() {
+        return;
+    }
+    let workspace = Workspace::new();
+    workspace.apply();
+    let id = "projects/example-project/zones/us-central1-b/instances/raft-demo-n2";
+    workspace.provider.google.switch(id, "TERMINATED").unwrap();
+    let refresh = ["apply", "-refresh-only", "-auto-approve", "-no-color"];
+    let refresh = workspace.terraform(&refresh);
+    assert_eq!(refresh.code, 0, "{}", refresh.text);
+    let nodes = &workspace.output()["nodes"];
+    assert!(nodes["n2"]["external_ip"].is_null(), "{nodes}");
+    assert!(nodes["n1"]["external_ip"].is_string(), "{nodes}");
 }
 
 // A machine that deleted itself at the end of its lifetime comes back with its disk and address.

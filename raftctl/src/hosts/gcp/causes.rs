@@ -49,8 +49,14 @@ pub enum Cause {
         /// The permission, where it is told.
         permission: Option<String>,
     },
+    /// The project has no billing account that pays.
+    NoBilling,
     /// The bucket that is to keep Terraform's state is not there.
     NoBucket,
+    /// cluster.yaml has the state elsewhere than it is: `gcp.state_bucket` came, went or changed.
+    StateElsewhere,
+    /// Another process uses the file of a provider that Terraform was about to write.
+    ProviderBusy,
     /// Terraform can't fetch Google's provider.
     NoRegistry,
     /// Anything else, in its own words.
@@ -75,10 +81,14 @@ impl Cause {
         // Terraform breaks long lines and draws frames where it writes for people.
         let text = text.replace(['│', '╷', '╵'], " ");
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-        registry(&text)
+        // Terraform frames a busy file as a failure of the registry.
+        busy(&text)
+            .or_else(|| registry(&text))
+            .or_else(|| elsewhere(&text))
             .or_else(|| lock(&text))
             .or_else(|| bucket(&text))
             .or_else(|| credentials(&text))
+            .or_else(|| billing(&text))
             .or_else(|| api(&text))
             .or_else(|| zone(&text))
             .or_else(|| quota(&text))
@@ -117,7 +127,7 @@ impl Cause {
                 )
             }
             Cause::ZoneExhausted { .. } => {
-                "run `raftctl up` again later, or give the node another machine_type in cluster.yaml, or \
+                "run `raftctl up` again later, or take another machine_type in cluster.yaml, or give the node \
                 another zone and say --allow-data-loss if it has no data yet (its disk moves); what was made stays"
                     .into()
             }
@@ -140,6 +150,17 @@ impl Cause {
                 "see who you are with `gcloud auth list`, and ask the owner of {project} for the roles \
                  compute.instanceAdmin.v1, compute.networkAdmin and compute.securityAdmin"
             ),
+            Cause::NoBilling => format!(
+                "run `gcloud billing projects link {project} --billing-account=XXXXXX-XXXXXX-XXXXXX` (`gcloud billing \
+                 accounts list` shows yours), wait a minute, and run this again"
+            ),
+            Cause::StateElsewhere => format!(
+                "run `{terraform} init -migrate-state`, which asks before it copies the state to where cluster.yaml \
+                 has it, or put gcp.state_bucket back; then run this again"
+            ),
+            Cause::ProviderBusy => {
+                "wait until the other Terraform is done with it, then run this again".into()
+            }
             Cause::NoBucket => format!(
                 "correct gcp.state_bucket in cluster.yaml, or make it: `gcloud storage buckets create gs://{bucket} \
                  --project={project} --uniform-bucket-level-access`"
@@ -195,6 +216,12 @@ impl fmt::Display for Cause {
                 write!(f, "your account lacks the permission {permission}")
             }
             Cause::Forbidden { permission: None } => write!(f, "your account may not do this"),
+            Cause::NoBilling => write!(f, "the project has no billing account"),
+            Cause::StateElsewhere => write!(
+                f,
+                "Terraform's state is not where gcp.state_bucket in cluster.yaml says"
+            ),
+            Cause::ProviderBusy => write!(f, "another Terraform is using Google's provider"),
             Cause::NoBucket => write!(f, "the bucket for Terraform's state does not exist"),
             Cause::NoRegistry => write!(
                 f,
@@ -230,6 +257,31 @@ fn registry(text: &str) -> Option<Cause> {
         "Failed to resolve provider packages",
     ];
     contains_any(text, &WORDS).then_some(Cause::NoRegistry)
+}
+
+fn busy(text: &str) -> Option<Cause> {
+    text.contains("text file busy")
+        .then_some(Cause::ProviderBusy)
+}
+
+fn elsewhere(text: &str) -> Option<Cause> {
+    const WORDS: [&str; 4] = [
+        "asking for state migration action",
+        "ask approval for state migration",
+        "Backend configuration changed",
+        "Backend initialization required",
+    ];
+    contains_any(text, &WORDS).then_some(Cause::StateElsewhere)
+}
+
+fn billing(text: &str) -> Option<Cause> {
+    const WORDS: [&str; 4] = [
+        "requires billing",
+        "BILLING_DISABLED",
+        "billing account for the owning project",
+        "billing to be enabled",
+    ];
+    contains_any(text, &WORDS).then_some(Cause::NoBilling)
 }
 
 fn lock(text: &str) -> Option<Cause> {

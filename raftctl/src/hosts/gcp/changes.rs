@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::events::Action;
 use crate::error::{Error, Result};
@@ -67,6 +68,9 @@ pub fn subject(resource_type: &str, key: Option<&str>, address: &str) -> String 
     key.map_or(noun.to_owned(), |key| format!("{noun} {key}"))
 }
 
+/// A plan that changes nothing.
+pub const NONE: &str = r#"{"format_version":"1.2"}"#;
+
 #[derive(Deserialize)]
 struct Plan {
     format_version: String,
@@ -80,13 +84,34 @@ struct Entry {
     #[serde(rename = "type")]
     resource_type: String,
     #[serde(default)]
-    index: serde_json::Value,
+    index: Value,
     change: Actions,
 }
 
 #[derive(Deserialize)]
 struct Actions {
     actions: Vec<String>,
+    #[serde(default)]
+    before: Value,
+    #[serde(default)]
+    after: Value,
+}
+
+/// The nodes whose machines run and would be stopped to be given another type, by their names in
+/// Terraform. One that is off, or made anew, is none of them.
+///
+/// # Errors
+/// As [`read`].
+pub fn retyped(json: &str) -> Result<BTreeSet<String>> {
+    let entries = entries(json)?.into_iter().filter(|entry| {
+        let Actions { before, after, .. } = &entry.change;
+        entry.resource_type == "google_compute_instance"
+            && entry.change.actions == ["update"]
+            && before["machine_type"] != after["machine_type"]
+            && before["current_status"] == "RUNNING"
+    });
+    let keys = entries.filter_map(|entry| entry.index.as_str().map(String::from));
+    Ok(keys.collect())
 }
 
 /// The nodes whose machines are there when the plan is carried out, by their names in Terraform.
@@ -282,6 +307,30 @@ mod tests {
             ),
         ]);
         assert!(refuse_data_loss(&read(&json).unwrap()).is_ok());
+    }
+
+    // Another type stops a machine that runs; the rest is none of that.
+    #[test]
+    fn machines_that_would_be_stopped_are_known() {
+        let entry = |key: &str, actions: &str, before: &str, after: &str| {
+            format!(
+                r#"{{"address":"a","type":"google_compute_instance","index":"{key}",
+                "change":{{"actions":[{actions}],"before":{before},"after":{after}}}}}"#
+            )
+        };
+        let running = r#"{"machine_type":"e2-small","current_status":"RUNNING"}"#;
+        let off = r#"{"machine_type":"e2-small","current_status":"TERMINATED"}"#;
+        let other = r#"{"machine_type":"e2-medium"}"#;
+        let changes = [
+            entry("n1", r#""update""#, running, other),
+            entry("n2", r#""update""#, running, running),
+            entry("n3", r#""update""#, off, other),
+            entry("n4", r#""delete","create""#, running, other),
+            entry("n5", r#""create""#, "null", other),
+        ]
+        .join(",");
+        let json = format!(r#"{{"format_version":"1.2","resource_changes":[{changes}]}}"#);
+        assert_eq!(retyped(&json).unwrap(), BTreeSet::from(["n1".to_owned()]));
     }
 
     // A form that is not known is refused, since the check above could miss something in it.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::allocation::Allocation;
 use super::gcloud::{Gcloud, Quota};
+use super::tfvars;
 use super::tool::Tool;
 use crate::cluster::Cluster;
 use crate::cluster::gcp::{SshVia, region_of};
@@ -146,11 +147,8 @@ fn cpus(machine_type: &str) -> Option<u32> {
 
 type Needs = BTreeMap<&'static str, u32>;
 
-/// The machine type where cluster.yaml names none: the module's default.
-const MACHINE_TYPE: &str = "e2-small";
-
 fn cpus_each(cluster: &Cluster) -> Option<u32> {
-    cpus(cluster.gcp.machine_type.as_deref().unwrap_or(MACHINE_TYPE))
+    cpus(tfvars::machine_type(cluster))
 }
 
 /// What all nodes together need of the project.

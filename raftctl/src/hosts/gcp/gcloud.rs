@@ -39,6 +39,19 @@ pub struct MachineState {
     pub ends_at: Option<SystemTime>,
     /// Its external address now, if any.
     pub external_ip: Option<String>,
+    /// `e2-small`.
+    pub machine_type: String,
+}
+
+/// Something that costs money for as long as it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Labelled {
+    /// `instances` or `disks`.
+    pub kind: &'static str,
+    /// Its name at Google.
+    pub name: String,
+    /// Its zone.
+    pub zone: String,
 }
 
 /// A quota of the project or of a region.
@@ -64,9 +77,18 @@ struct Instance {
     name: String,
     status: String,
     #[serde(default)]
+    machine_type: String,
+    #[serde(default)]
     network_interfaces: Vec<Interface>,
     #[serde(default)]
     resource_status: Status,
+}
+
+#[derive(Deserialize)]
+struct Named {
+    name: String,
+    #[serde(default)]
+    zone: String,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +151,15 @@ impl Gcloud {
         self.change("set-scheduling", machine, &options).await
     }
 
+    /// Gives a machine that is switched off another machine type.
+    ///
+    /// # Errors
+    /// As above.
+    pub async fn set_machine_type(&self, machine: &Machine, machine_type: &str) -> Result<()> {
+        let option = format!("--machine-type={machine_type}");
+        self.change("set-machine-type", machine, &[&option]).await
+    }
+
     async fn change(&self, verb: &str, machine: &Machine, options: &[&str]) -> Result<()> {
         let zone = format!("--zone={}", machine.zone);
         let mut arguments = vec!["compute", "instances", verb, &machine.instance, &zone];
@@ -162,12 +193,43 @@ impl Gcloud {
                         .termination_timestamp
                         .as_deref()
                         .and_then(time),
-                    external_ip: access.and_then(|access| access.nat_ip.clone()),
+                    external_ip: access
+                        .and_then(|access| access.nat_ip.clone())
+                        .filter(|address| !address.is_empty()),
+                    machine_type: last_part(&instance.machine_type).to_owned(),
                     status: instance.status,
                 };
                 (instance.name, state)
             })
             .collect())
+    }
+
+    /// The machines and disks of a cluster that exist.
+    ///
+    /// # Errors
+    /// Google refuses, or does not answer in time.
+    pub async fn labelled(&self, cluster: &str) -> Result<Vec<Labelled>> {
+        let (machines, disks) = tokio::join!(
+            self.labelled_of("instances", cluster),
+            self.labelled_of("disks", cluster)
+        );
+        let mut found = machines?;
+        found.extend(disks?);
+        Ok(found)
+    }
+
+    async fn labelled_of(&self, kind: &'static str, cluster: &str) -> Result<Vec<Labelled>> {
+        let filter = format!("--filter=labels.raft-cluster={cluster}");
+        let arguments = ["compute", kind, "list", &filter, "--format=json"];
+        let purpose = format!("list the {kind}");
+        let json = self.run(&purpose, &arguments, QUESTION_TIME_MAX).await?;
+        let found: Vec<Named> = parsed(&json)?;
+        let found = found.into_iter().map(|named| Labelled {
+            kind,
+            zone: last_part(&named.zone).to_owned(),
+            name: named.name,
+        });
+        Ok(found.collect())
     }
 
     /// The quotas of the project. Fails where credentials, project or API are not in order, too.
@@ -265,6 +327,11 @@ impl Gcloud {
 fn parsed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
     serde_json::from_str(json)
         .map_err(|error| Error::Other(format!("cannot read what gcloud answered: {error}")))
+}
+
+/// What a link of Google's ends with: the name.
+fn last_part(link: &str) -> &str {
+    link.rsplit('/').next().unwrap_or(link)
 }
 
 /// A point in time as Google writes it: RFC 3339 with any offset.

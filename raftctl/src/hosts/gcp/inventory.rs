@@ -11,8 +11,10 @@ use tokio::io::AsyncWrite;
 
 use super::allocation::Allocation;
 use super::login;
+use crate::cluster::gcp::SshVia;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
+use crate::hosts::absent::Absent;
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::hosts::layout::HostLayout;
 use crate::hosts::ssh::{self, Login, SshTransport, tunnel};
@@ -64,8 +66,9 @@ pub async fn of_names(cluster: &Cluster, names: &BTreeSet<String>) -> Result<Opt
         return Ok(None);
     }
     let made = Made::of(&made)?;
-    let inventory =
+    let mut inventory =
         ssh::inventory::reach(&made.cluster, &made.logins, false, patience(cluster)).await?;
+    made.add_unaddressed(&mut inventory);
     Ok(Some(inventory))
 }
 
@@ -111,6 +114,9 @@ struct Made {
     /// With the internal addresses of the nodes.
     cluster: Cluster,
     logins: BTreeMap<NodeId, Login>,
+    /// The nodes whose machines have no external address where that is the way to them, each with its
+    /// machine.
+    unaddressed: BTreeMap<NodeId, String>,
 }
 
 impl Made {
@@ -124,7 +130,9 @@ impl Made {
         let mut made = Made {
             cluster: cluster.clone(),
             logins: BTreeMap::new(),
+            unaddressed: BTreeMap::new(),
         };
+        let needs_address = cluster.gcp.ssh_via() == SshVia::External;
         let ports = cluster.ports;
         for node in &mut made.cluster.nodes {
             let name = allocation
@@ -136,9 +144,38 @@ impl Made {
                 .ok_or_else(|| no_machine(node.id))?;
             node.peer_address = Some(format!("{}:{}", machine.internal_ip, ports.peer));
             node.client_address = Some(format!("{}:{}", machine.internal_ip, ports.client));
-            made.logins.insert(node.id, login);
+            if needs_address && machine.external_ip.is_none() {
+                made.unaddressed.insert(node.id, machine.instance.clone());
+            } else {
+                made.logins.insert(node.id, login);
+            }
         }
         Ok(made)
+    }
+
+    /// Adds the machines that there is no way to now. The nodes know each other by other addresses.
+    fn add_unaddressed(&self, inventory: &mut Inventory) {
+        for (id, instance) in &self.unaddressed {
+            let why = TransportError::Unreachable {
+                host: instance.clone(),
+                cause: format!(
+                    "it has no external address: it is off, or gone (`raftctl status`); `raftctl restart {id} --vm` \
+                     switches it on, `raftctl up` makes it again"
+                ),
+            };
+            inventory.add_absent(&self.cluster, *id, instance.clone(), why);
+            let node = self.cluster.nodes.iter().find(|node| node.id == *id);
+            let member = inventory.members.iter_mut().find(|member| member.id == *id);
+            if let (Some(node), Some(member)) = (node, member) {
+                let address = |known: &Option<String>| known.clone().unwrap_or_default();
+                member.peer_address = address(&node.peer_address);
+                member.client_address = address(&node.client_address);
+            }
+        }
+        // Everyone locks them in the same order.
+        inventory
+            .hosts
+            .sort_by_key(|host| host.nodes.first().copied());
     }
 }
 
@@ -150,6 +187,7 @@ pub fn no_machine(id: NodeId) -> Error {
 
 /// Lets raftctl reach every node through its machine's SSH connection.
 fn with_tunnels(made: &Made, mut inventory: Inventory) -> Result<Inventory> {
+    made.add_unaddressed(&mut inventory);
     for member in &mut inventory.members {
         let Some(login) = made.logins.get(&member.id) else {
             continue;
@@ -162,6 +200,21 @@ fn with_tunnels(made: &Made, mut inventory: Inventory) -> Result<Inventory> {
         member.admin_address = tunnel::open(&transport, &member.client_address)?.to_string();
     }
     Ok(inventory)
+}
+
+/// Replaces the way to the machines of some nodes by the reason why there is none.
+pub fn leave_out(inventory: &mut Inventory, reasons: &BTreeMap<NodeId, Error>) {
+    for host in &mut inventory.hosts {
+        let Some(reason) = host.nodes.first().and_then(|id| reasons.get(id)) else {
+            continue;
+        };
+        let name = host.name().to_owned();
+        let why = TransportError::Refused {
+            host: name.clone(),
+            cause: reason.to_string(),
+        };
+        host.transport = Arc::new(Absent::new(name, None, why));
+    }
 }
 
 /// Nobody reaches a machine that is yet to be made; its name stands for its address in a plan.

@@ -59,13 +59,13 @@ fn text(via: SshVia, machines: &Machines, key: &Path, shared: &Path) -> String {
             machines.ssh_user,
             quoted(key)
         ));
-        let address = machine
-            .external_ip
-            .as_ref()
-            .filter(|_| via == SshVia::External);
-        match address {
-            Some(address) => text.push_str(&format!("  HostName {address}\n  ProxyCommand none\n")),
-            None => text.push_str(&format!(
+        match (via, &machine.external_ip) {
+            (SshVia::External, Some(address)) => {
+                text.push_str(&format!("  HostName {address}\n  ProxyCommand none\n"));
+            }
+            // Off, or gone: no firewall rule lets Identity-Aware Proxy in instead.
+            (SshVia::External, None) => text.push_str("  ProxyCommand none\n"),
+            (SshVia::Iap, _) => text.push_str(&format!(
                 "  ProxyCommand gcloud compute start-iap-tunnel {name} 22 --listen-on-stdin --verbosity=warning \
                  --project={} --zone={}\n",
                 machines.project_id, machine.zone
@@ -119,8 +119,9 @@ mod tests {
         .unwrap()
     }
 
-    // A machine with an address is reached there, one without through Identity-Aware Proxy; either
-    // by its name, with the cluster's key, and with the shared options after that.
+    // A machine is reached at its address, or through Identity-Aware Proxy where that is the way; either
+    // by its name, with the cluster's key, and with the shared options after that. One that is off
+    // spoils nothing of the others.
     #[test]
     fn each_machine_has_an_entry() {
         let text = text(
@@ -132,15 +133,20 @@ mod tests {
         assert!(text.contains("Host raft-demo-n1\n  HostKeyAlias raft-demo-n1\n  User raft\n  IdentityFile \"/a b/key\""), "{text}");
         assert!(text.contains("HostName 203.0.113.9"), "{text}");
         assert!(
-            text.contains("start-iap-tunnel raft-demo-n2 22 --listen-on-stdin"),
+            text.contains("Host raft-demo-n2\n") && !text.contains("start-iap-tunnel"),
             "{text}"
         );
+        assert_eq!(text.matches("HostName").count(), 1, "{text}");
         assert!(
             text.ends_with("Host *\n  Include \"/a b/ssh_config\"\n"),
             "{text}"
         );
         let iap = super::text(SshVia::Iap, &machines(), Path::new("/k"), Path::new("/c"));
         assert!(!iap.contains("HostName"), "{iap}");
+        assert!(
+            iap.contains("start-iap-tunnel raft-demo-n2 22 --listen-on-stdin"),
+            "{iap}"
+        );
     }
 
     // The key of a machine that is gone is forgotten, the others stay pinned.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 use crate::keep;
@@ -34,13 +34,31 @@ pub struct Machine {
     pub region: String,
     /// Where the other nodes reach it. Stays the same for as long as the node is there.
     pub internal_ip: String,
-    /// Where it is reached from outside; changes when it is stopped and started.
+    /// Where it is reached from outside; changes when it is stopped and started. Google calls it ""
+    /// while the machine is off.
+    #[serde(deserialize_with = "address")]
     pub external_ip: Option<String>,
     /// The name of its data disk.
     pub data_disk: String,
 }
 
+fn address<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<String>, D::Error> {
+    let address = Option::<String>::deserialize(from)?;
+    Ok(address.filter(|address| !address.is_empty()))
+}
+
 impl Machines {
+    /// The machines of a project.
+    #[must_use]
+    pub fn new(project_id: &str, ssh_user: &str, nodes: BTreeMap<String, Machine>) -> Self {
+        Machines {
+            schema: SCHEMA,
+            project_id: project_id.to_owned(),
+            ssh_user: ssh_user.to_owned(),
+            nodes,
+        }
+    }
+
     /// Reads the output as Terraform prints it.
     ///
     /// # Errors
@@ -102,6 +120,13 @@ mod tests {
         assert_eq!(Machines::load(&path).unwrap(), None);
         machines.save(&path).unwrap();
         assert_eq!(Machines::load(&path).unwrap(), Some(machines));
+    }
+
+    // A machine that is off has no address outside, in whatever words.
+    #[test]
+    fn no_address_is_none() {
+        let off = OUTPUT.replace("\"external_ip\":null", "\"external_ip\":\"\"");
+        assert_eq!(Machines::parse(&off).unwrap().nodes["n1"].external_ip, None);
     }
 
     // Another form is refused, with the way out.

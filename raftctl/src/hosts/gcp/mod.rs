@@ -5,6 +5,7 @@
 //! allocation   what is decided once: ranges, names, zones           tool       terraform, or tofu
 //! tfvars       (cluster.yaml, allocation, key) -> the module's variables
 //! terraform    init, plan, show, apply, output; Ctrl-C              events     its JSON lines
+//! state        what is there, as far as Terraform knows
 //! changes      what a plan does, and whether it may                 causes     errors -> cause, next command
 //! machines     the module's output                                  gcloud     stop, start, extend, list
 //! check        what can be known before anything is made            inventory  machines as hosts
@@ -29,23 +30,27 @@ pub mod login;
 pub mod machines;
 mod module;
 pub mod reach;
+pub mod state;
 pub mod terraform;
 pub mod tfvars;
 pub mod tool;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::gcp::SshVia;
+use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
 use crate::keep;
+use crate::ops::wait::list;
 use allocation::Allocation;
 use changes::Change;
-use events::Action;
+use events::{Action, Event, Resource};
+use gcloud::Labelled;
 use key::KeyPair;
-use machines::Machines;
-use terraform::{Terraform, Watch};
+use machines::{Machine, Machines};
+use terraform::{Terraform, Unfinished, Watch};
 use tool::Tool;
 
 /// What a plan is for.
@@ -126,13 +131,11 @@ impl Infrastructure {
         let terraform = Terraform::new(tool, &places.terraform(), &cluster.gcp, lock_wait);
         terraform.init().await?;
         let has_news = terraform.plan(purpose == Purpose::Down, watch).await?;
-        let (changes, standing) = match has_news {
-            true => {
-                let plan = terraform.show().await?;
-                (changes::read(&plan)?, changes::standing(&plan)?)
-            }
-            false => (Vec::new(), BTreeSet::new()),
+        let plan = match has_news {
+            true => terraform.show().await?,
+            false => changes::NONE.to_owned(),
         };
+        let (changes, standing) = (changes::read(&plan)?, changes::standing(&plan)?);
         if !had_key && matches!(purpose, Purpose::Up { .. }) {
             refuse_foreign(cluster, &key, &changes)?;
         }
@@ -143,6 +146,9 @@ impl Infrastructure {
         };
         if !may_lose_data {
             changes::refuse_data_loss(&changes)?;
+        }
+        if matches!(purpose, Purpose::Up { .. }) {
+            refuse_stops(cluster, &allocation, &changes::retyped(&plan)?)?;
         }
         Ok(Infrastructure {
             places,
@@ -155,38 +161,126 @@ impl Infrastructure {
         })
     }
 
-    /// Does what the plan says, and tells what is there then.
+    /// Does what the plan says. Where some machines could not be made, and the others make a majority,
+    /// that is no error: the nodes without one are told, each with the reason.
     ///
     /// # Errors
     /// Some of it failed. What was done is remembered, and the next plan goes on from there.
-    pub async fn apply(&self, cluster: &Cluster, watch: Watch<'_>) -> Result<Option<Machines>> {
+    pub async fn apply(
+        &self,
+        cluster: &Cluster,
+        watch: Watch<'_>,
+    ) -> Result<BTreeMap<NodeId, Error>> {
         // Before anything is made with it, so that a failure on the way can't lose it.
         self.allocation.save(&self.places.allocation())?;
-        // Addresses may change from here on.
-        keep::forget(&self.places.machines())?;
         // A machine that is made anew has another host key, and that is no attack.
         login::forget_host_keys(cluster, &self.renewed(cluster))?;
-        if self.has_news {
-            self.terraform.apply(watch).await?;
+        let mut failed = Vec::new();
+        let mut watch = |event: &Event| {
+            if let Event::Failed(resource, _) = event {
+                failed.push(resource.clone());
+            }
+            watch(event);
+        };
+        let done = match self.has_news {
+            true => self.terraform.apply(&mut watch).await,
+            false => Ok(()),
+        };
+        match (self.purpose, done) {
+            (Purpose::Up { .. }, Err(unfinished)) => {
+                self.rescue(cluster, &failed, unfinished).await
+            }
+            (_, Err(unfinished)) => Err(unfinished.error),
+            (Purpose::Down, Ok(())) => self.refuse_rest().await.map(|()| BTreeMap::new()),
+            (Purpose::Up { .. } | Purpose::KeepData, Ok(())) => {
+                if let Some(output) = self.terraform.output().await? {
+                    self.keep(cluster, Machines::parse(&output)?).await?;
+                }
+                Ok(BTreeMap::new())
+            }
         }
-        if self.purpose == Purpose::Down {
-            keep::forget(&self.places.allocation())?;
-            return Ok(None);
+    }
+
+    /// Keeps what is known of the machines. Terraform may know the addresses of machines that it
+    /// started from before that.
+    async fn keep(&self, cluster: &Cluster, mut machines: Machines) -> Result<()> {
+        if self.has_news && cluster.gcp.ssh_via() == SshVia::External {
+            let asked = ask_addresses(cluster, &mut machines).await;
+            let is_known = |machine: &Machine| machine.external_ip.is_some();
+            if !machines.nodes.values().all(is_known) {
+                asked?; // Else Terraform's answer is as good as none of gcloud's.
+            }
         }
-        let machines = self.terraform.output().await?;
-        let machines = machines
-            .map(|output| Machines::parse(&output))
-            .transpose()?;
-        if let Some(machines) = &machines {
-            machines.save(&self.places.machines())?;
+        machines.save(&self.places.machines())
+    }
+
+    /// What can be gone on with after a failure: `machines.json` tells of every machine that stands.
+    async fn rescue(
+        &self,
+        cluster: &Cluster,
+        failed: &[Resource],
+        unfinished: Unfinished,
+    ) -> Result<BTreeMap<NodeId, Error>> {
+        let Unfinished {
+            error,
+            is_interrupted,
+        } = unfinished;
+        // The failure itself is the one to tell.
+        let Ok(state) = self.terraform.state().await else {
+            return Err(error);
+        };
+        let standing = state.standing();
+        if standing.is_empty() {
+            return Err(error);
         }
-        Ok(machines)
+        let mut machines = state.machines(cluster, &self.allocation);
+        if cluster.gcp.ssh_via() == SshVia::External {
+            // Where Google does not answer, Terraform's word has to do.
+            let _ = ask_addresses(cluster, &mut machines).await;
+        }
+        if machines.save(&self.places.machines()).is_err() {
+            return Err(error);
+        }
+        let is_known = machines.nodes.len() == cluster.nodes.len();
+        let is_machine = |resource: &Resource| {
+            let of_machine = ["google_compute_instance", "google_compute_disk"];
+            of_machine.contains(&resource.resource_type.as_str())
+        };
+        let is_missing = |name: &str| {
+            let failed = failed.iter().any(|resource| resource.key() == Some(name));
+            failed || !standing.contains(name)
+        };
+        let nodes = self.allocation.nodes.iter();
+        let missing: Vec<NodeId> = nodes
+            .filter(|(_, placement)| is_missing(&placement.name))
+            .map(|(id, _)| *id)
+            .collect();
+        let left = cluster.nodes.len() - missing.len();
+        let goes_on = is_known && failed.iter().all(is_machine) && left >= cluster.majority();
+        if is_interrupted || missing.is_empty() || !goes_on {
+            return Err(error);
+        }
+        Ok(missing.into_iter().map(|id| (id, error.clone())).collect())
+    }
+
+    /// Refuses to forget a state that still has something in it.
+    async fn refuse_rest(&self) -> Result<()> {
+        let state = self.terraform.state().await?;
+        let rest = state.addresses();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        Err(Error::Cloud(format!(
+            "Terraform's state still has resources: {}; run `raftctl down` again",
+            rest.join(", ")
+        )))
     }
 }
 
 impl Infrastructure {
     /// The machines that are made or deleted, by their names at Google.
-    fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
+    #[must_use]
+    pub fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
         let machines = self.changes.iter().filter(|change| {
             let is_machine = change.resource_type == "google_compute_instance";
             is_machine && change.action != Action::Update
@@ -220,6 +314,31 @@ fn refuse_foreign(cluster: &Cluster, key: &KeyPair, changes: &[Change]) -> Resul
         key::FILE,
         key::PUBLIC_FILE,
         key.private.display()
+    )))
+}
+
+/// Refuses to stop machines that run, all at once, to give them another type.
+fn refuse_stops(
+    cluster: &Cluster,
+    allocation: &Allocation,
+    retyped: &BTreeSet<String>,
+) -> Result<()> {
+    let nodes = allocation.nodes.iter();
+    let ids: Vec<NodeId> = nodes
+        .filter(|(_, placement)| retyped.contains(&placement.name))
+        .map(|(id, _)| *id)
+        .collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let selector = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    Err(Error::Usage(format!(
+        "refused, nothing was changed: Terraform would stop the machines of {} all at once to make them {}; run \
+         `raftctl restart {} --vm`, which does so with one after the other while the cluster serves, then run \
+         this again",
+        list(&ids),
+        tfvars::machine_type(cluster),
+        selector.join(",")
     )))
 }
 
@@ -262,14 +381,29 @@ pub fn machines(cluster: &Cluster) -> Result<Machines> {
 /// Google does not answer.
 pub async fn refresh_addresses(cluster: &Cluster) -> Result<()> {
     let mut machines = machines(cluster)?;
-    let gcloud = gcloud::Gcloud::new(&machines.project_id);
-    let states = gcloud.machines(&cluster.name).await?;
-    for machine in machines.nodes.values_mut() {
-        if let Some(state) = states.get(&machine.instance) {
-            machine.external_ip.clone_from(&state.external_ip);
-        }
-    }
+    ask_addresses(cluster, &mut machines).await?;
     machines.save(&Places::of(cluster).machines())
+}
+
+/// A machine that is gone has no address any more: Google may have given it to somebody else.
+async fn ask_addresses(cluster: &Cluster, machines: &mut Machines) -> Result<()> {
+    let gcloud = gcloud::Gcloud::new(&machines.project_id);
+    let mut states = gcloud.machines(&cluster.name).await?;
+    for machine in machines.nodes.values_mut() {
+        let state = states.remove(&machine.instance);
+        machine.external_ip = state.and_then(|state| state.external_ip);
+    }
+    Ok(())
+}
+
+/// What of a cluster is at Google and costs money, whether Terraform knows of it or not: its state may
+/// have been lost.
+///
+/// # Errors
+/// Google does not answer.
+pub async fn leftovers(cluster: &Cluster) -> Result<Vec<Labelled>> {
+    let project = cluster.gcp.project.as_deref().unwrap_or_default();
+    gcloud::Gcloud::new(project).labelled(&cluster.name).await
 }
 
 /// Removes all that is kept about a cluster that is gone: module, state, key, host keys.

@@ -7,8 +7,10 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::hosts::inventory::{Host, Inventory};
+use crate::hosts::inventory::Host;
+use crate::hosts::ssh::is_changed_key;
 use crate::hosts::{Request, TransportError};
+use crate::ops::Outcomes;
 
 /// A machine boots in half a minute, and formats a large disk in another.
 pub const TIME_MAX: Duration = Duration::from_secs(180);
@@ -19,34 +21,24 @@ const ASK_EVERY: Duration = Duration::from_secs(1);
 /// One try, connecting included.
 const TRY_TIME_MAX: Duration = Duration::from_secs(20);
 
+/// How long a machine may refuse logins while it boots: its SSH server answers before Google's guest
+/// agent has made the account and, on the first boot, the host keys. A wrong key is told after that.
+const REFUSED_MAX: Duration = Duration::from_secs(75);
+
 /// What the startup script leaves behind when it is done.
 const SCRIPT: &str =
     "if test -e /run/raft-host-ready; then echo ready; else echo starting; fi\necho end=ok\n";
 
-/// Waits for all hosts at once.
+/// Waits for hosts, all at once.
 ///
 /// # Errors
 /// Every host that did not come up, with the cause.
-pub async fn wait(inventory: &Inventory, time_max: Duration) -> Result<()> {
-    wait_for(&inventory.hosts, time_max).await
-}
-
-/// The same for some hosts.
-///
-/// # Errors
-/// As above.
 pub async fn wait_for(hosts: &[Host], time_max: Duration) -> Result<()> {
-    let mut waiting = JoinSet::new();
-    for host in hosts {
-        let host = host.clone();
-        waiting.spawn(async move { one(&host, time_max).await });
-    }
-    let mut failed: Vec<String> = waiting
-        .join_all()
-        .await
-        .into_iter()
+    let outcomes = wait(hosts, time_max, |_| ()).await;
+    let mut failed: Vec<String> = outcomes
+        .into_values()
         .filter_map(Result::err)
-        .map(|e| e.to_string())
+        .map(|error| error.to_string())
         .collect();
     if failed.is_empty() {
         return Ok(());
@@ -55,14 +47,55 @@ pub async fn wait_for(hosts: &[Host], time_max: Duration) -> Result<()> {
     Err(Error::Cloud(failed.join("\n")))
 }
 
-async fn one(host: &Host, time_max: Duration) -> Result<()> {
+/// The same with an answer for each node. `on_new_key` is told of a host, by its name, whose key is
+/// not the one that was seen before: whoever made the machine just now can forget the old one.
+pub async fn wait(
+    hosts: &[Host],
+    time_max: Duration,
+    on_new_key: impl Fn(&str) + Clone + Send + 'static,
+) -> Outcomes<()> {
+    let mut waiting = JoinSet::new();
+    for host in hosts {
+        let (host, on_new_key) = (host.clone(), on_new_key.clone());
+        waiting.spawn(async move {
+            let outcome = one(&host, time_max, REFUSED_MAX, on_new_key).await;
+            (host.nodes, outcome)
+        });
+    }
+    let mut outcomes = Outcomes::new();
+    for (nodes, outcome) in waiting.join_all().await {
+        outcomes.extend(nodes.into_iter().map(|id| (id, outcome.clone())));
+    }
+    outcomes
+}
+
+async fn one(
+    host: &Host,
+    time_max: Duration,
+    refused_max: Duration,
+    on_new_key: impl Fn(&str),
+) -> Result<()> {
     let deadline = Instant::now() + time_max;
+    let mut refused_since = None;
     loop {
         let request = Request::new("see whether the machine is ready", SCRIPT, TRY_TIME_MAX);
-        let cause = match host.transport.run(request).await {
+        let answer = host.transport.run(request).await;
+        if !matches!(answer, Err(TransportError::Refused { .. })) {
+            refused_since = None;
+        }
+        let cause = match answer {
             Ok(output) if output.stdout.starts_with("ready") => return Ok(()),
             Ok(_) => "its startup script is not done; see `sudo journalctl -u google-startup-scripts` there".into(),
-            Err(error @ TransportError::Refused { .. }) => return Err(error.into()),
+            Err(error @ TransportError::Refused { .. }) => {
+                if is_changed_key(&error) {
+                    on_new_key(host.name());
+                }
+                let since = *refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= refused_max {
+                    return Err(error.into());
+                }
+                error.to_string()
+            }
             Err(error) => error.to_string(),
         };
         if Instant::now() + ASK_EVERY > deadline {
@@ -73,5 +106,68 @@ async fn one(host: &Host, time_max: Duration) -> Result<()> {
             )));
         }
         tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+    use super::*;
+    use crate::hosts::layout::HostLayout;
+    use crate::hosts::{BoxFuture, Exit, Transport};
+
+    /// Refuses logins so many times.
+    struct Booting {
+        refusals: u32,
+        asked: AtomicU32,
+    }
+
+    impl Transport for Booting {
+        fn host(&self) -> &str {
+            "raft-demo-n1"
+        }
+
+        fn execute<'a>(
+            &'a self,
+            _: Request<'a>,
+            stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
+        ) -> BoxFuture<'a, std::result::Result<Exit, TransportError>> {
+            Box::pin(async {
+                if self.asked.fetch_add(1, Ordering::Relaxed) < self.refusals {
+                    return Err(TransportError::Refused {
+                        host: "raft-demo-n1".into(),
+                        cause: "Permission denied (publickey)".into(),
+                    });
+                }
+                stdout.write_all(b"ready\nend=ok\n").await.unwrap();
+                Ok(Exit {
+                    status: 0,
+                    stderr: String::new(),
+                })
+            })
+        }
+    }
+
+    async fn waited(refusals: u32, refused_max: Duration) -> Result<()> {
+        let asked = AtomicU32::new(0);
+        let host = Host {
+            transport: Arc::new(Booting { refusals, asked }),
+            layout: HostLayout::remote("/opt/raftkv/demo"),
+            nodes: vec![1],
+        };
+        one(&host, Duration::from_secs(60), refused_max, |_| ()).await
+    }
+
+    // The account is made after the SSH server answers: a refusal is no end, but many are.
+    #[tokio::test]
+    async fn a_booting_machine_may_refuse_for_a_while() {
+        waited(2, Duration::from_secs(30)).await.unwrap();
+        let refused = waited(u32::MAX, Duration::from_millis(500)).await;
+        let text = refused.unwrap_err().to_string();
+        assert_eq!(text, "raft-demo-n1: Permission denied (publickey)");
     }
 }

@@ -32,6 +32,8 @@ struct Variables<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     image: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    boot_disk_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     data_disk_gb: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     data_disk_type: Option<&'a str>,
@@ -52,6 +54,15 @@ struct Variables<'a> {
 #[must_use]
 pub fn ssh_user(cluster: &Cluster) -> &str {
     cluster.ssh.user.as_deref().unwrap_or(SSH_USER)
+}
+
+/// The machine type where cluster.yaml names none: the module's default.
+const MACHINE_TYPE: &str = "e2-small";
+
+/// The machine type of all nodes.
+#[must_use]
+pub fn machine_type(cluster: &Cluster) -> &str {
+    cluster.gcp.machine_type.as_deref().unwrap_or(MACHINE_TYPE)
 }
 
 /// The file's text.
@@ -79,6 +90,7 @@ pub fn text(
         nodes: nodes.collect(),
         machine_type: settings.machine_type.as_deref(),
         image: settings.image.as_deref(),
+        boot_disk_type: settings.boot_disk_type.as_deref(),
         data_disk_gb: settings.data_disk_gb,
         data_disk_type: settings.data_disk_type.as_deref(),
         ssh_user: ssh_user(cluster),

@@ -141,6 +141,15 @@ fn has_ssh(path: Option<&OsStr>) -> bool {
     std::env::split_paths(path).any(|folder| folder.join("ssh").is_file())
 }
 
+/// What is said of a changed host key.
+const CHANGED_KEY: &str = "its host key is not the one that was seen before";
+
+/// Whether a host shows another key than the one that is pinned.
+#[must_use]
+pub fn is_changed_key(error: &TransportError) -> bool {
+    matches!(error, TransportError::Refused { cause, .. } if cause.starts_with(CHANGED_KEY))
+}
+
 fn changed_key(login: &Login, text: &str) -> String {
     let sent = text
         .split_whitespace()
@@ -164,7 +173,7 @@ fn changed_key(login: &Login, text: &str) -> String {
         _ => login.destination.clone(),
     };
     format!(
-        "its host key is not the one that was seen before{sent}; the machine was replaced, or \
+        "{CHANGED_KEY}{sent}; the machine was replaced, or \
          someone is in between; if you know that it was replaced, run `ssh-keygen -R '{name}' -f \
          {file}` and try again"
     )

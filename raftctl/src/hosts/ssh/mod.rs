@@ -25,5 +25,6 @@ pub mod place;
 pub mod transport;
 pub mod tunnel;
 
+pub use causes::is_changed_key;
 pub use login::Login;
 pub use transport::SshTransport;

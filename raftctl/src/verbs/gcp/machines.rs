@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::hosts::gcp::check::{self, Finding, Verdict};
 use crate::hosts::gcp::gcloud::{Gcloud, MachineState};
 use crate::hosts::gcp::machines::{Machine, Machines};
-use crate::hosts::gcp::{self, allocation::Allocation};
+use crate::hosts::gcp::{self, allocation::Allocation, tfvars};
 use crate::lock::Lock;
 use crate::ops::{Context, Outcomes, all_or_partial};
 use crate::out;
@@ -122,35 +122,19 @@ pub async fn stop_machines(context: &Context, options: &Options, selector: &str)
 /// after the other, so that the cluster serves all the while.
 ///
 /// # Errors
-/// The selector names none; Google refuses; a machine or node does not come back.
+/// The selector names none; Google refuses; a machine or node does not come back; a machine is gone.
 pub async fn restart_machines(context: &Context, options: &Options, selector: &str) -> Result<()> {
     let _lock = Lock::take(&context.cluster, "restart --vm").await?;
-    let ids = leader_last(context, select(context, selector).await?).await;
-    let limit = limit(context, &ids);
-    let work = Box::pin(async {
-        let mut told = Told::new(options);
-        for id in ids {
-            cycle(context, options, id, None).await?;
-            let text = format!("machine of node {id} restarted");
-            told.node(id, "machine restarted", &text)?;
-        }
-        told.end()
-    });
-    context
-        .locked_within(
-            "restart --vm",
-            context.cluster.limits.lock_wait,
-            limit,
-            work,
-        )
-        .await
+    let ids = select(context, selector).await?;
+    cycle_all(context, options, "restart --vm", ids, None).await
 }
 
 /// Gives every machine a new lifetime that begins now. Google takes it only from a machine that is
 /// switched off, so each is restarted, one after the other.
 ///
 /// # Errors
-/// No lifetime is given anywhere; Google refuses; a machine or node does not come back.
+/// No lifetime is given anywhere; Google refuses; a machine or node does not come back; a machine is
+/// gone.
 pub async fn extend(
     context: &Context,
     options: &Options,
@@ -163,21 +147,79 @@ pub async fn extend(
         )
     })?;
     let _lock = Lock::take(&context.cluster, "extend").await?;
-    let ids = leader_last(context, context.cluster.ids()).await;
+    let ids = context.cluster.ids();
+    cycle_all(context, options, "extend", ids, Some(lifetime)).await
+}
+
+/// Takes machines off and on again, the leader's last, under the lock of their hosts. Those that are
+/// gone don't keep the others from it.
+async fn cycle_all(
+    context: &Context,
+    options: &Options,
+    verb: &str,
+    ids: Vec<NodeId>,
+    lifetime: Option<Duration>,
+) -> Result<()> {
+    let ids = leader_last(context, ids).await;
     let limit = limit(context, &ids);
     let work = Box::pin(async {
+        let works = works(context, &ids, lifetime).await?;
         let mut told = Told::new(options);
-        for id in ids {
-            cycle(context, options, id, Some(lifetime)).await?;
-            let length = humantime::format_duration(lifetime);
-            let text = format!("machine of node {id} deletes itself in {length}");
-            told.node(id, "lifetime extended", &text)?;
+        for id in &ids {
+            let Some(Ok(work)) = works.get(id) else {
+                continue; // Told at the end.
+            };
+            cycle(context, options, *id, work).await?;
+            let (done, text) = match lifetime.map(humantime::format_duration) {
+                Some(length) => ("lifetime extended", format!("deletes itself in {length}")),
+                None => ("machine restarted", "restarted".into()),
+            };
+            told.node(*id, done, &format!("machine of node {id} {text}"))?;
         }
-        told.end()
+        told.end()?;
+        let done = match lifetime {
+            Some(_) => "extended",
+            None => "restarted",
+        };
+        all_or_partial(works, done).map(drop)
     });
     context
-        .locked_within("extend", context.cluster.limits.lock_wait, limit, work)
+        .locked_within(verb, context.cluster.limits.lock_wait, limit, work)
         .await
+}
+
+/// What is done to a machine.
+struct Work {
+    machine: Machine,
+    /// A new lifetime from its start on.
+    lifetime: Option<Duration>,
+    /// The machine type that cluster.yaml names, where it has another one.
+    machine_type: Option<String>,
+}
+
+/// What is to be done to each machine. One that is gone is found out before anything is done to the
+/// others.
+async fn works(
+    context: &Context,
+    ids: &[NodeId],
+    lifetime: Option<Duration>,
+) -> Result<Outcomes<Work>> {
+    let cluster = &context.cluster;
+    let (machines, allocation) = (gcp::machines(cluster)?, gcp::allocation(cluster)?);
+    let states = gcloud(cluster).machines(&cluster.name).await?;
+    let machine_type = tfvars::machine_type(cluster);
+    let one = |id: &NodeId| {
+        let machine = machine_of(&machines, &allocation, *id)?;
+        let gone = || Error::Cloud("its machine is gone; `raftctl up` makes it again".into());
+        let state = states.get(&machine.instance).ok_or_else(gone)?;
+        let is_other = state.machine_type != machine_type;
+        Ok(Work {
+            machine: machine.clone(),
+            lifetime,
+            machine_type: is_other.then(|| machine_type.to_owned()),
+        })
+    };
+    Ok(ids.iter().map(|id| (*id, one(id))).collect())
 }
 
 /// A machine takes minutes to go off and come back, and they go one after the other.
@@ -223,38 +265,57 @@ async fn leader_last(context: &Context, mut ids: Vec<NodeId>) -> Vec<NodeId> {
 }
 
 /// Takes one machine off and on again, with its node.
-async fn cycle(
-    context: &Context,
-    options: &Options,
-    id: NodeId,
-    lifetime: Option<Duration>,
-) -> Result<()> {
+async fn cycle(context: &Context, options: &Options, id: NodeId, work: &Work) -> Result<()> {
     let progress = Progress::new();
     let step = progress.begin(&format!("restart the machine of node {id}"));
-    let machines = gcp::machines(&context.cluster)?;
-    let allocation = gcp::allocation(&context.cluster)?;
-    let machine = machine_of(&machines, &allocation, id)?;
+    // What can fail before the machine is off must not find it off.
+    let binary = up::obtain(context, &progress)?;
     let gcloud = gcloud(&context.cluster);
     // In order where it answers, so that a leader hands over; a dead node has nothing to hand over.
     if let Some(Err(error)) = context.stop(&[id], run::STOP_GRACE).await.remove(&id) {
         progress.note(&format!("node {id} could not be stopped first: {error}"));
     }
-    gcloud.stop(machine).await?;
-    if let Some(lifetime) = lifetime {
-        gcloud.set_lifetime(machine, lifetime).await?;
-    }
-    gcloud.start(machine).await?;
-    gcp::refresh_addresses(&context.cluster).await?;
-    let context = Context::reach(context.cluster.as_ref().clone(), true).await?;
-    let host = context.inventory.host_of(id).clone();
-    gcp::reach::wait_for(&[host], gcp::reach::TIME_MAX).await?;
-    let binary = up::obtain(&context, &progress)?;
+    let left = |state: &str, next: &str| {
+        let advice = format!("{state}: `raftctl {next}` goes on from there");
+        |error: Error| error.advise(advice)
+    };
+    let again = format!("restart {id} --vm");
+    let is_stopped = left(&format!("node {id} is stopped"), &again);
+    gcloud.stop(&work.machine).await.map_err(is_stopped)?;
+    let is_off = left(&format!("the machine of node {id} is off now"), &again);
+    switch_on(&gcloud, work).await.map_err(is_off)?;
+    let is_on = left(
+        &format!("the machine of node {id} is on, and its node is stopped"),
+        &format!("start {id}"),
+    );
+    let context = answering(&context.cluster, id).await.map_err(is_on)?;
     run::start(&context, &[id], &binary).await?;
     context
         .wait_until_back(&[id], options.timeout.unwrap_or(up::TIMEOUT))
         .await?;
     step.done();
     Ok(())
+}
+
+/// Google changes a machine that is off only.
+async fn switch_on(gcloud: &Gcloud, work: &Work) -> Result<()> {
+    if let Some(machine_type) = &work.machine_type {
+        gcloud.set_machine_type(&work.machine, machine_type).await?;
+    }
+    if let Some(lifetime) = work.lifetime {
+        gcloud.set_lifetime(&work.machine, lifetime).await?;
+    }
+    gcloud.start(&work.machine).await
+}
+
+/// The cluster once the machine of a node, which was just switched on, can be worked on. Only then
+/// is it logged in to for good: one that does not let anybody in yet would count as absent.
+async fn answering(cluster: &Cluster, id: NodeId) -> Result<Context> {
+    gcp::refresh_addresses(cluster).await?;
+    let opened = Context::open(cluster.clone()).await?;
+    let host = opened.inventory.host_of(id).clone();
+    gcp::reach::wait_for(&[host], gcp::reach::TIME_MAX).await?;
+    Context::reach(cluster.clone(), true).await
 }
 
 async fn stop_all(context: &Context, ids: &[NodeId]) -> Result<Outcomes<()>> {
@@ -356,6 +417,7 @@ mod tests {
             status: status.into(),
             ends_at: left.map(|left| now + Duration::from_secs(left)),
             external_ip: None,
+            machine_type: "e2-small".into(),
         };
         let (line, value) = describe(2, Some(&state("RUNNING", Some(7260))), now);
         assert_eq!(

@@ -11,20 +11,22 @@ pub use machines::{
 };
 pub use plan::plan;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
 
 use serde_json::json;
 
 use crate::cli::{Options, Output};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
 use crate::hosts::gcp::changes::Change;
 use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Infrastructure, Purpose};
+use crate::hosts::inventory::Host;
 use crate::interrupt::{Interruptions, interruption};
 use crate::lock::Lock;
-use crate::ops::Context;
+use crate::ops::{Context, no_majority};
 use crate::out;
 use crate::progress::Progress;
 use crate::verbs::up;
@@ -48,22 +50,63 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     if is_destructive(changes) {
         confirm("up", &cluster, options, changes).await?;
     }
-    applied(&cluster, &infrastructure, "up", &progress).await?;
-    let context = Context::open(cluster.clone()).await?;
+    let mut missing = applied(&cluster, &infrastructure, "up", &progress).await?;
+    for (id, error) in &missing {
+        progress.note(&format!(
+            "going on without the machine of node {id}: {error}"
+        ));
+    }
     let step = progress.begin("wait until the machines answer");
-    let timeout = options.timeout.unwrap_or(gcp::reach::TIME_MAX);
-    let waiting = gcp::reach::wait(&context.inventory, timeout);
+    let waiting = wait(&cluster, &infrastructure, options, &mut missing);
     unless_interrupted("up", &mut interruptions, waiting).await?;
     step.done();
     // The rest takes the lock itself, and another one on the machines.
     drop(lock);
     let reaching = Context::reach(cluster, true);
-    let context = unless_interrupted("up", &mut interruptions, reaching).await?;
+    let mut context = unless_interrupted("up", &mut interruptions, reaching).await?;
+    gcp::inventory::leave_out(Arc::make_mut(&mut context.inventory), &missing);
     let done = up::up(&context, options, false).await;
     if has_nodes(&done) {
         gcp::remember_members(&context.cluster)?;
     }
     done
+}
+
+/// Waits for the machines that are there. Those that do not come up join the `missing` ones, as long
+/// as the others make a majority.
+async fn wait(
+    cluster: &Cluster,
+    infrastructure: &Infrastructure,
+    options: &Options,
+    missing: &mut BTreeMap<NodeId, Error>,
+) -> Result<()> {
+    let context = Context::open(cluster.clone()).await?;
+    let hosts = context.inventory.hosts.iter();
+    let hosts: Vec<Host> = hosts
+        .filter(|host| !host.nodes.iter().any(|id| missing.contains_key(id)))
+        .cloned()
+        .collect();
+    let (new, of) = (
+        infrastructure.renewed(cluster),
+        Arc::clone(&context.cluster),
+    );
+    // Google's guest agent gives a new machine its keys when SSH may have answered with others.
+    let forget = move |name: &str| {
+        if new.contains(name) {
+            // Where that fails, the refusal stays, and is told.
+            let _ = gcp::login::forget_host_keys(&of, &BTreeSet::from([name.to_owned()]));
+        }
+    };
+    let timeout = options.timeout.unwrap_or(gcp::reach::TIME_MAX);
+    let waited = gcp::reach::wait(&hosts, timeout, forget).await.into_iter();
+    let failed = waited.filter_map(|(id, outcome)| Some((id, outcome.err()?)));
+    missing.extend(failed);
+    if cluster.nodes.len() - missing.len() < cluster.majority() {
+        let failed = std::mem::take(missing).into_iter();
+        let failed = failed.map(|(id, error)| (id, Err::<(), _>(error)));
+        return Err(no_majority(failed.collect(), "ready"));
+    }
+    Ok(())
 }
 
 /// Whether nodes were started, so that they may have data: also where some were not, or no leader
@@ -92,7 +135,9 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         confirm("down", &cluster, options, &infrastructure.changes).await?;
     }
     applied(&cluster, &infrastructure, "down", &progress).await?;
+    let mut is_seen = false;
     if !keep_data {
+        is_seen = refuse_leftovers(&cluster, &progress).await?;
         gcp::forget_cluster(&cluster)?;
         crate::ops::seen::forget(&cluster.state_dir())?;
         lock.remove()?;
@@ -107,10 +152,43 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
             "cluster {name} is down; its data disks are kept, and cost money: `raftctl up` goes on with them, \
              `raftctl down` deletes them"
         )),
-        Output::Text => out::line(&format!(
+        Output::Text if is_seen => out::line(&format!(
             "cluster {name} is down, and nothing of it is left"
         )),
+        Output::Text => out::line(&format!(
+            "cluster {name} is down, as far as Terraform's state tells"
+        )),
     }
+}
+
+/// Refuses to call a cluster gone while machines or disks of it cost money, of which Terraform knows
+/// nothing. Whether that could be seen.
+async fn refuse_leftovers(cluster: &Cluster, progress: &Progress) -> Result<bool> {
+    let found = match gcp::leftovers(cluster).await {
+        Ok(found) if found.is_empty() => return Ok(true),
+        Ok(found) => found,
+        Err(error) => {
+            progress.note(&format!(
+                "whether anything is left at Google is unknown: {error}"
+            ));
+            return Ok(false);
+        }
+    };
+    let (name, project) = (
+        &cluster.name,
+        cluster.gcp.project.as_deref().unwrap_or_default(),
+    );
+    let mut text = format!(
+        "machines or disks of cluster {name} are still at Google, and cost money, but Terraform's state, which may have \
+         been lost, does not know them; if nobody else has it, delete them with"
+    );
+    for left in found {
+        text.push_str(&format!(
+            "\n  gcloud compute {} delete {} --zone={} --project={project}",
+            left.kind, left.name, left.zone
+        ));
+    }
+    Err(Error::Cloud(text))
 }
 
 async fn planned(
@@ -128,14 +206,14 @@ async fn planned(
     Ok(infrastructure)
 }
 
-/// Does what was planned. Where machines are there already, nodes may run on them: so their cluster
+/// Does what was planned; the nodes whose machines could not be made, each with the reason. Where machines are there already, nodes may run on them: so their cluster
 /// is locked meanwhile. Terraform must not be cut off, and bounds itself.
 async fn applied(
     cluster: &Cluster,
     infrastructure: &Infrastructure,
     verb: &str,
     progress: &Progress,
-) -> Result<()> {
+) -> Result<BTreeMap<NodeId, Error>> {
     let changes = &infrastructure.changes;
     if !changes.is_empty() {
         progress.note(&format!("infrastructure: {}", summary(changes)));
@@ -151,14 +229,14 @@ async fn applied(
         }
     };
     match existing {
-        None => work.await.map(drop),
+        None => work.await,
         Some(inventory) => {
             let context = Context {
                 cluster: Arc::new(cluster.clone()),
                 inventory: Arc::new(inventory),
             };
             let done = context.locked_to_the_end(verb, context.cluster.limits.lock_wait, work);
-            done.await.map(drop)
+            done.await
         }
     }
 }

@@ -9,12 +9,13 @@ use super::{Progress, planned};
 use crate::binary;
 use crate::cli::{Options, Output};
 use crate::cluster::{Cluster, NodeId};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, exit};
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState, Setting};
 use crate::hosts::gcp::changes::Change;
 use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Purpose};
 use crate::hosts::inventory::{Host, Inventory};
+use crate::lock::Lock;
 use crate::ops::Context;
 use crate::out;
 use crate::plan::{self as steps, Facts, Obstacles, Step};
@@ -26,6 +27,8 @@ use crate::verbs::up;
 /// The plan would lose data, or something stands in the way.
 pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
     let progress = Progress::new();
+    // Terraform's folder is written to, also by a plan.
+    let _lock = Lock::take(&cluster, "plan").await?;
     let purpose = Purpose::Up { allow_data_loss };
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     let (steps, obstacles) = match node_steps(&cluster, &infrastructure.changes).await? {
@@ -55,10 +58,16 @@ pub async fn refuse_obstacles(cluster: &Cluster, changes: &[Change]) -> Result<(
     if let Some(obstacle) = gcp::allocation(cluster)?.other_members(cluster) {
         return Err(Error::Usage(obstacle));
     }
-    if changes.is_empty() || gcp::machines(cluster).is_err() {
+    let has_been_up = !gcp::allocation(cluster)?.members.is_empty();
+    if changes.is_empty() || !has_been_up || gcp::machines(cluster).is_err() {
         return Ok(()); // Nothing is made; or there are no nodes yet that could mind.
     }
-    let steps = node_steps(cluster, changes).await?;
+    let steps = match node_steps(cluster, changes).await {
+        Ok(steps) => steps,
+        // Machines that do not answer tell of no obstacle, and may be what is to be mended.
+        Err(error) if error.exit_code() == exit::REMOTE => return Ok(()),
+        Err(error) => return Err(error),
+    };
     steps
         .map(drop)
         .map_err(|obstacles| Error::Usage(obstacles.to_string()))
@@ -84,7 +93,8 @@ async fn node_steps(
                 && change.key.as_ref() == Some(name)
                 && matches!(change.action, Action::Create | Action::Replace)
         });
-        !is_made || is_renewed
+        // Before the cluster was up there is nothing on any machine, and it may be booting.
+        !is_made || is_renewed || allocation.members.is_empty()
     };
     let nodes = allocation.nodes.iter();
     let new: BTreeSet<NodeId> = nodes

@@ -147,6 +147,30 @@ fn a_bucket_for_the_state() {
     assert!(next.contains("storage.objectUser"), "{next}");
 }
 
+// A project that nobody pays for is no matter of roles, in whatever of Google's words.
+#[test]
+fn a_project_without_billing() {
+    for text in [
+        "Error creating Network: googleapi: Error 403: This API method requires billing to be enabled. Please enable billing on project #123456 by visiting https://console.developers.google.com/billing/enable?project=123456 then retry.\nDetails:\n[\n  {\n    \"reason\": \"BILLING_DISABLED\"\n  }\n]\n",
+        "ERROR: (gcloud.compute.instances.list) HTTPError 403: This API method requires billing to be enabled.",
+        "googleapi: Error 403: The billing account for the owning project is disabled in state absent, accountDisabled",
+    ] {
+        let (what, next) = of(text);
+        assert_eq!(what, "the project has no billing account", "{text}");
+        assert!(
+            next.contains("gcloud billing projects link my-project --billing-account="),
+            "{next}"
+        );
+    }
+}
+
+// The file of a provider that is in use says nothing about the registry.
+#[test]
+fn a_provider_in_use() {
+    let text = "╷\n│ Error: Failed to install provider\n│ \n│ Error while installing hashicorp/google v7.45.0: open /home/ann/.cache/raftctl/terraform/registry.terraform.io/hashicorp/google/7.45.0/linux_amd64/terraform-provider-google_v7.45.0_x5: text file busy\n╵";
+    assert_eq!(Cause::of(text), Cause::ProviderBusy);
+}
+
 // The provider can't be fetched.
 #[test]
 fn no_registry() {
