@@ -5,6 +5,7 @@
 //! reported durable later, messages go into the peers' queues, replies to those who wait. While
 //! the disk works, steps go on; what they want written shares the next flush.
 
+mod descriptors;
 mod start;
 mod stop;
 
