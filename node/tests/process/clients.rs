@@ -7,7 +7,10 @@ use raftkv::kv::{
     OpenSessionRequest, Operation, PipelineReply, PipelineRequest, ReadPath, ServeClientArgs,
     operation, outcome,
 };
-use raftkv::{KEY_BYTES_MAX, LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, VALUE_BYTES_MAX};
+use raftkv::{
+    KEY_BYTES_MAX, LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, PIPELINE_OPERATIONS_MAX,
+    VALUE_BYTES_MAX,
+};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -336,6 +339,42 @@ async fn a_client_that_takes_nothing_harms_nobody() {
     for outcome in outcomes.values() {
         assert!(matches!(outcome, outcome::Outcome::Get(get) if get.value.len() == large.len()));
     }
+}
+
+// A message of far too many operations, or of too many bytes, ends its stream with words that say
+// what is allowed; what came before it is answered, and nothing of it is done.
+#[tokio::test]
+async fn a_message_too_large_is_refused_by_name() {
+    let cluster = Cluster::start(1, &[]).await;
+    let nothing = |id| Operation {
+        id,
+        operation: None,
+    };
+    let many = (1..=PIPELINE_OPERATIONS_MAX as u64 + 1).map(nothing);
+    let large = "x".repeat(VALUE_BYTES_MAX);
+    let bytes = (1..=4).map(|id| set(id, "never", &large));
+    for (operations, words) in [
+        (many.collect::<Vec<_>>(), "4097 operations"),
+        (bytes.collect(), "4194304 bytes"),
+    ] {
+        let mut stream = Pipe::open(&cluster, 1).await;
+        stream.send(vec![set(7, "before", "v")]).await;
+        stream.send(operations).await;
+        let before = stream.outcomes(1).await.remove(&7).unwrap();
+        assert!(matches!(before, outcome::Outcome::Set(_)), "{before:?}");
+        let end = tokio::time::timeout(Duration::from_secs(20), stream.replies.message()).await;
+        let status = end.unwrap().expect_err("the stream ends with a refusal");
+        assert_eq!(
+            (status.code(), reason(&status)),
+            (Code::InvalidArgument, "INVALID")
+        );
+        assert!(status.message().contains(words), "{}", status.message());
+    }
+    assert_eq!(cluster.get("never").await, None);
+    let mut stream = Pipe::open(&cluster, 1).await;
+    let many = (1..=PIPELINE_OPERATIONS_MAX as u64).map(nothing);
+    stream.send(many.collect()).await;
+    stream.outcomes(PIPELINE_OPERATIONS_MAX).await;
 }
 
 /// A stream of operations and its outcomes.
