@@ -179,6 +179,9 @@ impl Pipeline {
         request: Request,
         read: Option<(Query, Consistency)>,
     ) -> Result<(), Refusal> {
+        if matches!(request, Request::Write { .. }) {
+            self.front.must_lead()?;
+        }
         if self.open.len() >= OPEN_MAX {
             let why = "too many operations of this stream wait";
             return Err(self.front.overloaded(why));

@@ -190,6 +190,7 @@ impl Node {
             disk,
             disk_failed,
             disk_stuck: false,
+            hang_watch: Default::default(),
             peers,
             dump: dump.clone(),
             submitted: 0,
