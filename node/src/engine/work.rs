@@ -357,7 +357,7 @@ fn refused(refusal: Refusal) -> RequestError {
         Refusal::Transferring => RequestError::NotReady("leadership is being handed over"),
         Refusal::Overloaded => RequestError::Overloaded("too many writes are not committed yet"),
         Refusal::TransferFailed => {
-            RequestError::NotReady("no follower took over the leadership in time")
+            RequestError::NotReady("no connected follower took over the leadership in time")
         }
     }
 }

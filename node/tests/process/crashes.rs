@@ -1,6 +1,7 @@
 //! Crashes, restarts and orderly stops.
 
-use crate::cluster::{Cluster, eventually, request};
+use crate::cluster::{Cluster, eventually, reason, request};
+use raftkv::admin::TransferLeadershipRequest;
 use raftkv::kv::Consistency;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
@@ -82,6 +83,32 @@ async fn a_killed_leader_is_replaced() {
     let status = cluster.status(old).await.unwrap();
     assert_eq!(status.leader_id, new);
     assert_eq!(cluster.text(old, "logs.txt"), cluster.text(new, "logs.txt"));
+}
+
+// A new leader does not take a dead node for one that could take over: it shows it as not
+// connected, and a transfer to it fails at once.
+#[tokio::test]
+async fn a_dead_node_takes_over_nothing() {
+    let mut cluster = Cluster::start(3, &PATIENT[..1]).await;
+    let old = cluster.leader().await;
+    cluster.set(None, "k", "v").await;
+    cluster.kill(old);
+    let new = cluster.leader_among(&cluster.others(old)).await;
+    let status = cluster.status(new).await.unwrap();
+    for peer in &status.peers {
+        assert_eq!(peer.connected, peer.node_id != old, "{peer:?}");
+    }
+    let transfer = TransferLeadershipRequest { target_id: old };
+    let mut admin = cluster.admin(new);
+    let asked = Instant::now();
+    let refused = admin.transfer_leadership(transfer).await.unwrap_err();
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "an election timeout was waited out: {:?}",
+        asked.elapsed()
+    );
+    assert_eq!(reason(&refused), "NOT_READY");
+    cluster.set(None, "k", "w").await;
 }
 
 // What was acknowledged is there after every process was killed at once.
