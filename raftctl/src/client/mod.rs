@@ -363,8 +363,9 @@ impl Client {
                 call.request = None;
                 Ok(Next::AtOnce)
             }
+            // This attempt did nothing; an earlier one may have.
+            Refusal::Invalid(_) | Refusal::Denied(_) if call.maybe_done => Err(call.timed_out()),
             Refusal::Invalid(message) => Err(ClientError::Invalid(message)),
-            Refusal::Denied(_) if call.maybe_done => Err(call.timed_out()),
             Refusal::Denied(message) => {
                 let (node, address) = (member.id, member.address.clone());
                 Err(ClientError::Denied {
