@@ -366,7 +366,13 @@ impl Raft {
                     },
                 );
             }
-            Message::Vote { pre, .. } => self.deny_vote(from, pre),
+            Message::Vote { pre, term, .. } => {
+                if !pre {
+                    let candidate = from;
+                    self.event(Event::VoteDenied { candidate, term });
+                }
+                self.deny_vote(from, pre);
+            }
             Message::AppendReply { .. }
             | Message::VoteReply { .. }
             | Message::TimeoutNow { .. } => {}

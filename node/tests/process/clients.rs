@@ -59,13 +59,25 @@ async fn the_typed_api() {
     let page = kv.list(list.clone()).await.unwrap().into_inner();
     let keys: Vec<_> = page.entries.iter().map(|entry| &*entry.key).collect();
     assert_eq!((keys, page.more), (vec!["a/1", "a/2"], true));
-    let after = "a/2".to_owned();
+    let after = Some("a/2".to_owned());
     let rest = kv
         .list(ListRequest { after, ..list })
         .await
         .unwrap()
         .into_inner();
     assert_eq!((rest.entries.len(), rest.more), (1, false));
+
+    // The empty key is a key: paging goes on behind it.
+    cluster.set(None, "", "v").await;
+    let first = ListRequest {
+        limit: 1,
+        ..Default::default()
+    };
+    let page = kv.list(first.clone()).await.unwrap().into_inner();
+    assert_eq!((&*page.entries[0].key, page.more), ("", true));
+    let after = Some(String::new());
+    let page = kv.list(ListRequest { after, ..first }).await.unwrap();
+    assert_eq!(page.into_inner().entries[0].key, "a/1");
 
     let delete = DeleteRequest {
         request: request(session.client_id, 100),
@@ -237,6 +249,11 @@ async fn the_classic_api() {
         ok("")
     );
     assert_eq!(ask(leader, r#"GET "two words""#).await.unwrap(), ok("a\nb"));
+    // The largest value, of characters that are six bytes long as JSON.
+    let largest = format!("SET large \"{}\"", "\\u0001".repeat(VALUE_BYTES_MAX));
+    assert_eq!(ask(leader, &largest).await.unwrap(), ok(""));
+    let reply = ask(leader, "GET large").await.unwrap();
+    assert_eq!(reply, ok(&"\u{1}".repeat(VALUE_BYTES_MAX)));
     eventually("a follower that knows the leader", async || {
         (cluster.status(follower).await?.leader_id == leader).then_some(())
     })
