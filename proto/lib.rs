@@ -28,6 +28,13 @@ pub const KEY_BYTES_MAX: usize = 64 * 1024;
 /// Longest value, in bytes of UTF-8.
 pub const VALUE_BYTES_MAX: usize = 1024 * 1024;
 
+/// Most operations in one [`kv::PipelineRequest`].
+pub const PIPELINE_OPERATIONS_MAX: usize = 4096;
+
+/// Longest message that a node takes from a client of `Kv`, in bytes: more than any operation
+/// needs by itself.
+pub const MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Metadata key that carries the believed leader's id on an error.
 pub const LEADER_ID_METADATA: &str = "raft-leader-id";
 

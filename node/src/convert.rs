@@ -1,5 +1,7 @@
 //! Messages between nodes: raft types to protobuf and back. Total: whatever a peer sends becomes
-//! a message that the core can take, or an error that names what is wrong with it.
+//! a message that makes sense by itself and whose numbers the core can count on from, or an error
+//! that names what is wrong with it. Whether it fits what the receiver has sent is the core's to
+//! know; it asserts that nobody acknowledges what was never sent.
 
 use crate::command::{Command, Operation, RequestId, Write};
 use crate::raft::{AppendOutcome, Entry, Index, Message, Term};
@@ -7,6 +9,11 @@ use raftkv::raft as wire;
 use std::sync::Arc;
 use wire::entry::Operation as WireOperation;
 use wire::message::Body;
+
+/// Highest index and term: what follows them can be counted without overflow.
+const COUNT_MAX: u64 = u64::MAX / 2;
+/// Longest time that a promise may last on: a day, where the longest lease is ten seconds.
+const TIME_MS_MAX: u64 = 24 * 60 * 60 * 1000;
 
 /// What is wrong with a message. The connection that brought it can't be trusted further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -29,8 +36,8 @@ pub enum Malformed {
     #[error("entry {0} is of an impossible term")]
     EntryTerm(Index),
     /// A number that leaves no room to count on from.
-    #[error("an index too large to follow")]
-    IndexTooLarge,
+    #[error("{0} too large to count on from")]
+    TooLarge(&'static str),
 }
 
 /// A message for the wire. `id` is this node's.
@@ -170,68 +177,65 @@ pub fn from_wire(message: wire::Message) -> Result<Message, Malformed> {
     match message.body.ok_or(Malformed::NoBody)? {
         Body::AppendEntries(append) => append_from_wire(append),
         Body::AppendEntriesReply(reply) => Ok(Message::AppendReply {
-            term: reply.term,
+            term: term(reply.term)?,
             sequence: reply.sequence,
-            outcome: append_outcome(&reply),
+            outcome: append_outcome(&reply)?,
         }),
-        Body::RequestVote(vote) => {
-            countable(vote.last_log_index)?;
-            Ok(Message::Vote {
-                term: vote.term,
-                last_index: vote.last_log_index,
-                last_term: vote.last_log_term,
-                pre: vote.pre_vote,
-                released: vote
-                    .released_leader_id
-                    .map(|leader| (leader, vote.released_term)),
-            })
-        }
+        Body::RequestVote(vote) => Ok(Message::Vote {
+            term: term(vote.term)?,
+            last_index: index(vote.last_log_index)?,
+            last_term: vote.last_log_term,
+            pre: vote.pre_vote,
+            released: vote
+                .released_leader_id
+                .map(|leader| (leader, vote.released_term)),
+        }),
         Body::RequestVoteReply(reply) => Ok(Message::VoteReply {
-            term: reply.term,
+            term: term(reply.term)?,
             granted: reply.vote_granted,
             pre: reply.pre_vote,
-            promise_remaining_ms: reply.longest_remaining_lease_ms,
+            promise_remaining_ms: reply.longest_remaining_lease_ms.map(time_ms).transpose()?,
         }),
         Body::TimeoutNow(timeout_now) => Ok(Message::TimeoutNow {
-            term: timeout_now.term,
-            last_index: timeout_now.last_log_index,
+            term: term(timeout_now.term)?,
+            last_index: index(timeout_now.last_log_index)?,
             released: timeout_now.released,
         }),
     }
 }
 
-fn append_outcome(reply: &wire::AppendEntriesReply) -> AppendOutcome {
-    match reply.success {
+fn append_outcome(reply: &wire::AppendEntriesReply) -> Result<AppendOutcome, Malformed> {
+    Ok(match reply.success {
         true => AppendOutcome::Accepted {
-            match_index: reply.match_index,
+            match_index: index(reply.match_index)?,
         },
         false => AppendOutcome::Rejected {
-            conflict_index: reply.conflict_index,
+            conflict_index: index(reply.conflict_index)?,
             conflict_term: reply.conflict_term,
         },
-    }
+    })
 }
 
 fn append_from_wire(append: wire::AppendEntries) -> Result<Message, Malformed> {
-    countable(append.prev_log_index)?;
+    let leader_term = term(append.term)?;
     let mut entries = Vec::with_capacity(append.entries.len());
-    let (mut index, mut term) = (append.prev_log_index, append.prev_log_term);
+    let (mut last_index, mut last_term) = (index(append.prev_log_index)?, append.prev_log_term);
     for entry in append.entries {
-        index += 1;
-        if entry.index != index {
+        last_index += 1;
+        if entry.index != last_index {
             return Err(Malformed::Gap {
-                expected: index,
+                expected: last_index,
                 found: entry.index,
             });
         }
-        if entry.term < term || entry.term > append.term {
-            return Err(Malformed::EntryTerm(index));
+        if entry.term < last_term || entry.term > leader_term {
+            return Err(Malformed::EntryTerm(last_index));
         }
-        term = entry.term;
+        last_term = entry.term;
         entries.push(entry_from_wire(entry)?);
     }
     Ok(Message::Append {
-        term: append.term,
+        term: leader_term,
         base_index: append.prev_log_index,
         base_term: append.prev_log_term,
         entries,
@@ -241,11 +245,22 @@ fn append_from_wire(append: wire::AppendEntries) -> Result<Message, Malformed> {
     })
 }
 
-/// Indexes far below the largest number: what follows can be counted without overflow.
-fn countable(index: Index) -> Result<(), Malformed> {
-    match index <= Index::MAX / 2 {
-        true => Ok(()),
-        false => Err(Malformed::IndexTooLarge),
+fn index(index: u64) -> Result<Index, Malformed> {
+    at_most(COUNT_MAX, index, "index")
+}
+
+fn term(term: u64) -> Result<Term, Malformed> {
+    at_most(COUNT_MAX, term, "term")
+}
+
+fn time_ms(ms: u64) -> Result<u64, Malformed> {
+    at_most(TIME_MS_MAX, ms, "time")
+}
+
+fn at_most(most: u64, number: u64, what: &'static str) -> Result<u64, Malformed> {
+    match number <= most {
+        true => Ok(number),
+        false => Err(Malformed::TooLarge(what)),
     }
 }
 
@@ -401,6 +416,59 @@ mod tests {
         let ahead = broken(|append| append.entries[4].term = 4);
         assert_eq!(ahead, Malformed::EntryTerm(12));
         let huge = broken(|append| append.prev_log_index = u64::MAX);
-        assert_eq!(huge, Malformed::IndexTooLarge);
+        assert!(matches!(huge, Malformed::TooLarge(_)));
+    }
+
+    // No number is taken from which the core could not count on: each is refused by name.
+    #[test]
+    fn huge_numbers_are_refused() {
+        const HUGE: u64 = u64::MAX;
+        let reply = |term, outcome| Message::AppendReply {
+            term,
+            sequence: 1,
+            outcome,
+        };
+        let rejected = |conflict_index| AppendOutcome::Rejected {
+            conflict_index,
+            conflict_term: None,
+        };
+        let vote = |term, last_index| Message::Vote {
+            term,
+            last_index,
+            last_term: 1,
+            pre: false,
+            released: None,
+        };
+        let vote_reply = |term, promise_remaining_ms| Message::VoteReply {
+            term,
+            granted: true,
+            pre: false,
+            promise_remaining_ms: Some(promise_remaining_ms),
+        };
+        let timeout_now = |term, last_index| Message::TimeoutNow {
+            term,
+            last_index,
+            released: true,
+        };
+        let accepted = |match_index| AppendOutcome::Accepted { match_index };
+        for (message, what) in [
+            (reply(1, accepted(HUGE)), "index"),
+            (reply(HUGE, accepted(1)), "term"),
+            (reply(1, rejected(HUGE)), "index"),
+            (vote(1, HUGE), "index"),
+            (vote(HUGE, 1), "term"),
+            (vote_reply(1, HUGE), "time"),
+            (vote_reply(HUGE, 1), "term"),
+            (timeout_now(1, HUGE), "index"),
+            (timeout_now(HUGE, 1), "term"),
+        ] {
+            let refused = from_wire(to_wire(1, &message));
+            assert_eq!(refused, Err(Malformed::TooLarge(what)), "{message:?}");
+        }
+        let mut heartbeat = to_wire(1, &append());
+        if let Some(Body::AppendEntries(append)) = &mut heartbeat.body {
+            (append.term, append.entries) = (HUGE, Vec::new());
+        }
+        assert_eq!(from_wire(heartbeat), Err(Malformed::TooLarge("term")));
     }
 }

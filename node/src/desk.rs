@@ -84,6 +84,8 @@ struct State {
     from_disk: Vec<Input>,
     inspections: Vec<oneshot::Sender<Inspection>>,
     peer_messages: usize,
+    /// In `inputs`, whether anybody still waits for them or not.
+    requests: Load,
     waiters: HashMap<Token, Waiting>,
     waiting_bytes: usize,
     last_token: Token,
@@ -94,6 +96,19 @@ struct State {
 struct Waiting {
     waiter: Waiter,
     bytes: usize,
+}
+
+/// Requests, and the bytes of their keys and values.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    count: usize,
+    bytes: usize,
+}
+
+impl Load {
+    fn has_room(self, bytes: usize) -> bool {
+        self.count < REQUESTS_MAX && self.bytes + bytes <= REQUEST_BYTES_MAX
+    }
 }
 
 /// What an operator is shown.
@@ -124,10 +139,13 @@ impl Desk {
         if state.stopping {
             return Err(NotAdmitted::Stopping);
         }
-        let full = state.waiters.len() >= REQUESTS_MAX;
-        if full || state.waiting_bytes + bytes > REQUEST_BYTES_MAX {
+        // Both: a request whose client has gone still lies here until the loop takes it, and one
+        // that was taken still waits for its outcome.
+        if !state.requests.has_room(bytes) || !state.waiting().has_room(bytes) {
             return Err(NotAdmitted::Overloaded);
         }
+        state.requests.count += 1;
+        state.requests.bytes += bytes;
         state.last_token += 1;
         let token = state.last_token;
         state.waiting_bytes += bytes;
@@ -228,7 +246,14 @@ impl Desk {
         if !disk_only {
             let count = state.inputs.len().min(STEP_INPUTS_MAX);
             for input in state.inputs.drain(..count) {
-                state.peer_messages -= usize::from(matches!(input, Input::Received { .. }));
+                match &input {
+                    Input::Received { .. } => state.peer_messages -= 1,
+                    Input::Request { request, .. } => {
+                        state.requests.count -= 1;
+                        state.requests.bytes -= size_bytes(request);
+                    }
+                    _ => {}
+                }
                 inputs.push(input);
             }
         }
@@ -257,6 +282,13 @@ impl Desk {
 }
 
 impl State {
+    fn waiting(&self) -> Load {
+        Load {
+            count: self.waiters.len(),
+            bytes: self.waiting_bytes,
+        }
+    }
+
     fn forget(&mut self, token: Token) -> Option<Waiting> {
         let waiting = self.waiters.remove(&token)?;
         self.waiting_bytes -= waiting.bytes;
@@ -323,8 +355,9 @@ mod tests {
         desk.submit(set(value), Waiter::Stream(Arc::default()))
     }
 
-    // So many requests and so many bytes are admitted; the next is refused at once, and room that
-    // is given back is used again.
+    // So many requests and so many bytes are admitted; the next is refused at once. Room is given
+    // back by an answer, and by giving up once the loop has taken the request: until then it takes
+    // room, whether anybody waits for it or not.
     #[test]
     fn requests_are_bounded() {
         let desk = Desk::default();
@@ -332,9 +365,11 @@ mod tests {
             .map(|_| submit(&desk, "").unwrap())
             .collect();
         assert_eq!(submit(&desk, ""), Err(NotAdmitted::Overloaded));
+        desk.abandon(tokens[1]);
+        assert_eq!(submit(&desk, ""), Err(NotAdmitted::Overloaded));
+        while desk.take(false).more {}
         let unknown = RequestError::OutcomeUnknown("lost");
         desk.answer(vec![(tokens[0], Err(unknown))]);
-        desk.abandon(tokens[1]);
         assert!(submit(&desk, "").is_ok() && submit(&desk, "").is_ok());
         assert_eq!(submit(&desk, ""), Err(NotAdmitted::Overloaded));
 
@@ -343,6 +378,8 @@ mod tests {
         let tokens: Vec<_> = (0..4).map(|_| submit(&desk, &large).unwrap()).collect();
         assert_eq!(submit(&desk, "x"), Err(NotAdmitted::Overloaded));
         desk.abandon(tokens[0]);
+        assert_eq!(submit(&desk, "x"), Err(NotAdmitted::Overloaded));
+        desk.take(false);
         assert!(submit(&desk, "x").is_ok());
         desk.stop();
         assert_eq!(submit(&desk, ""), Err(NotAdmitted::Stopping));

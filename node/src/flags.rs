@@ -13,6 +13,8 @@ const LEASE_MS: RangeInclusive<u64> = 2_000..=LEASE_US_MAX / 1_000;
 const DRIFT_PPM_MAX: u64 = 100_000;
 /// Longest election timeout.
 const ELECTION_MS_MAX: u64 = 60_000;
+/// Longest time between heartbeats: two must fit in an election timeout.
+const HEARTBEAT_MS_MAX: u64 = ELECTION_MS_MAX / 2;
 
 /// What stands below the options in the help.
 const EXAMPLES: &str = "\
@@ -68,7 +70,8 @@ pub struct Flags {
     lease_ms: Option<u64>,
 
     /// Time between heartbeats [lan: 100, wan: 1000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "MS",
+          value_parser = clap::value_parser!(u64).range(1..=HEARTBEAT_MS_MAX))]
     heartbeat_ms: Option<u64>,
 
     /// Election timeout, drawn anew from this range each time [lan: 1000-2000, wan: 5000-10000]
@@ -348,6 +351,8 @@ mod tests {
             ("--node=3,x,y:1", "HOST:PORT"),
             ("--election-timeout-ms=2000-1000", "MIN below MAX"),
             ("--heartbeat-ms=600", "election timeout"),
+            ("--heartbeat-ms=0", "1..=30000"),
+            ("--heartbeat-ms=9223372036854775808", "1..=30000"),
             ("--max-clock-drift-ppm=200000", "100000"),
             ("--clock-rate-ppm=5", "--allow-clock-faults"),
         ] {

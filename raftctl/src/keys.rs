@@ -49,8 +49,8 @@ pub enum Command {
         #[arg(long, value_name = "N", default_value_t = 0)]
         limit: u32,
         /// Only keys after this one: for paging on
-        #[arg(long, value_name = "KEY", default_value = "")]
-        after: String,
+        #[arg(long, value_name = "KEY")]
+        after: Option<String>,
         /// How it is answered
         #[command(flatten)]
         reading: Reading,
@@ -262,7 +262,7 @@ pub async fn execute(client: &mut Client, command: Command, reads: Reads) -> Res
             reading,
         } => {
             let reply = client
-                .list(&prefix, &after, limit, reading.read(reads)?)
+                .list(&prefix, after.as_deref(), limit, reading.read(reads)?)
                 .await?;
             listed(&reply)
         }

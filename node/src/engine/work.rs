@@ -15,6 +15,9 @@ use std::sync::Arc;
 
 /// Writes that go to the core in one go.
 const PROPOSE_MAX: usize = 1024;
+/// And their bytes: the core takes all of them or none, so many large ones at once would be
+/// refused even if it had room for most.
+const PROPOSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 /// One whole node without its machine. See the module's prose.
 #[derive(Debug)]
@@ -161,7 +164,10 @@ impl Engine {
     }
 
     fn propose(&mut self, now: Micros, writes: Vec<(Token, Arc<Command>)>) {
-        for chunk in writes.chunks(PROPOSE_MAX) {
+        let mut rest = &writes[..];
+        while !rest.is_empty() {
+            let (chunk, later) = rest.split_at(fitting(rest));
+            rest = later;
             let commands = chunk.iter().map(|(_, command)| Arc::clone(command));
             let mut output = self
                 .raft
@@ -343,6 +349,17 @@ impl Engine {
     }
 }
 
+/// How many of the writes go to the core next: bounded in number and bytes, but at least one.
+fn fitting(writes: &[(Token, Arc<Command>)]) -> usize {
+    let mut bytes = 0;
+    let first = writes.iter().take(PROPOSE_MAX);
+    let fitting = first.take_while(|(_, command)| {
+        bytes += command.size_bytes();
+        bytes <= PROPOSE_BYTES_MAX
+    });
+    fitting.count().max(1)
+}
+
 fn written(index: Index, applied: Applied) -> Result<Reply, RequestError> {
     match applied {
         Applied::Written { result, .. } => Ok(Reply::Written { index, result }),
@@ -357,7 +374,72 @@ fn refused(refusal: Refusal) -> RequestError {
         Refusal::Transferring => RequestError::NotReady("leadership is being handed over"),
         Refusal::Overloaded => RequestError::Overloaded("too many writes are not committed yet"),
         Refusal::TransferFailed => {
-            RequestError::NotReady("no follower took over the leadership in time")
+            RequestError::NotReady("no connected follower took over the leadership in time")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::Operation;
+
+    /// An engine without peers that leads.
+    fn leader() -> (Engine, Micros) {
+        let config = Config {
+            id: 1,
+            voters: vec![1],
+            lease_us: 2_000_000,
+            max_clock_drift_ppm: 5_000,
+            election_timeout_us: 1_000_000..=2_000_000,
+            heartbeat_us: 100_000,
+            inherited_reads: true,
+            seed: 1,
+            mutation: None,
+        };
+        let recovered = Recovered {
+            never_ran: true,
+            ..Recovered::default()
+        };
+        let mut engine = Engine::new(config, recovered, LogWriter::default(), 0);
+        let (mut now, mut inputs) = (0, Vec::new());
+        while engine.raft().commit_index() == 0 {
+            now += 10_000;
+            let effects = engine.step(now, std::mem::take(&mut inputs));
+            let durable = |work: crate::engine::DiskWork| Input::Durable {
+                ticket: work.ticket,
+            };
+            inputs.extend(effects.disk.map(durable));
+        }
+        (engine, now)
+    }
+
+    fn writes(count: u64, value: &Arc<str>) -> Vec<Input> {
+        let write = |token| Input::Request {
+            token,
+            request: Request::Write {
+                request: None,
+                operation: Operation::Set {
+                    key: "k".into(),
+                    value: Arc::clone(value),
+                },
+            },
+        };
+        (0..count).map(write).collect()
+    }
+
+    // Of more large writes at once than may be uncommitted, those that fit are taken.
+    #[test]
+    fn what_fits_of_a_large_batch_is_taken() {
+        let (mut engine, now) = leader();
+        let before = engine.raft().last_index();
+        let effects = engine.step(now, writes(100, &"x".repeat(1024 * 1024).into()));
+        let taken = engine.raft().last_index() - before;
+        assert!((56..=64).contains(&taken), "{taken} of 64 MiB");
+        let overloaded = |(_, reply): &(_, Result<Reply, RequestError>)| {
+            matches!(reply, Err(RequestError::Overloaded(_)))
+        };
+        assert_eq!(effects.replies.len() as u64, 100 - taken);
+        assert!(effects.replies.iter().all(overloaded));
     }
 }

@@ -11,7 +11,7 @@ use super::{
     AppendOutcome, Config, Entry, Event, HardState, Index, Input, Message, Micros, Mutation,
     NodeId, Output, Promise, Recovered, Term,
 };
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 /// What a node is at the moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -57,8 +57,9 @@ pub struct Raft {
     pub(super) damaged_until: Index,
     pub(super) never_ran: bool,
     pub(super) transfer_watch: Option<TransferWatch>,
-    /// Peers whose connection broke and did not come back.
-    pub(super) disconnected: BTreeSet<NodeId>,
+    /// Whether the connection from a peer is up, or broke and did not come back. Without those
+    /// that never were connected.
+    links: BTreeMap<NodeId, bool>,
     pub(super) counters: Counters,
     pub(super) out: Output,
 }
@@ -165,7 +166,7 @@ impl Raft {
             damaged_until: recovered.damaged_until,
             never_ran: recovered.never_ran,
             transfer_watch: None,
-            disconnected: BTreeSet::new(),
+            links: BTreeMap::new(),
             counters: Counters::default(),
             out: Output::default(),
             config,
@@ -368,7 +369,13 @@ impl Raft {
                     },
                 );
             }
-            Message::Vote { pre, .. } => self.deny_vote(from, pre),
+            Message::Vote { pre, term, .. } => {
+                if !pre {
+                    let candidate = from;
+                    self.event(Event::VoteDenied { candidate, term });
+                }
+                self.deny_vote(from, pre);
+            }
             Message::AppendReply { .. }
             | Message::VoteReply { .. }
             | Message::TimeoutNow { .. } => {}
@@ -422,14 +429,14 @@ impl Raft {
     }
 
     fn on_connected(&mut self, peer: NodeId) {
-        self.disconnected.remove(&peer);
+        self.links.insert(peer, true);
         if let State::Leader(_) = self.state {
             self.on_peer_connected(peer);
         }
     }
 
     fn on_disconnected(&mut self, peer: NodeId) {
-        self.disconnected.insert(peer);
+        self.links.insert(peer, false);
         match self.state {
             State::Leader(_) => self.on_peer_disconnected(peer),
             State::Follower if self.leader == Some(peer) => self.on_leader_link_broken(),
@@ -475,6 +482,16 @@ impl Raft {
             State::Leader(leadership) => Some(leadership),
             State::Follower | State::Candidate(_) => None,
         }
+    }
+
+    /// The connection from this peer is up.
+    pub(super) fn is_connected(&self, peer: NodeId) -> bool {
+        self.links.get(&peer) == Some(&true)
+    }
+
+    /// The connection from this peer was up, broke, and did not come back.
+    pub(super) fn has_lost(&self, peer: NodeId) -> bool {
+        self.links.get(&peer) == Some(&false)
     }
 
     pub(super) fn peers(&self) -> Vec<NodeId> {

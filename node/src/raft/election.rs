@@ -253,13 +253,14 @@ impl Raft {
     /// nothing: try again after a short random time. Bounded, then the timer decides.
     fn on_vote_denied(&mut self, from: NodeId) {
         let quorum = self.quorum();
-        let disconnected = self.disconnected.clone();
+        let mut lost_peers = self.peers();
+        lost_peers.retain(|peer| self.has_lost(*peer));
         let voters = self.config.voters.len();
         let State::Candidate(candidacy) = &mut self.state else {
             return;
         };
         candidacy.denials.insert(from);
-        let gone = disconnected
+        let gone = lost_peers
             .iter()
             .filter(|peer| !candidacy.votes.contains(peer) && !candidacy.denials.contains(peer));
         let lost = voters - candidacy.denials.len() - gone.count() < quorum;

@@ -67,7 +67,7 @@ impl Raft {
         let progress = self
             .peers()
             .into_iter()
-            .map(|peer| (peer, Progress::new(first_index)))
+            .map(|peer| (peer, Progress::new(first_index, self.is_connected(peer))))
             .collect();
         let waits = old_lease_until_us > self.now;
         self.state = State::Leader(Box::new(Leadership {

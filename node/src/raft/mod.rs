@@ -210,7 +210,7 @@ pub enum Refusal {
     Transferring,
     /// Too much waits already: back off.
     Overloaded,
-    /// The target of a transfer is no other voter, or did not catch up in time.
+    /// The target of a transfer is no other voter that is connected, or did not catch up in time.
     TransferFailed,
 }
 

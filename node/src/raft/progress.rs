@@ -48,13 +48,13 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(next_index: Index) -> Self {
+    pub(super) fn new(next_index: Index, connected: bool) -> Self {
         Progress {
             match_index: 0,
             next_index,
             mode: Mode::Probe,
             commit_told: 0,
-            connected: true,
+            connected,
             probing: false,
             valid_from_sequence: 0,
             acked_sequence: 0,
@@ -137,7 +137,7 @@ mod tests {
     /// Goal: an acknowledgement is worth the time of just the send it names, once.
     #[test]
     fn late_and_repeated_acknowledgements_count_for_nothing() {
-        let mut progress = Progress::new(1);
+        let mut progress = Progress::new(1, true);
         progress.note_sent(1, 100, 0);
         progress.note_sent(2, 200, 0);
         progress.note_sent(3, 300, 0);
@@ -151,7 +151,7 @@ mod tests {
     /// Goal: a silent peer costs bounded memory.
     #[test]
     fn sends_to_a_silent_peer_are_bounded() {
-        let mut progress = Progress::new(1);
+        let mut progress = Progress::new(1, true);
         (1..5_000).for_each(|sequence| progress.note_sent(sequence, sequence, 0));
         assert_eq!(progress.sent.len(), SENT_MAX);
     }

@@ -27,6 +27,7 @@ pub(super) enum Looked {
 impl Front {
     /// Carries out a write.
     pub(super) async fn write(&self, request: Request, deadline: Instant) -> Result<Done, Refusal> {
+        self.must_lead()?;
         match self.ask(request, deadline).await? {
             Some(Ok(Reply::Written { index, result })) => Ok(Done::Written { index, result }),
             Some(Ok(other)) => unreachable!("a write is not answered by {other:?}"),
@@ -75,7 +76,18 @@ impl Front {
                     path: ReadPath::Stale,
                 })))
             }
-            Consistency::Quorum => None,
+            Consistency::Quorum => self.must_lead().err().map(Looked::Refused),
+        }
+    }
+
+    /// Refuses at once what a leader alone can do. A leader whose disk hangs does not lead for
+    /// long, but its loop takes nothing any more and could not say so.
+    pub(super) fn must_lead(&self) -> Result<(), Refusal> {
+        let gate = self.view.gate();
+        let leader = gate.leader;
+        match gate.role {
+            Role::Leader => Ok(()),
+            _ => Err(self.refuse(&RequestError::NotLeader { leader })),
         }
     }
 
@@ -195,6 +207,58 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::command::Operation;
+    use crate::disk::Directory;
+    use crate::dump::Dump;
+    use crate::identity::Identity;
+    use raftkv::kv::ErrorReason;
+    use std::sync::Arc;
+    use tokio::time::timeout;
+
+    /// A node that does not lead, and whose loop does nothing.
+    fn follower(directory: &std::path::Path) -> Front {
+        let directory = Directory::open(directory).unwrap();
+        let (dump, _) = Dump::start(1, &directory, true).unwrap();
+        Front {
+            identity: Arc::new(Identity {
+                id: 1,
+                cluster: "demo".into(),
+                lease_ms: 2_000,
+                members: Default::default(),
+            }),
+            desk: Arc::default(),
+            view: Arc::default(),
+            clock: Arc::default(),
+            dump,
+            links: Arc::default(),
+            fault_injection_allowed: false,
+            started_us: 0,
+            counters: Default::default(),
+        }
+    }
+
+    // A node that does not lead says so at once, even if its loop takes nothing because the disk
+    // hangs; nothing piles up on its desk.
+    #[tokio::test]
+    async fn who_does_not_lead_refuses_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let front = follower(directory.path());
+        let far = Instant::now() + Duration::from_secs(3600);
+        let write = Request::Write {
+            request: None,
+            operation: Operation::Delete { key: "k".into() },
+        };
+        let key = Query::Get { key: "k".into() };
+        let both = async {
+            let write = front.write(write, far).await;
+            [write, front.read(key, Consistency::Quorum, far).await]
+        };
+        let refused = timeout(Duration::from_secs(20), both).await;
+        for refusal in refused.expect("at once") {
+            assert_eq!(refusal.unwrap_err().reason, ErrorReason::NotLeader);
+        }
+        assert_eq!(front.desk.waiting(), 0);
+    }
 
     // Every unit is understood; what is none is left to the bound.
     #[test]

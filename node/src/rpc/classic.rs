@@ -7,6 +7,7 @@ use super::translate::{self, Done};
 use crate::engine::Answer;
 use crate::wal::split_words;
 use raftkv::kv as wire;
+use raftkv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use std::sync::Arc;
 use tonic::{Request, Response, Status};
 use wire::ErrorReason;
@@ -14,6 +15,10 @@ use wire::classic_server::{Classic, ClassicServer};
 
 /// In place of a leader's id.
 const NO_LEADER: &str = "NULL";
+
+/// Largest request: a key and a value as JSON, where a character of one byte may take six
+/// (`\u0001`), and room for the verb. A value that is too large is refused by name up to there.
+const MESSAGE_BYTES_MAX: usize = 6 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -23,7 +28,7 @@ pub(super) struct ClassicService {
 
 impl ClassicService {
     pub(super) fn server(front: Arc<Front>) -> ClassicServer<Self> {
-        ClassicServer::new(ClassicService { front })
+        ClassicServer::new(ClassicService { front }).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     async fn serve(

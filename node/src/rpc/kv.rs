@@ -5,16 +5,13 @@ use super::pipeline::{PIPELINES_MAX, Pipeline};
 use super::translate::{self, Done};
 use super::{Front, Refusal};
 use crate::engine::{Consistency, Query};
+use raftkv::MESSAGE_BYTES_MAX;
 use raftkv::kv as wire;
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 use wire::kv_server::{Kv, KvServer};
 use wire::outcome::Outcome as WireOutcome;
-
-/// Largest message taken from a client: more than a key and a value may take together, so that a
-/// value that is too large is refused by name.
-const MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// See the module.
 #[derive(Debug)]

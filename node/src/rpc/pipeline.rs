@@ -9,6 +9,7 @@ use crate::desk::{Basket, Outcome, Waiter};
 use crate::engine::{Consistency, Query, Reply, Request, Token};
 use prost::Message as _;
 use raftkv::kv as wire;
+use raftkv::{MESSAGE_BYTES_MAX, PIPELINE_OPERATIONS_MAX};
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::task::{Context, Poll};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::Stream;
-use tonic::{Status, Streaming};
+use tonic::{Code, Status, Streaming};
 use wire::operation::Operation as WireOperation;
 use wire::outcome::Outcome as WireOutcome;
 
@@ -35,6 +36,8 @@ pub(super) struct Pipeline {
     front: Arc<Front>,
     requests: Streaming<wire::PipelineRequest>,
     requests_ended: bool,
+    /// Why they ended, where it was no good end: said when everything else is.
+    broken: Option<Status>,
     /// What is left of the message read last.
     operations: std::vec::IntoIter<wire::Operation>,
     open: HashMap<Token, Open>,
@@ -67,6 +70,7 @@ impl Pipeline {
             front,
             requests,
             requests_ended: false,
+            broken: None,
             operations: Vec::new().into_iter(),
             open: HashMap::new(),
             basket: Arc::default(),
@@ -94,12 +98,32 @@ impl Pipeline {
             }
             match Pin::new(&mut self.requests).poll_next(context) {
                 Poll::Pending => return false,
-                Poll::Ready(Some(Ok(request))) => self.operations = request.operations.into_iter(),
+                Poll::Ready(Some(Ok(request))) => self.take(request),
                 // Cut off or done: what was begun is still answered, if anybody listens.
-                Poll::Ready(Some(Err(_)) | None) => self.requests_ended = true,
+                Poll::Ready(Some(Err(status))) => self.end(too_long(status)),
+                Poll::Ready(None) => self.requests_ended = true,
             }
         }
         true
+    }
+
+    /// In memory, an operation takes many times what an empty one takes in a message, so messages
+    /// are bounded in operations, too.
+    fn take(&mut self, request: wire::PipelineRequest) {
+        let count = request.operations.len();
+        if count > PIPELINE_OPERATIONS_MAX {
+            let why = format!(
+                "a message with {count} operations; at most {PIPELINE_OPERATIONS_MAX} are \
+                 allowed: send several messages"
+            );
+            return self.end(Refusal::invalid(why).into_status());
+        }
+        self.operations = request.operations.into_iter();
+    }
+
+    fn end(&mut self, why: Status) {
+        self.requests_ended = true;
+        self.broken = Some(why);
     }
 
     fn begin(&mut self, operation: wire::Operation) {
@@ -155,6 +179,9 @@ impl Pipeline {
         request: Request,
         read: Option<(Query, Consistency)>,
     ) -> Result<(), Refusal> {
+        if matches!(request, Request::Write { .. }) {
+            self.front.must_lead()?;
+        }
         if self.open.len() >= OPEN_MAX {
             let why = "too many operations of this stream wait";
             return Err(self.front.overloaded(why));
@@ -251,6 +278,17 @@ impl Pipeline {
     }
 }
 
+/// Says in the node's own words that a message was too long.
+fn too_long(status: Status) -> Status {
+    match status.code() {
+        Code::OutOfRange => Refusal::invalid(format!(
+            "a message of more than {MESSAGE_BYTES_MAX} bytes: send several messages"
+        ))
+        .into_status(),
+        _ => status,
+    }
+}
+
 impl Stream for Pipeline {
     type Item = Result<wire::PipelineReply, Status>;
 
@@ -263,7 +301,7 @@ impl Stream for Pipeline {
             return Poll::Ready(Some(Ok(std::mem::take(&mut this.ready))));
         }
         if this.requests_ended && this.open.is_empty() {
-            return Poll::Ready(None);
+            return Poll::Ready(this.broken.take().map(Err));
         }
         if unfinished {
             context.waker().wake_by_ref();

@@ -18,7 +18,8 @@ use tonic_health::server::{HealthReporter, health_reporter};
 
 /// Most calls of one connection at a time.
 const STREAMS_MAX: u32 = 1024;
-/// A client that is gone without a word is noticed after these two, and gives its place back.
+/// A client that is gone without a word is noticed after these two, and gives its place back. For
+/// one that never said a word, see `listen`.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Room for a few large messages in flight, in each direction.

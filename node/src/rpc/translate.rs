@@ -45,10 +45,7 @@ pub(super) fn list(request: wire::ListRequest) -> Checked<(Query, Consistency)> 
         0 => PAGE_ENTRIES_MAX,
         limit => usize::try_from(limit).unwrap_or(PAGE_ENTRIES_MAX),
     };
-    let after = match request.after.is_empty() {
-        true => None,
-        false => Some(key(request.after)?),
-    };
+    let after = request.after.map(key).transpose()?;
     let prefix = key(request.prefix)?;
     let query = Query::List {
         prefix,

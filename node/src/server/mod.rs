@@ -5,6 +5,8 @@
 //! reported durable later, messages go into the peers' queues, replies to those who wait. While
 //! the disk works, steps go on; what they want written shares the next flush.
 
+mod descriptors;
+mod hang;
 mod start;
 mod stop;
 
@@ -18,8 +20,9 @@ use crate::engine::{DiskWork, Effects, Engine, Input, Request};
 use crate::peers::Peers;
 use crate::raft::{Micros, Role};
 use crate::wal::encode_promises;
+use hang::HangWatch;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// With this many works for the disk outstanding, only the disk is listened to: requests and
@@ -35,6 +38,7 @@ struct Server {
     disk: DiskThread,
     disk_failed: watch::Receiver<Option<Arc<str>>>,
     disk_stuck: bool,
+    hang_watch: HangWatch,
     peers: Peers,
     dump: Dump,
     /// Handed to the disk thread and reported durable, by ticket.
@@ -54,7 +58,8 @@ impl Server {
             if let Some(error) = self.disk_failed.borrow().clone() {
                 return Failure::DiskFailed(error);
             }
-            if self.disk_stuck {
+            let watch = &mut self.hang_watch;
+            if self.disk_stuck || watch.hangs(Instant::now(), self.submitted, self.durable) {
                 return Failure::DiskFailed("it has not answered for too long".into());
             }
             if more {

@@ -1,6 +1,7 @@
 //! From settings to a running node, and to its end.
 
 use super::Server;
+use super::descriptors::places;
 use super::stop::{Servers, stop};
 use crate::clock::Clock;
 use crate::desk::Desk;
@@ -25,6 +26,17 @@ pub enum Failure {
     /// Its directory or its files.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The limit of open files.
+    #[error(
+        "only {files} files may be open at a time, and this node needs {needed}; raise the limit \
+         (ulimit -Hn, or LimitNOFILE in a unit)"
+    )]
+    TooFewFiles {
+        /// As many as there may be.
+        files: usize,
+        /// As many as there must be.
+        needed: usize,
+    },
     /// A socket.
     #[error("cannot listen for {whom} on {address}: {error}{}", hint(.error))]
     Listen {
@@ -64,9 +76,10 @@ fn hint(error: &io::Error) -> &'static str {
 
 /// Runs a node until it is told to stop (`Ok`) or can't go on.
 pub async fn run(settings: Settings) -> Result<(), Failure> {
+    let places = places(settings.identity.members.len())?;
     let directory = Directory::open(&settings.data_dir)?;
-    let peers_socket = bind("peers", &settings.listen_peers).await?;
-    let clients_socket = bind("clients", &settings.listen_clients).await?;
+    let peers_socket = bind("peers", &settings.listen_peers, places.peers).await?;
+    let clients_socket = bind("clients", &settings.listen_clients, places.clients).await?;
     directory.probe()?;
     let mut recovery = directory.recover()?;
     let kept = directory.take_promises()?;
@@ -114,8 +127,8 @@ fn clock(settings: &Settings) -> Arc<Clock> {
     })
 }
 
-async fn bind(whom: &'static str, address: &str) -> Result<Listen, Failure> {
-    let bound = Listen::bind(address).await;
+async fn bind(whom: &'static str, address: &str, places: usize) -> Result<Listen, Failure> {
+    let bound = Listen::bind(address, places).await;
     bound.map_err(|error| Failure::Listen {
         whom,
         address: address.to_owned(),
@@ -208,6 +221,7 @@ impl Node {
             disk,
             disk_failed,
             disk_stuck: false,
+            hang_watch: Default::default(),
             peers,
             dump: dump.clone(),
             submitted: 0,

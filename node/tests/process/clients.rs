@@ -7,7 +7,10 @@ use raftkv::kv::{
     OpenSessionRequest, Operation, PipelineReply, PipelineRequest, ReadPath, ServeClientArgs,
     operation, outcome,
 };
-use raftkv::{KEY_BYTES_MAX, LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, VALUE_BYTES_MAX};
+use raftkv::{
+    KEY_BYTES_MAX, LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, PIPELINE_OPERATIONS_MAX,
+    VALUE_BYTES_MAX,
+};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -56,13 +59,25 @@ async fn the_typed_api() {
     let page = kv.list(list.clone()).await.unwrap().into_inner();
     let keys: Vec<_> = page.entries.iter().map(|entry| &*entry.key).collect();
     assert_eq!((keys, page.more), (vec!["a/1", "a/2"], true));
-    let after = "a/2".to_owned();
+    let after = Some("a/2".to_owned());
     let rest = kv
         .list(ListRequest { after, ..list })
         .await
         .unwrap()
         .into_inner();
     assert_eq!((rest.entries.len(), rest.more), (1, false));
+
+    // The empty key is a key: paging goes on behind it.
+    cluster.set(None, "", "v").await;
+    let first = ListRequest {
+        limit: 1,
+        ..Default::default()
+    };
+    let page = kv.list(first.clone()).await.unwrap().into_inner();
+    assert_eq!((&*page.entries[0].key, page.more), ("", true));
+    let after = Some(String::new());
+    let page = kv.list(ListRequest { after, ..first }).await.unwrap();
+    assert_eq!(page.into_inner().entries[0].key, "a/1");
 
     let delete = DeleteRequest {
         request: request(session.client_id, 100),
@@ -234,6 +249,11 @@ async fn the_classic_api() {
         ok("")
     );
     assert_eq!(ask(leader, r#"GET "two words""#).await.unwrap(), ok("a\nb"));
+    // The largest value, of characters that are six bytes long as JSON.
+    let largest = format!("SET large \"{}\"", "\\u0001".repeat(VALUE_BYTES_MAX));
+    assert_eq!(ask(leader, &largest).await.unwrap(), ok(""));
+    let reply = ask(leader, "GET large").await.unwrap();
+    assert_eq!(reply, ok(&"\u{1}".repeat(VALUE_BYTES_MAX)));
     eventually("a follower that knows the leader", async || {
         (cluster.status(follower).await?.leader_id == leader).then_some(())
     })
@@ -336,6 +356,42 @@ async fn a_client_that_takes_nothing_harms_nobody() {
     for outcome in outcomes.values() {
         assert!(matches!(outcome, outcome::Outcome::Get(get) if get.value.len() == large.len()));
     }
+}
+
+// A message of far too many operations, or of too many bytes, ends its stream with words that say
+// what is allowed; what came before it is answered, and nothing of it is done.
+#[tokio::test]
+async fn a_message_too_large_is_refused_by_name() {
+    let cluster = Cluster::start(1, &[]).await;
+    let nothing = |id| Operation {
+        id,
+        operation: None,
+    };
+    let many = (1..=PIPELINE_OPERATIONS_MAX as u64 + 1).map(nothing);
+    let large = "x".repeat(VALUE_BYTES_MAX);
+    let bytes = (1..=4).map(|id| set(id, "never", &large));
+    for (operations, words) in [
+        (many.collect::<Vec<_>>(), "4097 operations"),
+        (bytes.collect(), "4194304 bytes"),
+    ] {
+        let mut stream = Pipe::open(&cluster, 1).await;
+        stream.send(vec![set(7, "before", "v")]).await;
+        stream.send(operations).await;
+        let before = stream.outcomes(1).await.remove(&7).unwrap();
+        assert!(matches!(before, outcome::Outcome::Set(_)), "{before:?}");
+        let end = tokio::time::timeout(Duration::from_secs(20), stream.replies.message()).await;
+        let status = end.unwrap().expect_err("the stream ends with a refusal");
+        assert_eq!(
+            (status.code(), reason(&status)),
+            (Code::InvalidArgument, "INVALID")
+        );
+        assert!(status.message().contains(words), "{}", status.message());
+    }
+    assert_eq!(cluster.get("never").await, None);
+    let mut stream = Pipe::open(&cluster, 1).await;
+    let many = (1..=PIPELINE_OPERATIONS_MAX as u64).map(nothing);
+    stream.send(many.collect()).await;
+    stream.outcomes(PIPELINE_OPERATIONS_MAX).await;
 }
 
 /// A stream of operations and its outcomes.

@@ -1,21 +1,23 @@
 //! Crashes, restarts and orderly stops.
 
-use crate::cluster::{Cluster, eventually, request, within};
+use crate::cluster::{Cluster, eventually, reason, request};
+use raftkv::admin::TransferLeadershipRequest;
 use raftkv::kv::Consistency;
 use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
-// A cluster that never ran elects at once; its NO-OP is the first entry of every log, and every
-// SET reaches every log and state.
+/// With these no election timer runs out within the bounds of the tests: who leads before the end
+/// of a wait was elected without one.
+const PATIENT: &[&str] = &["--election-timeout-ms=30000-60000", "--lease-ms=10000"];
+
+// A cluster that never ran elects at once, long before an election timer would run out; its NO-OP
+// is the first entry of every log, and every SET reaches every log and state.
 #[tokio::test]
 async fn a_new_cluster_elects_and_replicates() {
-    let start = Instant::now();
-    let cluster = Cluster::start(5, &[]).await;
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "no timer was waited out"
-    );
+    let cluster = Cluster::start(5, PATIENT).await;
     let leader = cluster.leader().await;
+    // 1, unless several stood at the same time.
+    let term = cluster.status(leader).await.unwrap().term;
     for number in 1..=3 {
         cluster.set(None, &format!("name{number}"), "Jaggu").await;
     }
@@ -31,10 +33,10 @@ async fn a_new_cluster_elects_and_replicates() {
             .map(|line| line.split('\t').next().unwrap())
             .collect();
         let expected = [
-            "NO-OP 1",
-            "SET name1 Jaggu 1",
-            "SET name2 Jaggu 1",
-            "SET name3 Jaggu 1",
+            format!("NO-OP {term}"),
+            format!("SET name1 Jaggu {term}"),
+            format!("SET name2 Jaggu {term}"),
+            format!("SET name3 Jaggu {term}"),
         ];
         assert_eq!(words, expected, "node {id}");
         let stale = cluster
@@ -43,38 +45,34 @@ async fn a_new_cluster_elects_and_replicates() {
             .unwrap();
         assert_eq!(stale.value, "Jaggu");
     }
-    let elected = format!("Node {leader} became the leader for term 1.");
+    let elected = format!("Node {leader} became the leader for term {term}.");
     assert!(cluster.stdout(leader).lines().any(|line| line == elected));
     assert!(
         cluster
             .text(leader, "dump.txt")
-            .contains(&format!("Z {elected}\tterm=1\n"))
+            .contains(&format!("Z {elected}\tterm={term}\n"))
     );
 }
 
-// A killed leader is replaced well before an election timer would run out, nothing that was
-// acknowledged is lost, and the old leader comes back as a follower that has it all.
+// A killed leader is replaced before any election timer runs out, nothing that was acknowledged is
+// lost, and the old leader comes back as a follower that has it all.
 #[tokio::test]
 async fn a_killed_leader_is_replaced() {
-    let mut cluster = Cluster::start(5, &[]).await;
+    let mut cluster = Cluster::start(5, &PATIENT[..1]).await;
     let old = cluster.leader().await;
     cluster.set(None, "before", "1").await;
     cluster.kill(old);
     let others = cluster.others(old);
     let killed = Instant::now();
-    within(
-        Duration::from_millis(900),
-        "an early election",
-        async || {
-            for id in &others {
-                let status = cluster.status(*id).await?;
-                if status.leader_id != 0 && status.leader_id != old {
-                    return Some(());
-                }
+    eventually("an early election", async || {
+        for id in &others {
+            let status = cluster.status(*id).await?;
+            if status.leader_id != 0 && status.leader_id != old {
+                return Some(());
             }
-            None
-        },
-    )
+        }
+        None
+    })
     .await;
     println!("a new leader after {:?}", killed.elapsed());
     cluster.set(None, "after", "2").await;
@@ -85,6 +83,32 @@ async fn a_killed_leader_is_replaced() {
     let status = cluster.status(old).await.unwrap();
     assert_eq!(status.leader_id, new);
     assert_eq!(cluster.text(old, "logs.txt"), cluster.text(new, "logs.txt"));
+}
+
+// A new leader does not take a dead node for one that could take over: it shows it as not
+// connected, and a transfer to it fails at once.
+#[tokio::test]
+async fn a_dead_node_takes_over_nothing() {
+    let mut cluster = Cluster::start(3, &PATIENT[..1]).await;
+    let old = cluster.leader().await;
+    cluster.set(None, "k", "v").await;
+    cluster.kill(old);
+    let new = cluster.leader_among(&cluster.others(old)).await;
+    let status = cluster.status(new).await.unwrap();
+    for peer in &status.peers {
+        assert_eq!(peer.connected, peer.node_id != old, "{peer:?}");
+    }
+    let transfer = TransferLeadershipRequest { target_id: old };
+    let mut admin = cluster.admin(new);
+    let asked = Instant::now();
+    let refused = admin.transfer_leadership(transfer).await.unwrap_err();
+    assert!(
+        asked.elapsed() < Duration::from_secs(5),
+        "an election timeout was waited out: {:?}",
+        asked.elapsed()
+    );
+    assert_eq!(reason(&refused), "NOT_READY");
+    cluster.set(None, "k", "w").await;
 }
 
 // What was acknowledged is there after every process was killed at once.
@@ -139,22 +163,17 @@ async fn a_resent_write_applies_once() {
 // old lease to wait for.
 #[tokio::test]
 async fn sigterm_hands_over() {
-    let mut cluster = Cluster::start(3, &[]).await;
+    let mut cluster = Cluster::start(3, PATIENT).await;
     let old = cluster.leader().await;
     cluster.set(None, "k", "v").await;
     let told = Instant::now();
     let status = cluster.terminate(old).await;
     assert_eq!(status.code(), Some(0), "{}", cluster.stderr(old));
-    assert!(
-        told.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        told.elapsed()
-    );
     let new = cluster.leader().await;
     let took = told.elapsed();
     assert!(
-        took < Duration::from_millis(1_500),
-        "the lease was released: {took:?}"
+        took < Duration::from_secs(8),
+        "the lease of 10 s was released: {took:?}"
     );
     assert_eq!(cluster.get("k").await.as_deref(), Some("v"));
     let dump = cluster.text(old, "dump.txt");

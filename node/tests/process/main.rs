@@ -3,6 +3,7 @@
 mod clients;
 mod clocks;
 mod cluster;
+mod connections;
 mod crashes;
 mod files;
 mod overload;

@@ -36,6 +36,7 @@ fn wrong_usage() {
             "the id 2 is given twice",
         ),
         ("--election-timeout-ms=7", "1000-2000"),
+        ("--heartbeat-ms=9223372036854775808", "1..=30000"),
         ("--what", "unexpected argument"),
         ("@no-such-file", "no-such-file"),
     ] {

@@ -3,8 +3,10 @@
 
 use std::time::Duration;
 
+use prost::Message as _;
 use raftkv::kv::kv_client::KvClient;
-use raftkv::kv::{Outcome, PipelineReply, PipelineRequest};
+use raftkv::kv::{Operation, Outcome, PipelineReply, PipelineRequest};
+use raftkv::{MESSAGE_BYTES_MAX, PIPELINE_OPERATIONS_MAX};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
@@ -18,6 +20,9 @@ use crate::client::refusal::Refusal;
 /// The pause after a refusal that only time can help.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// What a message adds to an operation in it: a tag, and a length of at most five bytes.
+const FRAME_BYTES_MAX: usize = 6;
+
 /// How a drive ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
@@ -27,8 +32,9 @@ pub enum End {
     Left,
 }
 
-/// Keeps every slot busy until `until`, and waits for the last answers as long as it is let. All replies that wait are taken together, and the
-/// operations that take their places leave together, in one message.
+/// Keeps every slot busy until `until`, and waits for the last answers as long as it is let. All
+/// replies that wait are taken together, and the operations that take their places leave together,
+/// in one message where they fit in one.
 pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Until) -> End {
     if worker.open_sessions(kv).await.is_err() {
         return End::Left;
@@ -43,9 +49,10 @@ pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &U
     loop {
         if !leaving && !until.is_over() {
             let operations: Vec<_> = std::iter::from_fn(|| worker.next_operation()).collect();
-            let request = PipelineRequest { operations };
-            if !request.operations.is_empty() && requests.send(request).await.is_err() {
-                return lost(worker, &Status::unavailable("connection lost"));
+            for request in messages(operations) {
+                if requests.send(request).await.is_err() {
+                    return lost(worker, &Status::unavailable("connection lost"));
+                }
             }
         }
         if worker.outstanding() == 0 {
@@ -64,6 +71,30 @@ pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &U
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// As few messages as a node takes these operations in.
+fn messages(operations: Vec<Operation>) -> Vec<PipelineRequest> {
+    let mut messages: Vec<PipelineRequest> = Vec::new();
+    let mut bytes = 0;
+    for operation in operations {
+        let more = operation.encoded_len() + FRAME_BYTES_MAX;
+        match messages.last_mut() {
+            Some(last)
+                if last.operations.len() < PIPELINE_OPERATIONS_MAX
+                    && bytes + more <= MESSAGE_BYTES_MAX =>
+            {
+                last.operations.push(operation);
+                bytes += more;
+            }
+            _ => {
+                let operations = vec![operation];
+                messages.push(PipelineRequest { operations });
+                bytes = more;
+            }
+        }
+    }
+    messages
 }
 
 /// One unary call after the other until `until`; the worker has one slot.
@@ -142,4 +173,44 @@ fn word(refusal: &Refusal) -> String {
         Refusal::Denied(_) => "denied",
     }
     .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use raftkv::kv::SetRequest;
+    use raftkv::kv::operation::Operation as Body;
+
+    fn set(id: u64, value_bytes: usize) -> Operation {
+        let set = SetRequest {
+            value: "v".repeat(value_bytes),
+            ..SetRequest::default()
+        };
+        Operation {
+            id,
+            operation: Some(Body::Set(set)),
+        }
+    }
+
+    /// However many operations leave at a time and however large they are, no message is larger
+    /// than a node takes; all leave, in order, and small ones together.
+    #[test]
+    fn messages_are_within_the_limits_of_a_node() {
+        for (count, value_bytes, expected) in [
+            (0, 0, 0),
+            (PIPELINE_OPERATIONS_MAX, 1, 1),
+            (PIPELINE_OPERATIONS_MAX + 1, 1, 2),
+            (64, raftkv::VALUE_BYTES_MAX, 22),
+        ] {
+            let operations = (0..count as u64).map(|id| set(id, value_bytes));
+            let messages = messages(operations.collect());
+            assert_eq!(messages.len(), expected);
+            for message in &messages {
+                assert!(message.encoded_len() <= MESSAGE_BYTES_MAX);
+                assert!(message.operations.len() <= PIPELINE_OPERATIONS_MAX);
+            }
+            let ids = messages.iter().flat_map(|message| &message.operations);
+            assert!(ids.map(|operation| operation.id).eq(0..count as u64));
+        }
+    }
 }

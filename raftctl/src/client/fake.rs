@@ -28,8 +28,8 @@ pub enum Role {
     ApplyThenHang,
     /// Applies the write, and is frozen before it answers.
     ApplyThenFreeze,
-    /// Applies the write, breaks off before it answers, and forgets the session.
-    ApplyThenForget,
+    /// Applies the write, breaks off before it answers, and refuses from then on.
+    ApplyThenRefuse(ErrorReason),
     /// Refuses with this reason.
     Refuse(ErrorReason),
 }
@@ -215,7 +215,7 @@ impl Node {
     /// Plays the role up to the point where a leader would serve.
     async fn gate(&self) -> Result<(), Status> {
         match self.fakes.role(self.id) {
-            Role::Lead | Role::ApplyThenHang | Role::ApplyThenFreeze | Role::ApplyThenForget => {
+            Role::Lead | Role::ApplyThenHang | Role::ApplyThenFreeze | Role::ApplyThenRefuse(_) => {
                 Ok(())
             }
             Role::HoldBack(length) => {
@@ -246,9 +246,8 @@ impl Node {
                 self.fakes.freeze(self.id);
                 std::future::pending::<()>().await;
             }
-            Role::ApplyThenForget => {
-                let expired = Role::Refuse(ErrorReason::SessionExpired);
-                self.fakes.set_role(self.id, expired);
+            Role::ApplyThenRefuse(reason) => {
+                self.fakes.set_role(self.id, Role::Refuse(reason));
                 return Err(Status::unavailable("broke off"));
             }
             _ => {}

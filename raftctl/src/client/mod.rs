@@ -158,14 +158,14 @@ impl Client {
     }
 
     /// Reads the keys with a prefix, in byte order, at most `limit` (0: as many as a reply may
-    /// hold), only those after the key `after`.
+    /// hold), with `after` only those after that key.
     ///
     /// # Errors
     /// See [`ClientError`]; a read has never an unknown outcome.
     pub async fn list(
         &mut self,
         prefix: &str,
-        after: &str,
+        after: Option<&str>,
         limit: u32,
         read: Read,
     ) -> Result<kv::ListReply, ClientError> {
@@ -173,7 +173,7 @@ impl Client {
             prefix: prefix.to_owned(),
             limit,
             consistency: read.consistency(),
-            after: after.to_owned(),
+            after: after.map(str::to_owned),
         };
         match self.call(Operation::List(request), read.only()).await? {
             Outcome::List(reply) => Ok(reply),
@@ -363,8 +363,9 @@ impl Client {
                 call.request = None;
                 Ok(Next::AtOnce)
             }
+            // This attempt did nothing; an earlier one may have.
+            Refusal::Invalid(_) | Refusal::Denied(_) if call.maybe_done => Err(call.timed_out()),
             Refusal::Invalid(message) => Err(ClientError::Invalid(message)),
-            Refusal::Denied(_) if call.maybe_done => Err(call.timed_out()),
             Refusal::Denied(message) => {
                 let (node, address) = (member.id, member.address.clone());
                 Err(ClientError::Denied {

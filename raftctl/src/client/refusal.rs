@@ -66,7 +66,8 @@ impl Refusal {
             Code::Unimplemented | Code::PermissionDenied | Code::Unauthenticated => {
                 Refusal::Denied(message)
             }
-            Code::ResourceExhausted => Refusal::Overloaded,
+            // RESOURCE_EXHAUSTED among them: a node that has refused for want of room says so by
+            // its reason; a transport or a proxy may say it when the request had gone out already.
             _ if never_connected(status) => Refusal::Gone(message),
             _ => Refusal::Broken(message),
         }
@@ -232,6 +233,8 @@ mod tests {
             Status::deadline_exceeded("late"),
             Status::internal("h2 protocol error"),
             Status::cancelled("gone"),
+            // By a proxy, or by the transport when the request had gone out already.
+            Status::resource_exhausted("enough"),
         ] {
             let refusal = Refusal::from_status(&status);
             assert!(

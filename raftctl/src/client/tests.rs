@@ -229,17 +229,19 @@ async fn an_expired_session_is_replaced_where_there_is_no_doubt() {
     assert_eq!(fakes.applied(), 2);
 }
 
-/// Expired after an attempt that may have arrived: nobody can tell any more, and a new session
-/// could make the write happen twice.
+/// Refused for good after an attempt that may have arrived: nobody can tell any more what became of
+/// that one. With a new session the write could happen twice.
 #[tokio::test]
-async fn an_expired_session_after_doubt_is_an_unknown_outcome() {
-    let fakes = Fakes::start(&[Role::ApplyThenForget]).await;
-    let error = client(&fakes).set("k", "v").await.unwrap_err();
-    assert!(
-        matches!(error, ClientError::OutcomeUnknown { .. }),
-        "{error:?}"
-    );
-    assert_eq!(fakes.applied(), 1);
+async fn a_final_refusal_after_doubt_is_an_unknown_outcome() {
+    for reason in [ErrorReason::SessionExpired, ErrorReason::Invalid] {
+        let fakes = Fakes::start(&[Role::ApplyThenRefuse(reason)]).await;
+        let error = client(&fakes).set("k", "v").await.unwrap_err();
+        assert!(
+            matches!(error, ClientError::OutcomeUnknown { .. }),
+            "{reason:?}: {error:?}"
+        );
+        assert_eq!((error.exit_code(), fakes.applied()), (31, 1));
+    }
 }
 
 /// What the node calls invalid is not sent again.

@@ -84,7 +84,7 @@ fn list(prefix: String) -> Command {
     Command::List {
         prefix,
         limit: 0,
-        after: String::new(),
+        after: None,
         reading: Reading {
             read: None,
             node: None,
