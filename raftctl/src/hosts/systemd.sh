@@ -24,8 +24,8 @@ share() {
 start_unit() {
   unit=$1 user=$2 unit_text=$3 launch_text=$4 id=$5 pid_file=$6 args_file=$7 data_dir=$8
   shift 8
-  look_up "$pid_file"
-  if [ "$STATE" != stopped ]; then
+  find_node "$pid_file"
+  if [ "$ALIVE" = yes ]; then
     echo "$id.started=no"
     return 0
   fi
