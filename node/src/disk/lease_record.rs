@@ -7,7 +7,6 @@
 
 use super::LEASE;
 use super::directory::{DiskError, read, replace};
-use crate::raft::Micros;
 use crate::wal::{decode_lease, encode_lease};
 use std::path::PathBuf;
 
@@ -22,14 +21,14 @@ impl LeaseRecord {
         LeaseRecord { directory }
     }
 
-    /// What it says; nothing where it is missing or damaged.
-    pub(super) fn read(&self) -> Result<Option<Micros>, DiskError> {
+    /// What it says, in microseconds; nothing where it is missing or damaged.
+    pub(super) fn read(&self) -> Result<Option<u64>, DiskError> {
         let text = read(&self.directory, LEASE)?;
         Ok(text.as_deref().and_then(decode_lease))
     }
 
-    /// Replaces it, durably, where it says something else.
-    pub fn write(&self, lease_us: Micros) -> Result<(), DiskError> {
+    /// Replaces it by this many microseconds, durably, where it says something else.
+    pub fn write(&self, lease_us: u64) -> Result<(), DiskError> {
         if self.read()? == Some(lease_us) {
             return Ok(());
         }
