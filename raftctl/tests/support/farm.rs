@@ -13,7 +13,7 @@ use crate::cloud::{Cloud, Ended, gcloud_is_missing, terraform_is_missing};
 use crate::testhosts::TestHosts;
 
 /// Longer than anything takes on a slow machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Gives a host another key.
 const NEW_HOST_KEY: &str = "rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key; kill -HUP 1; ";
