@@ -197,8 +197,13 @@ fn a_benchmark_measures_and_cleans_up() {
         .says("no leader answered");
 }
 
-/// Runs `bench` until it says that it does `phase`, and interrupts it a moment later.
-fn interrupted_bench(cluster: &TestCluster, more: &[&str], phase: &str) -> Ended {
+/// Runs `bench` until it says that it does `phase`, and interrupts it after `meanwhile`.
+fn interrupted_bench(
+    cluster: &TestCluster,
+    more: &[&str],
+    phase: &str,
+    meanwhile: impl FnOnce(),
+) -> Ended {
     let started = std::time::Instant::now();
     let arguments = [&["bench", "--duration", "10m"][..], more].concat();
     let mut child = command(cluster.folder(), &arguments)
@@ -214,8 +219,7 @@ fn interrupted_bench(cluster: &TestCluster, more: &[&str], phase: &str) -> Ended
             "never {phase}: {said}"
         );
     }
-    // Some of the phase itself: whichever moment it is, the outcome is the same.
-    std::thread::sleep(std::time::Duration::from_millis(300));
+    meanwhile();
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     stderr.read_to_string(&mut said).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -225,6 +229,13 @@ fn interrupted_bench(cluster: &TestCluster, more: &[&str], phase: &str) -> Ended
         stderr: said,
         took: started.elapsed(),
     }
+}
+
+/// Until some writes have been measured: more than are in flight at a time.
+fn some_writes(cluster: &TestCluster) {
+    let commit = |status: &serde_json::Value| status["nodes"][0]["commit_index"].as_u64();
+    let before = commit(&cluster.status()).unwrap_or_default();
+    cluster.eventually("some writes", |status| commit(status) > Some(before + 200));
 }
 
 // Ctrl-C ends a run early, whatever it is doing: what was measured is shown as a part, and no key
@@ -240,13 +251,14 @@ fn an_interrupted_benchmark_cleans_up() {
         list["entries"].as_array().unwrap().len()
     };
     let small = ["--keys", "50", "--warm-up", "0s"];
-    let run = interrupted_bench(&cluster, &small, "measuring").code(1);
+    let writes = || some_writes(&cluster);
+    let run = interrupted_bench(&cluster, &small, "measuring", writes).code(1);
     assert!(run.stdout.starts_with("PARTIAL: "), "{run:?}");
     assert!(run.stdout.contains("\nreads "), "{run:?}");
     assert_eq!(left(), 0);
 
     let unary = [&small[..], &["--unary", "-o", "json"]].concat();
-    let run = interrupted_bench(&cluster, &unary, "measuring").code(1);
+    let run = interrupted_bench(&cluster, &unary, "measuring", writes).code(1);
     let report = run.json();
     assert_eq!(report["interrupted"], true);
     assert!(report["seconds"].as_f64().unwrap() < 60.0, "{report:#}");
@@ -260,6 +272,7 @@ fn an_interrupted_benchmark_cleans_up() {
         &cluster,
         &["--keys", "50", "--warm-up", "10m"],
         "warming up",
+        || (),
     );
     let run = run.code(1).says("before anything was measured");
     assert_eq!(run.stdout, "");
@@ -272,13 +285,9 @@ fn an_interrupted_benchmark_cleans_up() {
 fn an_interrupted_benchmark_without_a_cluster_ends() {
     let cluster = TestCluster::up(3);
     let more = ["--keys", "50", "--warm-up", "0s", "-o", "json"];
-    let run = std::thread::scope(|scope| {
-        let running = scope.spawn(|| interrupted_bench(&cluster, &more, "measuring"));
-        cluster.eventually("a bench", |status| {
-            status["nodes"][0]["commit_index"].as_u64() > Some(100)
-        });
+    let run = interrupted_bench(&cluster, &more, "measuring", || {
+        some_writes(&cluster);
         cluster.raftctl(&["pause", "all"]).ok();
-        running.join().unwrap()
     });
     cluster.raftctl(&["resume", "all"]).ok();
     assert!(run.took < PATIENCE, "{run:?}");
