@@ -239,19 +239,24 @@ async fn remove(State(api): State<Api>, Path((project, zone, name)): At) -> Resp
     }
 }
 
-/// As with Google, only a stopped machine takes it.
+/// The refusal, unless there is such a machine and it is stopped: Google changes `what` of no other.
+fn refuse_unless_stopped(api: &Api, id: &str, what: &str) -> Option<Response> {
+    let Some(resource) = api.google.find(id) else {
+        return Some(not_found(id));
+    };
+    let cause = format!("{what} can only be changed while the instance is stopped");
+    (resource.state["current_status"] != "TERMINATED")
+        .then(|| failure(StatusCode::BAD_REQUEST, "resourceNotReady", &cause))
+}
+
 async fn set_machine_type(
     State(api): State<Api>,
     Path((project, zone, name)): At,
     body: Bytes,
 ) -> Response {
     let id = instance_id(&project, &zone, &name);
-    let Some(resource) = api.google.find(&id) else {
-        return not_found(&id);
-    };
-    if resource.state["current_status"] != "TERMINATED" {
-        let cause = "Machine type can only be changed while the instance is stopped";
-        return failure(StatusCode::BAD_REQUEST, "resourceNotReady", cause);
+    if let Some(refusal) = refuse_unless_stopped(&api, &id, "Machine type") {
+        return refusal;
     }
     let asked: Json = serde_json::from_slice(&body).unwrap_or_default();
     let link = asked["machineType"].as_str().unwrap_or_default();
@@ -271,19 +276,14 @@ async fn set_machine_type(
     }
 }
 
-/// As with Google, only a stopped machine takes it.
 async fn set_scheduling(
     State(api): State<Api>,
     Path((project, zone, name)): At,
     body: Bytes,
 ) -> Response {
     let id = instance_id(&project, &zone, &name);
-    let Some(resource) = api.google.find(&id) else {
-        return not_found(&id);
-    };
-    if resource.state["current_status"] != "TERMINATED" {
-        let cause = "Instance scheduling can only be changed while the instance is stopped";
-        return failure(StatusCode::BAD_REQUEST, "resourceNotReady", cause);
+    if let Some(refusal) = refuse_unless_stopped(&api, &id, "Instance scheduling") {
+        return refusal;
     }
     let Ok(asked) = serde_json::from_slice::<Json>(&body) else {
         return failure(StatusCode::BAD_REQUEST, "invalid", "the body is no JSON");

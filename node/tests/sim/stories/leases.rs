@@ -32,26 +32,22 @@ pub fn isolated_leader(mutation: Option<Mutation>) -> Checked {
 
 /// # A restarted follower does not know what it promised, and says so.
 pub fn restarted_followers(mutation: Option<Mutation>) -> Checked {
+    crashed_followers(mutation, 1)
+}
+
+/// # Followers that come back with a shorter lease still owe the longer one that they promised.
+pub fn shorter_lease_after_a_crash(mutation: Option<Mutation>) -> Checked {
+    crashed_followers(mutation, 8)
+}
+
+/// All but the leader crash, and come back with a lease that is so many times shorter.
+fn crashed_followers(mutation: Option<Mutation>, times_shorter: u64) -> Checked {
     let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
     world.isolate(old);
     let rest = world.others(old);
     rest.iter().for_each(|id| world.crash(*id));
     world.run_ms(20)?;
-    rest.iter().try_for_each(|id| world.start(*id))?;
-    let next = world.next_leader(old, 1_500)?;
-    expect(world.read(old).is_some(), "the old lease lives")?;
-    world.set(next, "new")?;
-    expect(world.read(old).is_none(), "the old lease is over")?;
-    world.judge()
-}
-
-/// # Followers that come back with a shorter lease still owe the longer one that they promised.
-pub fn shorter_lease_after_a_crash(mutation: Option<Mutation>) -> Checked {
-    let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
-    world.isolate(old);
-    let rest = world.others(old);
-    rest.iter().for_each(|id| world.crash(*id));
-    world.plan.lease_us /= 8;
+    world.plan.lease_us /= times_shorter;
     rest.iter().try_for_each(|id| world.start(*id))?;
     let next = world.next_leader(old, 1_500)?;
     expect(world.read(old).is_some(), "the old lease lives")?;

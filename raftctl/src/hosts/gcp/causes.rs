@@ -151,8 +151,8 @@ impl Cause {
                  compute.instanceAdmin.v1, compute.networkAdmin and compute.securityAdmin"
             ),
             Cause::NoBilling => format!(
-                "run `gcloud billing projects link {project} --billing-account=XXXXXX-XXXXXX-XXXXXX` (`gcloud billing \
-                 accounts list` shows yours), wait a minute, and run this again"
+                "run `gcloud billing projects link {project} --billing-account=ACCOUNT_ID` (`gcloud \
+                 billing accounts list` shows yours), wait a minute, and run this again"
             ),
             Cause::StateElsewhere => format!(
                 "run `{terraform} init -migrate-state`, which asks before it copies the state to where cluster.yaml \
