@@ -5,7 +5,7 @@
 mod cloud;
 
 use std::io::{Read, Write};
-use std::process::Stdio;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use cloud::{Cloud, ended, fault, gcloud_is_missing, terraform_is_missing, which};
@@ -382,10 +382,7 @@ fn a_plan_is_applied_by_whoever_made_it() {
         .path()
         .join(".raftctl/demo/terraform/raftctl-999999999.tfplan");
     std::fs::write(&left, "").unwrap();
-    let down = format!("{} down", env!("CARGO_BIN_EXE_raftctl"));
-    let terminal = ["--foreground", "60", "script", "-qec", &down, "/dev/null"];
-    let mut terminal = cloud.program("timeout", &terminal);
-    let mut terminal = terminal.stdin(Stdio::piped()).spawn().unwrap();
+    let mut terminal = down_on_a_terminal(&cloud);
     read_until(terminal.stdout.as_mut().unwrap(), "name to go on: ");
     assert!(!left.exists());
     cloud.order(&json!({}));
@@ -496,12 +493,8 @@ fn down_wants_the_name() {
     cloud.order(&fault("quota_exceeded", "google_compute_instance"));
     cloud.raftctl(&["up"]).code(10);
     let made = cloud.count();
-    let down = format!("{} down", env!("CARGO_BIN_EXE_raftctl"));
     let answer = |answer: &str| {
-        // Gives the command a terminal, and passes its exit code on.
-        let terminal = ["--foreground", "60", "script", "-qec", &down, "/dev/null"];
-        let mut terminal = cloud.program("timeout", &terminal);
-        let mut terminal = terminal.stdin(Stdio::piped()).spawn().unwrap();
+        let mut terminal = down_on_a_terminal(&cloud);
         let mut said = read_until(terminal.stdout.as_mut().unwrap(), "name to go on: ");
         let mut stdin = terminal.stdin.take().unwrap();
         write!(stdin, "{answer}").unwrap();
@@ -619,6 +612,15 @@ fn the_private_key_stays_here() {
             );
         }
     }
+}
+
+/// `raftctl down` with a terminal of its own, whose exit code is passed on.
+fn down_on_a_terminal(cloud: &Cloud) -> Child {
+    // In the shell's place: some shells wait for it, are interrupted as well, and end with 130.
+    let down = format!("exec {} down", env!("CARGO_BIN_EXE_raftctl"));
+    let terminal = ["--foreground", "60", "script", "-qec", &down, "/dev/null"];
+    let mut terminal = cloud.program("timeout", &terminal);
+    terminal.stdin(Stdio::piped()).spawn().unwrap()
 }
 
 /// What is written until some words come.
