@@ -199,8 +199,9 @@ fn roll(target: &Target, facts: &Facts, steps: &mut Vec<Step>) {
 /// # Errors
 /// As said.
 pub fn refuse_changed(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
-    if let Some(other) = other_members(target, facts).or_else(|| facts.hidden_logs()) {
-        return Err(Obstacles(vec![other]));
+    refuse_other_members(target, facts)?;
+    if let Some(hidden) = facts.hidden_logs() {
+        return Err(Obstacles(vec![hidden]));
     }
     let changed = |node: &StartNode| {
         let running = facts.alive(node.layout.id)?;
@@ -213,6 +214,17 @@ pub fn refuse_changed(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
             "cluster.yaml has changed since node {id} was started ({differences}): `raftctl up` takes \
              that to all nodes together"
         )])),
+    }
+}
+
+/// Refuses to give a cluster other members than it was made of.
+///
+/// # Errors
+/// As said.
+pub fn refuse_other_members(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
+    match other_members(target, facts) {
+        None => Ok(()),
+        Some(other) => Err(Obstacles(vec![other])),
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use crate::binary::Binary;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
-use crate::hosts::control::ProcessState;
+use crate::hosts::control::{ProcessState, Signalled};
+use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial, no_majority};
 use crate::plan::Step;
 use crate::progress::{Hosts, Progress};
@@ -85,7 +86,11 @@ impl Run<'_> {
                 all_or_partial(context.resume(nodes).await, "resumed").map(drop)
             }
             Step::Stop { nodes, .. } => {
-                all_or_partial(context.stop(nodes, STOP_GRACE).await, "stopped").map(drop)
+                let ended = end(context, nodes, self.progress).await;
+                // Those that could not be reached refuse the others with their new arguments.
+                self.leave_failed(ended, "stopped").map_err(|error| {
+                    error.advise("the others are stopped now; `raftctl up` goes on".into())
+                })
             }
             Step::Start { nodes, .. } => {
                 self.leave_failed(start_each(context, nodes, self.binary).await, "started")
@@ -172,6 +177,24 @@ impl Run<'_> {
             done,
         )
     }
+}
+
+/// Stops nodes, and kills those that do not stop.
+pub async fn end(context: &Context, ids: &[NodeId], progress: &Progress) -> Outcomes<()> {
+    let stopped = context.stop(ids, STOP_GRACE).await;
+    let disobeyed = |error: &Error| matches!(error, Error::Host { .. });
+    let stubborn: Vec<NodeId> = stopped
+        .iter()
+        .filter(|(_, outcome)| outcome.as_ref().is_err_and(disobeyed))
+        .map(|(id, _)| *id)
+        .collect();
+    let drop_answer = |(id, outcome): (NodeId, Result<Signalled>)| (id, outcome.map(drop));
+    let mut outcomes: Outcomes<()> = stopped.into_iter().map(drop_answer).collect();
+    if !stubborn.is_empty() {
+        progress.note(&format!("{} did not stop: killing", list(&stubborn)));
+        outcomes.extend(context.kill(&stubborn).await.into_iter().map(drop_answer));
+    }
+    outcomes
 }
 
 /// Starts nodes, all or it is an error.

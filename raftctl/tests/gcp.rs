@@ -191,6 +191,68 @@ fn a_machine_that_is_gone_is_left_behind() {
     world.raftctl(&["down", "--yes"]).code(0);
 }
 
+// A full data disk stops its node; all of them are about as full. A larger one is made first, and its
+// file system follows at once: then the nodes go on with what they had.
+#[test]
+fn larger_disks_help_nodes_that_are_full() {
+    let Some(world) = World::new(&yaml("3"), 3) else {
+        return;
+    };
+    world.raftctl(&["up"]).code(0);
+    world.raftctl(&["set", "name1", "Jaggu"]).code(0);
+    world.raftctl(&["stop", "all"]).code(0);
+    // The hosts have no data disks of their own.
+    let full = "df() { cat; }
+        put() { printf '#!/bin/sh\\n%s\\n' \"$2\" >/usr/local/sbin/$1; chmod 755 /usr/local/sbin/$1; }
+        put df '[ -e /run/grown ] && exec /usr/bin/df \"$@\"; echo x; echo x 100 100 0 100% /opt'
+        put resize2fs '[ \"$1\" = /dev/disk/by-id/google-raft-data ] && touch /run/grown'";
+    for host in &world.farm.lock().unwrap().set.hosts {
+        host.must_run(full);
+    }
+    world
+        .raftctl(&["up"])
+        .code(2)
+        .says("node 1 has 0 KiB of disk space left");
+    let larger = yaml("3").replace("gcp:\n", "gcp:\n  data_disk_gb: 20\n");
+    world.cloud.write(&larger);
+    let plan = world.raftctl(&["plan"]).code(0);
+    assert!(plan.stdout.contains("change data disk n3"), "{plan:?}");
+    assert!(plan.stdout.contains("start nodes 1, 2 and 3"), "{plan:?}");
+    world.raftctl(&["up"]).code(0);
+    assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");
+    world.raftctl(&["down", "--yes"]).code(0);
+}
+
+// A lost log and a machine that is gone at a time: what accepts the one makes the other.
+#[test]
+fn a_lost_log_keeps_no_machine_from_being_made() {
+    let Some(world) = World::new(&yaml("3"), 3) else {
+        return;
+    };
+    world.raftctl(&["up"]).code(0);
+    world.raftctl(&["stop", "3"]).code(0);
+    let at = world.farm.lock().unwrap().taken.clone();
+    world.farm.lock().unwrap().set.hosts[at["raft-demo-n3"]]
+        .must_run("rm -r /opt/raftkv/demo/logs_node_3");
+    let delete =
+        "compute instances delete raft-demo-n2 --zone=us-central1-b --project=my-project --quiet";
+    let delete: Vec<&str> = delete.split(' ').collect();
+    cloud::ended(world.cloud.program("gcloud", &delete)).code(0);
+    world.farm.lock().unwrap().set.revive(at["raft-demo-n2"]);
+    let plan = world.raftctl(&["plan"]).code(0);
+    assert!(
+        plan.stderr.contains("the log of node 3 is gone"),
+        "{plan:?}"
+    );
+    assert!(plan.stdout.contains("create machine n2"), "{plan:?}");
+    world
+        .raftctl(&["up"])
+        .code(3)
+        .says("the log of node 3 is gone");
+    world.raftctl(&["up", "--allow-data-loss"]).code(0);
+    world.raftctl(&["down", "--yes"]).code(0);
+}
+
 // Another machine type stops a machine: never all of them at once, but one after the other by the verb
 // that is named.
 #[test]
@@ -208,6 +270,15 @@ fn another_machine_type_comes_one_by_one() {
             .says("stop the machines of node 1 all at once to make them e2-medium")
             .says("`raftctl restart 1 --vm`");
     }
+    // What makes a machine anew around its disk stops it, too.
+    let spot = yaml("1").replace("gcp:\n", "gcp:\n  spot: true\n");
+    world.cloud.write(&spot);
+    world
+        .raftctl(&["up"])
+        .code(2)
+        .says("delete the machines of node 1 all at once and make them anew")
+        .says("`raftctl down --keep-data`");
+    world.cloud.write(&other);
     world.raftctl(&["restart", "1", "--vm"]).code(0);
     let google = &world.cloud.provider.google;
     let instances = google.of_type("google_compute_instance");
@@ -285,6 +356,14 @@ fn machines_are_stopped_started_and_extended() {
     let address = world.farm.lock().unwrap().address("raft-demo-n2");
     assert_eq!(world.kept("n2")["external_ip"], address.as_str());
 
+    // What Google would refuse when the machine is off already is refused before.
+    for length in ["3000h", "30s"] {
+        world
+            .raftctl(&["extend", length])
+            .code(2)
+            .says("a lifetime is between 1m and 3months");
+    }
+    assert_eq!(world.done_under_lock("extend"), Vec::<String>::new());
     world.age_places();
     world.raftctl(&["extend", "48h"]).code(0);
     assert_eq!(world.done_under_lock("extend"), ["stop", "start"].repeat(3));

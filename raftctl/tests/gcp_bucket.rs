@@ -122,6 +122,13 @@ fn another_folder_s_machines_keep_their_key() {
             .says("were made from another folder")
             .says("ssh-keygen -q -t ed25519");
     }
+    // Also while only the disks are there.
+    cloud.raftctl(&["down", "--keep-data", "--yes"]).code(0);
+    cloud.forget_kept();
+    cloud
+        .raftctl(&["up", "--timeout", "1s"])
+        .code(2)
+        .says("were made from another folder");
     cloud.raftctl(&["down", "--yes"]).code(0);
     assert_eq!(cloud.count(), 0);
 }

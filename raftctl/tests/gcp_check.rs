@@ -52,8 +52,7 @@ fn a_check_tells_what_is_missing() {
             check.stdout
         );
     }
-    let enough =
-        "us-east1: quotas suffice: 4 of 8 CPUS, 2 of 24 INSTANCES, 2 of 4 IN_USE_ADDRESSES";
+    let enough = "us-east1: quotas suffice: 4 of 8 CPUS, 2 of 24 INSTANCES, 2 of 4 IN_USE_ADDRESSES, 40 of 480 SSD_TOTAL_GB";
     assert!(check.stdout.contains(enough), "{}", check.stdout);
     assert_eq!(cloud.count(), 0);
 }

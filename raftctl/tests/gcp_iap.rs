@@ -10,7 +10,7 @@ mod farm;
 #[path = "support/testhosts.rs"]
 mod testhosts;
 
-use cloud::which;
+use cloud::{ended, which};
 use farm::World;
 use testhosts::WITH_SUDO;
 
@@ -22,6 +22,8 @@ fn gcloud(world: &World) -> String {
 if [ \"$1 $2\" != 'compute start-iap-tunnel' ]; then exec {} \"$@\"; fi
 cd {} || exit 1
 echo \"$*\" >>tunnels
+if [ -e refused ]; then cat refused >&2; exit 1; fi
+if [ -e slow ]; then sleep \"$(cat slow)\"; fi
 address=$(cat \"$3\") && exec 3<>\"/dev/tcp/$address/$4\" || exit 1
 # As the real one, it ends with ssh, also where the machine says nothing any more.
 exec 2>/dev/null
@@ -74,6 +76,29 @@ gcp:
     world.raftctl(&["restart", &leader.to_string()]).code(0);
     let uptime = world.raftctl(&["ssh", "2", "hostname"]).code(0);
     assert!(uptime.stdout.starts_with('n'), "{uptime:?}");
+    // After a while without work ssh has hung up, and several gcloud at a time take long to start: who
+    // leads is told all the same.
+    let folder = world.farm.lock().unwrap().addresses.path().to_owned();
+    let hang_up = || {
+        let own = world.cloud.folder.path().join(".raftctl/demo/ssh_config");
+        let pattern = ["-f", own.to_str().unwrap()];
+        ended(world.cloud.program("pkill", &pattern)).code(0);
+    };
+    std::fs::write(folder.join("slow"), "6").unwrap();
+    hang_up();
+    let status = world.raftctl(&["status", "--output", "json"]).code(0);
+    assert!(status.json()["leader"].is_u64(), "{status:?}");
+    std::fs::remove_file(folder.join("slow")).unwrap();
+    // What gcloud says in the way of ssh is told, with what to do.
+    hang_up();
+    let refused = "ERROR: (gcloud.compute.start-iap-tunnel) Error while connecting [4033: 'not authorized'].\n";
+    std::fs::write(folder.join("refused"), refused).unwrap();
+    world
+        .raftctl(&["exec", "1", "--", "true"])
+        .code(10)
+        .says("[4033: 'not authorized']")
+        .says("roles/iap.tunnelResourceAccessor");
+    std::fs::remove_file(folder.join("refused")).unwrap();
     // The machine is off for a while, and the tunnel with it.
     world.raftctl(&["restart", "2", "--vm"]).code(0);
     assert_eq!(world.raftctl(&["get", "name1"]).code(0).stdout, "Jaggu\n");

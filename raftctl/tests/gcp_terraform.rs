@@ -241,6 +241,37 @@ fn a_quota_failure_can_be_gone_on_from() {
     );
 }
 
+// A first try with machines that are too large: the advice to take smaller ones can be followed, since
+// there is no cluster yet that has to serve meanwhile.
+#[test]
+fn a_first_try_can_be_corrected() {
+    if terraform_is_missing() {
+        return;
+    }
+    let cloud = Cloud::new(FIVE);
+    let fault = |name: &str| json!({"kind": "quota_exceeded", "resource": "google_compute_instance", "name": name});
+    let faults = ["raft-demo-n3", "raft-demo-n4", "raft-demo-n5"].map(fault);
+    cloud.order(&json!({"faults": faults}));
+    cloud
+        .raftctl(&["up"])
+        .code(10)
+        .says("a smaller machine_type");
+    cloud.order(&json!({}));
+    cloud.write(&FIVE.replace("gcp:\n", "gcp:\n  machine_type: e2-micro\n"));
+    let plan = cloud.raftctl(&["plan", "--output", "json"]).code(0);
+    let changes = cloud.changes(&plan);
+    assert_eq!(
+        changes,
+        [
+            "change machine n1",
+            "change machine n2",
+            "create machine n3",
+            "create machine n4",
+            "create machine n5"
+        ]
+    );
+}
+
 // Ctrl-C, even twice, ends the work in order: what Google holds is what Terraform remembers.
 #[test]
 fn an_interrupted_up_leaves_a_usable_state() {

@@ -510,6 +510,27 @@ fn a_node_that_cannot_start_shows_why() {
     assert_eq!(doctor.stdout, "all is well\n");
 }
 
+// One that can't start is told by itself; those that were started with it are not called failed.
+#[test]
+fn a_node_that_cannot_start_hides_no_other() {
+    let cluster = TestCluster::up(3);
+    cluster.raftctl(&["stop", "all"]).ok();
+    let address = cluster.node(3)["address"].as_str().unwrap().to_owned();
+    let taken = std::net::TcpListener::bind(&address).unwrap();
+    for verb in ["start", "restart"] {
+        let ended = cluster.raftctl(&[verb, "all"]).code(3).says("node 3");
+        assert!(!ended.stderr.contains("node 1"), "{ended:?}");
+        assert!(!ended.stdout.contains("node 3"), "{ended:?}");
+        for id in [1, 2] {
+            let words = format!("node {id} ");
+            assert_eq!(ended.stdout.contains(&words), verb == "start", "{ended:?}");
+        }
+    }
+    cluster.leader(|id| id != 3);
+    drop(taken);
+    cluster.raftctl(&["start", "3"]).ok();
+}
+
 // A pid file that names a process of someone else is not believed: nobody else is killed.
 #[test]
 fn a_foreign_process_is_never_killed() {

@@ -620,7 +620,13 @@ fn a_jump_host_is_gone_through() {
         near.address,
         far.address
     );
-    std::fs::write(cluster.path("cluster.yaml"), yaml).unwrap();
+    std::fs::write(cluster.path("cluster.yaml"), &yaml).unwrap();
+    // As a host in a network of its own: from here there is no other way in.
+    far.must_run(&format!(
+        "nft 'table inet far {{ chain input {{ type filter hook input priority 0; iif lo accept; \
+         ip saddr != {} tcp flags & (syn | ack) == syn drop; }}; }}'",
+        near.address
+    ));
     cluster.raftctl(&["up"]).ok();
     let from = cluster
         .raftctl(&["exec", "1", "--", "echo $SSH_CONNECTION"])
@@ -630,4 +636,116 @@ fn a_jump_host_is_gone_through() {
             .starts_with(&format!("node 1: {} ", near.address)),
         "{from:?}"
     );
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+    assert_eq!(cluster.status()["leader"], 1);
+    cluster.raftctl(&["restart", "leader"]).ok();
+
+    // What is wrong with the jump host is told in ssh's own words.
+    let elsewhere = yaml.replace(&near.address.to_string(), "no-such-host.invalid");
+    std::fs::write(cluster.path("cluster.yaml"), elsewhere).unwrap();
+    cluster
+        .raftctl(&["exec", "1", "--", "true"])
+        .code(10)
+        .says("Could not resolve hostname no-such-host.invalid")
+        .says("`ssh.jump`");
+}
+
+// sudo may have something to say before it obeys, and not every flock waits for a time: a host where
+// both are so is like any other, and what fails there is told in its own words and done once.
+#[test]
+fn odd_programs_are_no_obstacle() {
+    let Some(cluster) = RemoteCluster::new(1, WITH_SUDO) else {
+        return;
+    };
+    let host = &cluster.set.hosts[0];
+    for (program, script) in [
+        (
+            "sudo",
+            "echo 'sudo: unable to resolve host n1: Name or service not known' >&2\n\
+             exec /usr/bin/sudo \"$@\"",
+        ),
+        (
+            "flock",
+            "case \" $* \" in *' -w '*) echo 'flock: invalid option -- w' >&2; exit 1 ;; esac\n\
+             exec /usr/bin/flock \"$@\"",
+        ),
+    ] {
+        host.must_run(&format!(
+            "cat >/usr/local/bin/{program} <<'END'\n#!/bin/sh\n{script}\nEND\n\
+             chmod 755 /usr/local/bin/{program}"
+        ));
+    }
+    cluster.raftctl(&["up"]).ok();
+    let fails = "echo done >>/root/done; echo own words >&2; exit 1";
+    cluster
+        .raftctl(&["exec", "1", "--", fails])
+        .code(20)
+        .says("own words");
+    assert_eq!(host.must_run("cat /root/done"), "done");
+    // It is the refusal that is told where sudo does not obey any more.
+    host.must_run("mv /etc/sudoers.d/testhost /root/kept");
+    cluster
+        .raftctl(&["exec", "1", "--", "true"])
+        .code(10)
+        .says("sudo: a password is required; let the login use sudo");
+}
+
+// The connection to one host breaks while all are stopped to be given another lease: the others go on.
+#[test]
+fn a_host_lost_while_all_are_stopped_is_left_behind() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    // The login's shell ends without a word where it is to stop the node.
+    cluster.set.hosts[1].must_run(
+        "cat >/usr/local/bin/lossy <<'END'
+#!/bin/sh
+script=$(printf %s \"${2##* }\" | base64 -d 2>/dev/null)
+case $script in *' TERM CONT'*) [ ! -e /run/lossy ] || exit 255 ;; esac
+exec /bin/sh \"$@\"
+END
+         chmod 755 /usr/local/bin/lossy; usermod --shell /usr/local/bin/lossy root",
+    );
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster.set.hosts[1].must_run("touch /run/lossy");
+    cluster.configure("lease: 3s");
+    let up = cluster.raftctl(&["up"]).code(3);
+    left_behind(&up, 2, "");
+    cluster.leader(|id| id != 2);
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+    cluster.set.hosts[1].must_run("rm /run/lossy");
+    cluster.raftctl(&["up"]).ok();
+    cluster.until(2, "role", "follower");
+}
+
+// A node that does not answer counts as one that is away, whatever its process does: the others are
+// not restarted without it.
+#[test]
+fn an_upgrade_ends_before_the_majority_does() {
+    let Some(cluster) = RemoteCluster::new(3, ROOT) else {
+        return;
+    };
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["transfer", "1"]).ok();
+    // Peers and ssh get in.
+    let closed = "nft 'table inet closed { chain input { type filter hook input priority 0; \
+                  tcp dport 7500 drop; }; }'";
+    cluster.set.hosts[2].must_run(closed);
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+    let mut other = std::fs::read(own).unwrap();
+    other.extend(b"another");
+    std::fs::write(cluster.path("raft-node"), other).unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(cluster.path("raft-node"), executable).unwrap();
+    cluster.configure("binary: ./raft-node");
+    let before = cluster.of_node(2, "pid");
+    cluster
+        .raftctl(&["upgrade"])
+        .code(30)
+        .says("node 3 does not answer now, so without node 2 there would be no majority");
+    assert_eq!(cluster.of_node(2, "pid"), before);
+    cluster.set.hosts[2].must_run("nft delete table inet closed");
+    cluster.raftctl(&["upgrade"]).ok();
 }

@@ -78,6 +78,12 @@ fn systemd_looks_after_nodes() {
     assert_eq!(status["nodes"][0]["process"], "stopped", "{status:#}");
     raftctl(folder.path(), &["restart", "1"]).ok();
     raftctl(folder.path(), &["restart", "all"]).ok();
+    // Nor is one started that systemd was about to start again.
+    eventually("told ready", &|| must(0, show) == "active");
+    must(0, &format!("kill -9 $({pid})"));
+    raftctl(folder.path(), &["kill", "1"]).ok();
+    assert_eq!(must(0, show), "inactive");
+    raftctl(folder.path(), &["up"]).ok();
 
     // A freeze is no failure, and a boot starts what was not ended by an operator.
     raftctl(folder.path(), &["pause", "2"]).ok();

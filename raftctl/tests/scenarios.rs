@@ -3,6 +3,8 @@
 
 mod support;
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -124,6 +126,36 @@ fn an_interrupted_scenario_puts_the_cluster_back() {
     let ended = wait(&mut running);
     assert!(!ended.success());
     assert_eq!(processes(&cluster), ["running"; 3]);
+}
+
+// Ctrl-C that comes first when the cluster is being put back already does not end that.
+#[test]
+fn the_first_interruption_never_leaves_faults() {
+    let cluster = TestCluster::up(3);
+    let wrong = format!(
+        "{THREE}- set: {{values: {{a: right}}}}\n- kill: victim\n- get: {{values: {{a: wrong}}}}\n"
+    );
+    std::fs::write(cluster.path("wrong.yaml"), wrong).unwrap();
+    let mut running = command(cluster.folder(), &["scenario", "run", "wrong.yaml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stdout = BufReader::new(running.stdout.take().unwrap());
+    let mut lines = stdout.lines().map(Result::unwrap);
+    // The last step has failed: nothing is left to do but to put the cluster back.
+    assert!(lines.any(|line| line.contains("seen:     right")));
+    let pid = Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
+    kill_process(pid, Signal::INT).unwrap();
+    let talk = std::io::read_to_string(running.stderr.take().unwrap()).unwrap();
+    assert!(!wait(&mut running).success());
+    assert!(
+        talk.contains("interrupted; the cluster is as it was before"),
+        "{talk}"
+    );
+    assert_eq!(processes(&cluster), ["running"; 3]);
+    let left = cluster.raftctl(&["list", "scenario/", "--output", "json"]);
+    assert_eq!(left.ok().json()["entries"], Value::Array(vec![]));
 }
 
 fn wait(child: &mut std::process::Child) -> std::process::ExitStatus {

@@ -82,8 +82,9 @@ const KEYS: &[&str] = &[
     "labels",
     "state_bucket",
 ];
-const MINUTE: Duration = Duration::from_secs(60);
-const LIFETIME_MAX: Duration = Duration::from_secs(120 * 24 * 3600); // Compute Engine's own bound
+/// How long machines may live: at least what it takes to make them, at most Compute Engine's own bound.
+pub const LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(120 * 24 * 3600);
 const DISK_GB_MAX: u64 = 65_536; // Compute Engine's own bound
 
 impl GcpSettings {
@@ -107,7 +108,7 @@ impl GcpSettings {
             client_cidrs: ranges(&section, "client_cidrs", report),
             data_disk_gb: section.integer("data_disk_gb", 10..=DISK_GB_MAX, report),
             data_disk_type: section.text("data_disk_type", report),
-            lifetime: section.duration("lifetime", MINUTE..=LIFETIME_MAX, report),
+            lifetime: section.duration("lifetime", LIFETIMES, report),
             spot: section.boolean("spot", report).unwrap_or(false),
             labels: labels(&section, report),
             state_bucket: section.text("state_bucket", report),

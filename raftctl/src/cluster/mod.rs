@@ -65,12 +65,18 @@ pub struct Cluster {
     pub warnings: problem::Problems,
 }
 
+/// Where what is kept of a cluster lies, beside the cluster.yaml in a folder.
+#[must_use]
+pub fn state_dir(directory: &Path, name: &str) -> PathBuf {
+    directory.join(".raftctl").join(name)
+}
+
 impl Cluster {
     /// `.raftctl/<name>/` beside cluster.yaml: what raftctl keeps on this machine. All of it can
     /// be rebuilt from cluster.yaml and the hosts, but for Terraform's state.
     #[must_use]
     pub fn state_dir(&self) -> PathBuf {
-        self.directory.join(".raftctl").join(&self.name)
+        state_dir(&self.directory, &self.name)
     }
 
     /// The ids of all nodes, rising.

@@ -129,7 +129,8 @@ impl Inventory {
             Provider::Gcp => return super::gcp::inventory::reach(cluster).await,
             Provider::Local => return Inventory::local(cluster),
         };
-        super::ssh::inventory::reach(cluster, &logins, again, deadline).await
+        let client_ports = super::ssh::inventory::ClientPorts::AsHosts;
+        super::ssh::inventory::reach(cluster, &logins, client_ports, again, deadline).await
     }
 
     /// What an operator may not expect of the hosts, each with what to do about it.

@@ -180,10 +180,15 @@ send() {
   for name in "$@"; do kill -s "$name" "$PID" || return 0; done
 }
 
-# obey ID PID_FILE STATE TENTHS_OF_A_SECOND
+# obey ID PID_FILE STATE TENTHS_OF_A_SECOND [UNIT]
 obey() {
   look_up "$2"
   [ "$STATE" = stopped ] || wait_until "$3" "$4" "$2" || :
+  if [ "$3" = stopped ] && [ "$ALIVE" = no ] && [ -n "${5-}" ]; then
+    # systemd may have begun to start it before that was forbidden.
+    cancel "$5"
+    look_up "$2"
+  fi
   # Alive, and not the node: it must not be forgotten, nor called stopped.
   [ "$STATE" != stopped ] || [ "$ALIVE" = no ] || STATE=running
   # A process that was told to end and did leaves nothing behind.
@@ -210,7 +215,9 @@ obey() {
     let tenths = wait_ms.div_ceil(100).to_string();
     for node in nodes {
         let id = node.id.to_string();
-        calls.push(call("obey", [&*id, &node.pid_file, wanted, &tenths]));
+        let unit = node.unit.iter().map(|unit| unit.name.as_str());
+        let fixed = [&*id, &node.pid_file, wanted, &tenths];
+        calls.push(call("obey", fixed.into_iter().chain(unit)));
     }
     assemble(&[SEND, LIMIT, systemd(nodes.iter())], &calls)
 }

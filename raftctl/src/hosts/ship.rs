@@ -189,9 +189,12 @@ fn explain(error: Error, parcel: &Parcel) -> Error {
 mod tests {
     use std::path::Path;
 
+    use tokio::io::AsyncWrite;
+
     use super::*;
     use crate::hosts::layout::HostLayout;
     use crate::hosts::local::LocalTransport;
+    use crate::hosts::{BoxFuture, Exit, Transport, TransportError};
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -284,6 +287,45 @@ mod tests {
         assert_eq!(runs(&host), "raft-node 1\n");
         let left = std::fs::read_dir(folder.path().join("base/bin/releases")).unwrap();
         assert_eq!(left.count(), 1);
+    }
+
+    /// A host that has few programs.
+    struct Bare(String);
+
+    impl Transport for Bare {
+        fn host(&self) -> &str {
+            "bare"
+        }
+
+        fn execute<'a>(
+            &'a self,
+            request: Request<'a>,
+            stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
+        ) -> BoxFuture<'a, Result<Exit, TransportError>> {
+            Box::pin(async move {
+                let script = format!("PATH={}\n{}", self.0, request.script);
+                let request = Request {
+                    script: &script,
+                    ..request
+                };
+                LocalTransport.execute(request, stdout).await
+            })
+        }
+    }
+
+    // A host without gzip is told so, and not that the binary does not fit.
+    #[tokio::test]
+    async fn a_host_without_gzip_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut host = host(&folder.path().join("base"));
+        host.transport = Arc::new(Bare(folder.path().display().to_string()));
+        let error = send(&host, &parcel(folder.path(), "1"), DEADLINE, &|_| ())
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("there is no gzip: install it"), "{error}");
+        assert!(!error.contains("C library"), "{error}");
+        assert!(!folder.path().join("base").exists());
     }
 
     // Another kind of machine is refused before anything is sent, with the command that helps.

@@ -44,6 +44,10 @@ go_back() {
 # folder of its own, and appears as a release as a whole or not at all. So a node that runs is
 # never written to, and an upload that breaks changes nothing.
 receive() {
+  command -v gzip >/dev/null 2>&1 || {
+    echo "there is no gzip: install it (apt-get install gzip, dnf install gzip)" >&2
+    exit 1
+  }
   releases=$1/bin/releases
   mkdir -p "$releases" || exit 1
   rm -rf "$releases"/.incoming.*

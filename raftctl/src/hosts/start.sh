@@ -5,9 +5,16 @@ alone() {
   mkdir -p "$1" || exit 1
   command -v flock >/dev/null 2>&1 || return 0
   exec 9>"${1%/*}/starting" || exit 1
-  flock -w 30 9 && return 0
-  echo "someone else is starting nodes there; wait until they are done, and run this again" >&2
-  exit 1
+  tries=0
+  # Not every flock knows how to wait for a time.
+  until flock -n 9; do
+    if [ "$tries" -ge 300 ]; then
+      echo "someone else is starting nodes there; wait until they are done, and run this again" >&2
+      exit 1
+    fi
+    sleep 0.1
+    tries=$((tries + 1))
+  done
 }
 
 # start ID PID_FILE ARGS_FILE OUTPUT_FILE DATA_DIR EXECUTABLE SHA256 ARGUMENT...

@@ -19,6 +19,11 @@ share() {
     chown "root:$(id -g "$3")" "$2" && chmod 1775 "$2"
 }
 
+# cancel UNIT: ends what systemd has begun, or is to begin, to start a node that does not run.
+cancel() {
+  [ ! -e "/etc/systemd/system/$1" ] || systemctl --quiet stop "$1" || :
+}
+
 # start_unit UNIT USER UNIT_TEXT LAUNCH_TEXT ID PID_FILE ARGS_FILE DATA_DIR ARGUMENT...
 # Whatever keeps the node from running after that, a lost log as well, its launcher tells.
 start_unit() {
@@ -29,6 +34,8 @@ start_unit() {
     echo "$id.started=no"
     return 0
   fi
+  # systemd may be about to start it: at boot, or because it failed. What it writes must not be deleted.
+  cancel "$unit"
   base=${data_dir%/*} run=${pid_file%/*}
   mkdir -p "$data_dir" "$run" || return 0
   if ! id -u "$user" >/dev/null 2>&1; then

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
 use tokio::task::{JoinError, JoinSet};
 
 use super::Context;
@@ -369,7 +370,8 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
     results
 }
 
-/// Who this process is: `<operator>/<process>`, where the operator is a number of this folder's own.
+/// Who this process is: `<operator>/<where>/<process>`, where the operator is a number of this folder's
+/// own, which copies of the folder have as well: so they can't tell whose process is gone.
 fn claim(state_dir: &Path, verb: &str) -> Result<Claim> {
     let path = state_dir.join("operator");
     let operator = match std::fs::read_to_string(&path) {
@@ -388,20 +390,62 @@ fn claim(state_dir: &Path, verb: &str) -> Result<Claim> {
     let now = humantime::format_rfc3339_seconds(std::time::SystemTime::now());
     let process = std::process::id();
     Ok(Claim {
-        token: format!("{operator}/{process}"),
+        token: format!("{operator}/{}/{process}", process_space()),
         dead_token: String::new(),
         holder: format!("{user}@{machine}, `raftctl {verb}`, process {process}, since {now}"),
     })
 }
 
-/// Whether a lock was left by a raftctl of the same folder that has ended.
+/// Tells this run of this machine, or of this container, from all others: within it a process that is
+/// not there is gone.
+fn process_space() -> String {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let digest = Sha256::digest(format!("{boot}{}", space.display()));
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
+}
+
+/// Whether a lock was left by a raftctl of the same folder, on this machine, that has ended. Of any
+/// other it can't be told: its lock ends by itself.
 fn is_dead(held: &Held, own: &Claim) -> bool {
-    let (Some((operator, process)), Some((own_operator, _))) =
-        (held.token.split_once('/'), own.token.split_once('/'))
+    let (Some((place, process)), Some((own_place, _))) =
+        (held.token.rsplit_once('/'), own.token.rsplit_once('/'))
     else {
         return false;
     };
-    operator == own_operator
+    place == own_place
         && !Path::new("/proc").join(process).exists()
         && Path::new("/proc/self").exists()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A process that is gone leaves its lock to whoever comes next from the same folder, but only
+    // where its number means the same process: not in a copy of the folder on another machine.
+    #[test]
+    fn a_copy_of_the_folder_takes_no_lock_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = claim(folder.path(), "up").unwrap();
+        let held = |token: &str| Held {
+            token: token.to_owned(),
+            holder: "someone".into(),
+            left_seconds: 60,
+        };
+        let (place, process) = own.token.rsplit_once('/').unwrap();
+        let (operator, _) = place.split_once('/').unwrap();
+        assert_eq!(process, std::process::id().to_string());
+        assert!(!is_dead(&held(&own.token), &own));
+        // No process has a number of more than 22 bits.
+        assert!(is_dead(&held(&format!("{place}/99999999")), &own));
+        assert!(!is_dead(
+            &held(&format!("{operator}/0123456789abcdef/99999999")),
+            &own
+        ));
+        assert!(!is_dead(&held("0123456789abcdef/99999999"), &own));
+    }
 }

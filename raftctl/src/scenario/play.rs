@@ -21,8 +21,6 @@ use crate::keys;
 use crate::lock::Lock;
 use crate::ops::Context;
 use crate::out;
-use crate::progress::Progress;
-use crate::verbs::up;
 use crate::workload::{self, Availability, Kind, Workload};
 
 /// Keys that the clients beside a scenario share.
@@ -44,10 +42,9 @@ pub async fn all(
     for loaded in scenarios {
         restore::check_size(context, loaded.scenario.nodes)?;
     }
+    let mut interruptions = Interruptions::new();
     let _lock = Lock::take(&context.cluster, "scenario").await?;
-    restore::check_running(context).await?;
-    let binary = up::obtain(context, &Progress::new())?;
-    up::unchanged_facts(context, &binary).await?;
+    let binary = restore::prepare(context, &mut interruptions).await?;
     let stage = Stage {
         context,
         options,
@@ -57,7 +54,7 @@ pub async fn all(
     let started = Instant::now();
     let mut reports = Vec::new();
     for loaded in scenarios {
-        let report = stage.play(loaded).await?;
+        let report = stage.play(loaded, &mut interruptions).await?;
         let restored = report.not_restored.is_none();
         reports.push(report);
         if !restored {
@@ -126,20 +123,23 @@ struct Stage<'a> {
 
 impl Stage<'_> {
     /// Plays one scenario and puts the cluster back, also after Ctrl-C.
-    async fn play(&self, loaded: &Loaded) -> Result<ScenarioReport> {
+    async fn play(
+        &self,
+        loaded: &Loaded,
+        interruptions: &mut Interruptions,
+    ) -> Result<ScenarioReport> {
         let scenario = &loaded.scenario;
         self.say(&format!("{}: {}\n", scenario.name, scenario.title))?;
         let started = Instant::now();
         let run = format!("{:08x}", rand::random::<u32>());
         let background = self.background(&run);
-        let mut interruptions = Interruptions::new();
-        let acted = self.act(loaded, &run, &mut interruptions).await;
-        let restored = tokio::select! {
-            restored = self.put_back(background, &acted, &run) => restored,
-            () = interruptions.next() => Err(restore::interrupted()),
-        };
+        let acted = self.act(loaded, &run, interruptions).await;
+        let mut interrupted = acted.interrupted;
+        let restored = self
+            .put_back(background, &acted, &run, interruptions, &mut interrupted)
+            .await;
         acted.said?;
-        if acted.interrupted {
+        if interrupted {
             return Err(after_interruption(restored.map(drop)));
         }
         let (workload, not_restored) = match restored {
@@ -181,7 +181,7 @@ impl Stage<'_> {
             () = interruptions.next() => true,
         };
         if interrupted {
-            out::say("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
+            restore::tell_interruption();
         }
         Acted {
             steps,
@@ -199,14 +199,25 @@ impl Stage<'_> {
         background: Workload,
         acted: &Acted,
         run: &str,
+        interruptions: &mut Interruptions,
+        interrupted: &mut bool,
     ) -> Result<Option<WorkloadReport>> {
-        restore::restore(self.context, self.binary).await?;
-        let workload = match acted.interrupted {
+        let restoring = restore::restore(self.context, self.binary);
+        restore::despite_interruption(restoring, interruptions, interrupted).await?;
+        let workload = match *interrupted {
             true => None,
-            false => Some(judge(background, acted.took).await),
+            false => tokio::select! {
+                workload = judge(background, acted.took) => Some(workload),
+                () = interruptions.next() => {
+                    *interrupted = true;
+                    restore::tell_interruption();
+                    None
+                }
+            },
         };
         let keys = self.keys(run);
-        restore::remove(self.context, acted.touched.iter().chain(&keys)).await?;
+        let removing = restore::remove(self.context, acted.touched.iter().chain(&keys));
+        restore::despite_interruption(removing, interruptions, interrupted).await?;
         Ok(workload)
     }
 

@@ -8,10 +8,14 @@ use crate::client::Client;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
+use crate::interrupt::Interruptions;
 use crate::keys;
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial};
+use crate::out;
+use crate::progress::Progress;
 use crate::run;
+use crate::verbs::up;
 
 /// What a machine under load may add to what the cluster's timing makes reasonable.
 const SLACK: Duration = Duration::from_secs(20);
@@ -33,11 +37,26 @@ pub fn check_size(context: &Context, nodes: usize) -> Result<()> {
     )))
 }
 
-/// Makes sure that a run can begin: every node runs, and one leads.
+/// Makes sure that a run can begin: every node runs with what cluster.yaml says, and one leads. The
+/// binary that nodes are started with.
 ///
 /// # Errors
-/// What is missing, and what to do.
-pub async fn check_running(context: &Context) -> Result<()> {
+/// What is missing, and what to do; it was interrupted.
+pub async fn prepare(context: &Context, interruptions: &mut Interruptions) -> Result<Binary> {
+    let preparing = async {
+        check_running(context).await?;
+        let binary = up::obtain(context, &Progress::new()).await?;
+        up::unchanged_facts(context, &binary).await?;
+        Ok(binary)
+    };
+    tokio::select! {
+        biased;
+        () = interruptions.next() => Err(Error::Other("interrupted; nothing was done".into())),
+        prepared = preparing => prepared,
+    }
+}
+
+async fn check_running(context: &Context) -> Result<()> {
     let ids = context.cluster.ids();
     let facts = all_or_partial(context.node_facts(&ids).await, "looked at")?;
     let idle = |id: &NodeId| facts[id].state != ProcessState::Running;
@@ -66,9 +85,38 @@ const LEFT_TO_DO: &str = "left to do, once that is mended: `raftctl resume all`,
                           `raftctl heal`";
 
 /// The error of a cluster that was left as it is because its operator insisted.
-#[must_use]
-pub fn interrupted() -> Error {
+fn left_as_it_is() -> Error {
     Error::Other("interrupted before everything was undone".into()).advise(LEFT_TO_DO.into())
+}
+
+/// Does what puts a cluster back, also when it is interrupted: only who insists ends it. `interrupted`
+/// tells whether that has happened before, and is set where it happens now.
+///
+/// # Errors
+/// Those of the work; the operator insisted.
+pub async fn despite_interruption<T>(
+    work: impl Future<Output = Result<T>>,
+    interruptions: &mut Interruptions,
+    interrupted: &mut bool,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = interruptions.next() => {
+                if *interrupted {
+                    return Err(left_as_it_is());
+                }
+                *interrupted = true;
+                tell_interruption();
+            }
+        }
+    }
+}
+
+/// Says what happens after the first interruption.
+pub fn tell_interruption() {
+    out::say("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
 }
 
 /// Heals, resumes and starts what a scenario left, on every host that answers, and waits until the

@@ -126,10 +126,13 @@ fn look_for_orphans(findings: &mut Vec<Finding>) {
         findings.push(Finding {
             is_serious: false,
             text: format!(
-                "containers whose cluster.yaml is gone: {}",
+                "containers of raftctl whose folder is gone: {}",
                 orphans.join(", ")
             ),
-            advice: format!("`docker rm --force --volumes {}`", orphans.join(" ")),
+            advice: format!(
+                "if nobody needs their data: `docker rm --force --volumes {}`",
+                orphans.join(" ")
+            ),
         });
     }
 }

@@ -7,14 +7,13 @@ use serde_json::json;
 use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
-use crate::hosts::control::Signalled;
 use crate::hosts::ssh::place;
 use crate::lock::Lock;
 use crate::ops::wait::list;
 use crate::ops::{Context, Outcomes, all_or_partial, seen};
 use crate::out;
 use crate::progress::Progress;
-use crate::run::STOP_GRACE;
+use crate::run;
 
 /// Stops every node, kills those that do not stop, and with `purge` deletes all their files. A host
 /// that does not answer does not hide the others.
@@ -29,7 +28,7 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
     let lock = Lock::take(&context.cluster, "down").await?;
     let ids = context.cluster.ids();
     let step = progress.begin(&format!("stop {}", list(&ids)));
-    let mut outcomes = end(context, &ids, &progress).await;
+    let mut outcomes = run::end(context, &ids, &progress).await;
     then(&mut outcomes, async |ids| context.clean(ids).await).await;
     step.done();
     if purge {
@@ -44,24 +43,6 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         lock.remove()?;
     }
     tell(context, options, purge).await
-}
-
-/// Stops nodes, and kills those that do not stop.
-async fn end(context: &Context, ids: &[NodeId], progress: &Progress) -> Outcomes<()> {
-    let stopped = context.stop(ids, STOP_GRACE).await;
-    let disobeyed = |error: &Error| matches!(error, Error::Host { .. });
-    let stubborn: Vec<NodeId> = stopped
-        .iter()
-        .filter(|(_, outcome)| outcome.as_ref().is_err_and(disobeyed))
-        .map(|(id, _)| *id)
-        .collect();
-    let drop_answer = |(id, outcome): (NodeId, Result<Signalled>)| (id, outcome.map(drop));
-    let mut outcomes: Outcomes<()> = stopped.into_iter().map(drop_answer).collect();
-    if !stubborn.is_empty() {
-        progress.note(&format!("{} did not stop: killing", list(&stubborn)));
-        outcomes.extend(context.kill(&stubborn).await.into_iter().map(drop_answer));
-    }
-    outcomes
 }
 
 /// Does the next thing with those nodes with which all went well so far.

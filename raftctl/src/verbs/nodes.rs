@@ -1,6 +1,7 @@
 //! `kill`, `stop`, `start`, `restart`, `pause`, `resume`, `transfer`.
 
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -132,7 +133,7 @@ pub async fn start(context: &Context, options: &Options, selector: &str) -> Resu
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "start").await?;
     let ids = select(context, selector).await?;
-    let binary = up::obtain(context, &progress)?;
+    let binary = up::obtain(context, &progress).await?;
     let (stopped, mut outcomes) = look(context, &ids, &binary).await?;
     let mut told = Told::new(options);
     for id in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
@@ -153,7 +154,7 @@ pub async fn restart(context: &Context, options: &Options, selector: &str) -> Re
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "restart").await?;
     let ids = select(context, selector).await?;
-    let binary = up::obtain(context, &progress)?;
+    let binary = up::obtain(context, &progress).await?;
     let (stopped, mut outcomes) = look(context, &ids, &binary).await?;
     let mut told = Told::new(options);
     let started = bring_back(context, options, &stopped, &binary, &progress, &mut told).await?;
@@ -255,15 +256,42 @@ async fn bring_back(
         return Ok(outcomes);
     }
     let timeout = options.timeout.unwrap_or(up::TIMEOUT);
-    if let Err(error) = context.wait_until_back(&started, timeout).await {
-        outcomes.extend(started.into_iter().map(|id| (id, Err(error.clone()))));
-        return Ok(outcomes);
+    let lost = lost(context, &started, timeout).await;
+    outcomes.extend(lost.into_iter().map(|(id, error)| (id, Err(error))));
+    if outcomes.values().all(Result::is_ok) {
+        step.done();
     }
-    step.done();
     for id in started {
-        told.node(id, "started")?;
+        if matches!(outcomes.get(&id), Some(Ok(()))) {
+            told.node(id, "started")?;
+        }
     }
     Ok(outcomes)
+}
+
+/// Waits until nodes are back; those that are not, each with its own reason.
+async fn lost(context: &Context, started: &[NodeId], timeout: Duration) -> BTreeMap<NodeId, Error> {
+    let deadline = Instant::now() + timeout;
+    let mut waiting = started.to_vec();
+    let mut lost = BTreeMap::new();
+    // Each round misses a node, or is the last.
+    while !waiting.is_empty() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let Err(error) = context.wait_until_back(&waiting, left).await else {
+            break;
+        };
+        let missed = context.stragglers(&waiting).await;
+        if missed.is_empty() {
+            lost.extend(waiting.into_iter().map(|id| (id, error.clone())));
+            break;
+        }
+        waiting.retain(|id| !missed.contains_key(id));
+        lost.extend(missed);
+        if Instant::now() >= deadline {
+            break; // All others follow: that is how these were found.
+        }
+    }
+    lost
 }
 
 /// Asks the leader to hand over to a node, or to the most up-to-date one.

@@ -49,7 +49,7 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     }
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "up").await?;
-    let binary = obtain(context, &progress)?;
+    let binary = obtain(context, &progress).await?;
     let accept = options.allow_data_loss;
     // Told while it lasts only: it is no step.
     let looking = progress.begin("look at the hosts");
@@ -131,9 +131,16 @@ fn tell_left_behind(facts: &Facts, progress: &Progress) {
 ///
 /// # Errors
 /// It is not there and can't be built.
-pub fn obtain(context: &Context, progress: &Progress) -> Result<Binary> {
+pub async fn obtain(context: &Context, progress: &Progress) -> Result<Binary> {
     let origin = binary::locate(&context.cluster)?;
-    binary::obtain(&origin, |text| progress.note(text))
+    let progress = progress.clone();
+    // A build takes minutes, in which the lock on hosts has to be renewed.
+    let obtaining =
+        tokio::task::spawn_blocking(move || binary::obtain(&origin, |text| progress.note(text)));
+    match obtaining.await {
+        Ok(binary) => binary,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
 }
 
 /// The steps from what is to what should be.

@@ -67,7 +67,7 @@ enum Why {
 pub async fn run(context: &Context, options: &Options, way: Way) -> Result<()> {
     let progress = Progress::new();
     let _lock = Lock::take(&context.cluster, "upgrade").await?;
-    let binary = up::obtain(context, &progress)?;
+    let binary = up::obtain(context, &progress).await?;
     let facts = up::unchanged_facts(context, &binary).await?;
     if context.leader().await.is_none() {
         return Err(Error::NoLeader(
@@ -92,8 +92,11 @@ pub async fn run(context: &Context, options: &Options, way: Way) -> Result<()> {
     if ships {
         switch(context, &facts, &binary, way, &mut away, &progress).await?;
     }
+    let (mut outdated, silent) = outdated(context, &binary.sha256).await;
+    for (id, error) in silent {
+        away.entry(id).or_insert(Why::Failed(error));
+    }
     refuse_interruption(context, &away)?;
-    let mut outdated = outdated(context, &binary.sha256).await;
     outdated.retain(|id| !away.contains_key(id));
     if outdated.is_empty() {
         progress.note("every node that runs has this release already");
@@ -242,16 +245,44 @@ async fn go_back(
 }
 
 async fn one(context: &Context, id: NodeId, binary: &Binary, timeout: Duration) -> Result<()> {
+    refuse_last_of_majority(context, id).await?;
     run::restart(context, id, binary, timeout).await?;
     context.wait_until_caught_up(id, timeout).await
 }
 
-/// The nodes that run another binary than the one that their host has now, the leader last.
-async fn outdated(context: &Context, sha256: &str) -> Vec<NodeId> {
-    let hosts = context.host_facts().await;
-    let hosts = hosts
-        .iter()
-        .filter_map(|(id, host)| Some((id, host.as_ref().ok()?)));
+/// A node may have died since the upgrade began: the others must still be a majority.
+async fn refuse_last_of_majority(context: &Context, id: NodeId) -> Result<()> {
+    let others: Vec<NodeId> = context
+        .cluster
+        .ids()
+        .into_iter()
+        .filter(|other| *other != id)
+        .collect();
+    let replies = context.replies(&others).await;
+    let silent = replies.iter().filter(|(_, reply)| reply.is_err());
+    let silent: Vec<NodeId> = silent.map(|(id, _)| *id).collect();
+    if others.len() - silent.len() >= context.cluster.majority() {
+        return Ok(());
+    }
+    Err(Error::NoLeader(format!(
+        "{} {} not answer now, so without node {id} there would be no majority; look at `raftctl \
+         status`",
+        list(&silent),
+        if silent.len() == 1 { "does" } else { "do" }
+    )))
+}
+
+/// The nodes that run another binary than the one that their host has now, the leader last; and those
+/// whose hosts do not answer.
+async fn outdated(context: &Context, sha256: &str) -> (Vec<NodeId>, BTreeMap<NodeId, Error>) {
+    let mut silent = BTreeMap::new();
+    let mut hosts = BTreeMap::new();
+    for (id, host) in context.host_facts().await {
+        match host {
+            Ok(host) => drop(hosts.insert(id, host)),
+            Err(error) => drop(silent.insert(id, error)),
+        }
+    }
     let runs_other = |id: &NodeId, host: &HostFacts| {
         let wanted = host.setting.release.as_deref();
         let wanted = wanted.unwrap_or_else(|| release_name(sha256));
@@ -261,11 +292,11 @@ async fn outdated(context: &Context, sha256: &str) -> Vec<NodeId> {
             node.state != ProcessState::Stopped && !runs.starts_with(wanted)
         })
     };
-    let others = hosts.filter(|(id, host)| runs_other(id, host));
+    let others = hosts.iter().filter(|(id, host)| runs_other(id, host));
     let mut others: Vec<NodeId> = others.map(|(id, _)| *id).collect();
     let leader = context.leader().await;
     others.sort_by_key(|id| (Some(*id) == leader, *id));
-    others
+    (others, silent)
 }
 
 fn interrupted(error: Error, left: &[NodeId], way: Way, turn: Option<&str>) -> Error {

@@ -180,6 +180,7 @@ async fn region(Path((_, region)): Path<(String, String)>) -> Response {
         {"metric": "CPUS", "limit": 8.0, "usage": 0.0},
         {"metric": "INSTANCES", "limit": 24.0, "usage": 0.0},
         {"metric": "IN_USE_ADDRESSES", "limit": 4.0, "usage": 0.0},
+        {"metric": "SSD_TOTAL_GB", "limit": 500.0, "usage": 20.0},
     ]);
     reply(
         StatusCode::OK,

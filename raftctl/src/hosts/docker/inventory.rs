@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::hosts::TransportError;
 use crate::hosts::gcp::key;
 use crate::hosts::inventory::Inventory;
-use crate::hosts::ssh::inventory;
+use crate::hosts::ssh::inventory::{self, ClientPorts};
 use crate::hosts::ssh::login::{self, Login};
 
 /// The hosts of a cluster as they are now. Connects to none. A node whose container is not there, or
@@ -20,7 +20,7 @@ use crate::hosts::ssh::login::{self, Login};
 /// The engine does not answer.
 pub fn open(cluster: &Cluster) -> Result<Inventory> {
     let found = find(cluster)?;
-    let inventory = inventory::from_logins(cluster, &found.logins)?;
+    let inventory = inventory::from_logins(cluster, &found.logins, ClientPorts::AsHosts)?;
     Ok(named(
         cluster,
         with_absent(cluster, inventory, found.absent),
@@ -32,8 +32,8 @@ pub fn open(cluster: &Cluster) -> Result<Inventory> {
 /// # Errors
 /// As [`open`].
 pub async fn reach(cluster: &Cluster, again: bool, deadline: Duration) -> Result<Inventory> {
-    let found = find(cluster)?;
-    let inventory = inventory::reach(cluster, &found.logins, again, deadline).await?;
+    let (found, ports) = (find(cluster)?, ClientPorts::AsHosts);
+    let inventory = inventory::reach(cluster, &found.logins, ports, again, deadline).await?;
     Ok(named(
         cluster,
         with_absent(cluster, inventory, found.absent),

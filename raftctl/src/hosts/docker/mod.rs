@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use super::gcp::key;
 use super::ssh::{login, place};
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, NodeId, state_dir};
 use crate::error::{Error, Result};
 use crate::keep;
 use engine::Engine;
@@ -275,7 +275,8 @@ pub fn namesakes(cluster: &Cluster) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Containers of raftctl whose cluster.yaml is gone, or can't be told.
+/// Containers of raftctl that no folder knows of any more: neither is there a cluster.yaml in the one
+/// that made them (it may have another name), nor what is kept of their cluster.
 ///
 /// # Errors
 /// The engine does not answer.
@@ -283,8 +284,12 @@ pub fn orphans() -> Result<Vec<String>> {
     let engine = Engine::find()?;
     let all = engine.inspect(&[format!("label={CLUSTER}")])?;
     let is_orphan = |container: &&engine::Inspected| {
-        let folder = container.labels.get(FOLDER);
-        folder.is_none_or(|folder| !Path::new(folder).join("cluster.yaml").exists())
+        let label = |key: &str| container.labels.get(key).map(String::as_str);
+        let (Some(folder), Some(cluster)) = (label(FOLDER), label(CLUSTER)) else {
+            return true;
+        };
+        let folder = Path::new(folder);
+        !folder.join("cluster.yaml").exists() && !state_dir(folder, cluster).exists()
     };
     Ok(all
         .iter()

@@ -81,6 +81,8 @@ struct Plan {
 #[derive(Deserialize)]
 struct Entry {
     address: String,
+    #[serde(default)]
+    mode: String,
     #[serde(rename = "type")]
     resource_type: String,
     #[serde(default)]
@@ -125,6 +127,16 @@ pub fn standing(json: &str) -> Result<BTreeSet<String>> {
     });
     let keys = entries.filter_map(|entry| entry.index.as_str().map(String::from));
     Ok(keys.collect())
+}
+
+/// Whether anything is there already, also where nothing is done to it.
+///
+/// # Errors
+/// As [`read`].
+pub fn has_made(json: &str) -> Result<bool> {
+    let entries = entries(json)?.into_iter();
+    let mut managed = entries.filter(|entry| entry.mode == "managed");
+    Ok(managed.any(|entry| entry.change.actions != ["create"]))
 }
 
 /// Reads a plan: what it changes, in the order of an address list; machines after what they need.
@@ -182,6 +194,20 @@ fn rank(resource_type: &str) -> u8 {
         "google_compute_disk" => 4,
         _ => 5,
     }
+}
+
+/// The nodes whose machines are deleted and made anew around their data disks, by their names in
+/// Terraform.
+#[must_use]
+pub fn renewed_around_disks(changes: &[Change]) -> BTreeSet<String> {
+    let replaced = |resource_type: &str| -> BTreeSet<String> {
+        let fits = |change: &&Change| {
+            change.resource_type == resource_type && change.action == Action::Replace
+        };
+        let replaced = changes.iter().filter(fits);
+        replaced.filter_map(|change| change.key.clone()).collect()
+    };
+    &replaced("google_compute_instance") - &replaced("google_compute_disk")
 }
 
 /// Refuses a plan that loses data.

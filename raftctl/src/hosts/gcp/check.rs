@@ -112,10 +112,13 @@ async fn region_findings(
     allocation: &Allocation,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
-    for (region, needs) in regional_needs(cluster, allocation) {
+    for (region, nodes) in nodes_by_region(allocation) {
         let quotas: Result<Vec<Quota>> = gcloud.region_quotas(&region).await;
         match quotas {
-            Ok(quotas) => findings.extend(quota_findings(&region, &needs, &quotas)),
+            Ok(quotas) => {
+                let needs = regional_needs(cluster, nodes, &quotas);
+                findings.extend(quota_findings(&region, &needs, &quotas));
+            }
             Err(error) => findings.push(Finding::bad(&region, error.to_string())),
         }
     }
@@ -145,38 +148,76 @@ fn cpus(machine_type: &str) -> Option<u32> {
     }
 }
 
-type Needs = BTreeMap<&'static str, u32>;
+type Needs = BTreeMap<String, u64>;
 
-fn cpus_each(cluster: &Cluster) -> Option<u32> {
-    cpus(tfvars::machine_type(cluster))
+fn cpus_each(cluster: &Cluster) -> Option<u64> {
+    cpus(tfvars::machine_type(cluster)).map(u64::from)
 }
 
 /// What all nodes together need of the project.
 fn global_needs(cluster: &Cluster) -> Needs {
-    let nodes = u32::try_from(cluster.nodes.len()).unwrap_or(u32::MAX);
+    let nodes = cluster.nodes.len() as u64;
     cpus_each(cluster)
-        .map(|cpus| ("CPUS_ALL_REGIONS", nodes.saturating_mul(cpus)))
+        .map(|cpus| ("CPUS_ALL_REGIONS".to_owned(), nodes.saturating_mul(cpus)))
         .into_iter()
         .collect()
 }
 
-/// What the nodes of each region need there.
-fn regional_needs(cluster: &Cluster, allocation: &Allocation) -> BTreeMap<String, Needs> {
-    let mut regions: BTreeMap<String, Needs> = BTreeMap::new();
+fn nodes_by_region(allocation: &Allocation) -> BTreeMap<String, u64> {
+    let mut regions = BTreeMap::new();
     for placement in allocation.nodes.values() {
-        let Some(region) = region_of(&placement.zone) else {
-            continue;
-        };
-        let needs = regions.entry(region.into()).or_default();
-        *needs.entry("INSTANCES").or_default() += 1;
-        if let Some(cpus) = cpus_each(cluster) {
-            *needs.entry("CPUS").or_default() += cpus;
-        }
-        if cluster.gcp.ssh_via() == SshVia::External {
-            *needs.entry("IN_USE_ADDRESSES").or_default() += 1;
+        if let Some(region) = region_of(&placement.zone) {
+            *regions.entry(region.to_owned()).or_default() += 1;
         }
     }
     regions
+}
+
+/// What so many nodes need of a region that has these quotas.
+fn regional_needs(cluster: &Cluster, nodes: u64, quotas: &[Quota]) -> Needs {
+    let settings = &cluster.gcp;
+    let mut needs = Needs::from([("INSTANCES".to_owned(), nodes)]);
+    let mut need = |metric: &str, count: u64| *needs.entry(metric.to_owned()).or_default() += count;
+    if let Some(cpus) = cpus_each(cluster) {
+        let metric = cpu_metric(tfvars::machine_type(cluster), settings.spot, quotas);
+        need(&metric, nodes.saturating_mul(cpus));
+    }
+    if settings.ssh_via() == SshVia::External {
+        need("IN_USE_ADDRESSES", nodes);
+    }
+    for (disk_type, gigabytes) in tfvars::disks(cluster) {
+        if let Some(metric) = disk_metric(disk_type) {
+            need(metric, nodes.saturating_mul(gigabytes));
+        }
+    }
+    needs
+}
+
+/// The quota that the processors of a machine type count for: older families share one, the others
+/// have their own, and spot machines have one of theirs where a project was given any of it.
+/// (<https://cloud.google.com/compute/resource-usage>)
+fn cpu_metric(machine_type: &str, is_spot: bool, quotas: &[Quota]) -> String {
+    let limit = |metric: &str| quotas.iter().find(|quota| quota.metric == metric);
+    const SPOT: &str = "PREEMPTIBLE_CPUS";
+    if is_spot && limit(SPOT).is_some_and(|quota| quota.limit > 0.0) {
+        return SPOT.to_owned();
+    }
+    let family = machine_type.split('-').next().unwrap_or_default();
+    let own = format!("{}_CPUS", family.to_uppercase());
+    if limit(&own).is_some() {
+        own
+    } else {
+        "CPUS".to_owned()
+    }
+}
+
+/// The quota that a disk's gigabytes count for; `None` where its type has one that is not told by region.
+fn disk_metric(disk_type: &str) -> Option<&'static str> {
+    match disk_type {
+        "pd-balanced" | "pd-ssd" => Some("SSD_TOTAL_GB"),
+        "pd-standard" => Some("DISKS_TOTAL_GB"),
+        _ => None,
+    }
 }
 
 /// Compares what is needed with what is left. Machines that run already count as used, so this
@@ -189,7 +230,7 @@ fn quota_findings(place: &str, needs: &Needs, quotas: &[Quota]) -> Vec<Finding> 
             continue;
         };
         let left = quota.limit - quota.usage;
-        if left >= f64::from(*needed) {
+        if left >= *needed as f64 {
             enough.push(format!("{needed} of {left} {metric}"));
             continue;
         }
@@ -220,6 +261,26 @@ mod tests {
         assert_eq!(cpus("mystery"), None);
     }
 
+    // The families that have a quota of their own count for that one.
+    #[test]
+    fn processors_count_for_their_family() {
+        let quota = |metric: &str, limit| Quota {
+            metric: metric.into(),
+            limit,
+            usage: 0.0,
+        };
+        let quotas = [
+            quota("CPUS", 24.0),
+            quota("N2_CPUS", 8.0),
+            quota("PREEMPTIBLE_CPUS", 0.0),
+        ];
+        assert_eq!(cpu_metric("e2-small", false, &quotas), "CPUS");
+        assert_eq!(cpu_metric("n2-standard-4", false, &quotas), "N2_CPUS");
+        assert_eq!(cpu_metric("n2-standard-4", true, &quotas), "N2_CPUS");
+        let spot = [quota("N2_CPUS", 8.0), quota("PREEMPTIBLE_CPUS", 4.0)];
+        assert_eq!(cpu_metric("n2-standard-4", true, &spot), "PREEMPTIBLE_CPUS");
+    }
+
     // A quota is told with its numbers, and one that is too small by itself.
     #[test]
     fn a_small_quota_is_told() {
@@ -229,7 +290,7 @@ mod tests {
             usage,
         };
         let quotas = [quota("CPUS", 8.0, 2.0), quota("INSTANCES", 100.0, 0.0)];
-        let needs = Needs::from([("CPUS", 10), ("INSTANCES", 5)]);
+        let needs = Needs::from([("CPUS".to_owned(), 10), ("INSTANCES".to_owned(), 5)]);
         let findings = quota_findings("us-central1", &needs, &quotas);
         let verdicts: Vec<_> = findings.iter().map(|finding| finding.verdict).collect();
         assert_eq!(verdicts, [Verdict::Doubtful, Verdict::Good], "{findings:?}");

@@ -17,7 +17,8 @@ use crate::error::{Error, Result};
 use crate::hosts::absent::Absent;
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::hosts::layout::HostLayout;
-use crate::hosts::ssh::{self, Login, SshTransport, tunnel};
+use crate::hosts::ssh::inventory::ClientPorts;
+use crate::hosts::ssh::{self, Login};
 use crate::hosts::{BoxFuture, Exit, Request, Transport, TransportError};
 
 /// Where the module mounts the data disk, and where clusters lie on any host.
@@ -29,8 +30,10 @@ const BASE: &str = "/opt/raftkv";
 /// A node has no machine yet.
 pub fn open(cluster: &Cluster) -> Result<Inventory> {
     let made = Made::of(cluster)?;
-    let inventory = ssh::inventory::from_logins(&made.cluster, &made.logins)?;
-    with_tunnels(&made, inventory)
+    let mut inventory =
+        ssh::inventory::from_logins(&made.cluster, &made.logins, ClientPorts::Closed)?;
+    made.add_unaddressed(&mut inventory);
+    Ok(inventory)
 }
 
 /// The machines as they are: logs in to each.
@@ -39,9 +42,7 @@ pub fn open(cluster: &Cluster) -> Result<Inventory> {
 /// As [`open`]. A machine that does not answer is no error here.
 pub async fn reach(cluster: &Cluster) -> Result<Inventory> {
     let made = Made::of(cluster)?;
-    let inventory =
-        ssh::inventory::reach(&made.cluster, &made.logins, true, patience(cluster)).await?;
-    with_tunnels(&made, inventory)
+    made.reach(true).await
 }
 
 /// The machines of the nodes with these names in Terraform; `None` where there are none, or where
@@ -66,10 +67,7 @@ pub async fn of_names(cluster: &Cluster, names: &BTreeSet<String>) -> Result<Opt
         return Ok(None);
     }
     let made = Made::of(&made)?;
-    let mut inventory =
-        ssh::inventory::reach(&made.cluster, &made.logins, false, patience(cluster)).await?;
-    made.add_unaddressed(&mut inventory);
-    Ok(Some(inventory))
+    Ok(Some(made.reach(false).await?))
 }
 
 /// The machines that are there, and a placeholder for each of the nodes in `new`.
@@ -104,10 +102,9 @@ pub async fn with_placeholders(
     Ok(inventory)
 }
 
-/// ssh itself is to give up first: it tells the cause.
-fn patience(cluster: &Cluster) -> Duration {
-    cluster.limits.connect + ssh::inventory::LOGIN_TIME
-}
+/// What a connection through Identity-Aware Proxy may take at least: several gcloud start at a time,
+/// and each takes a second or more of a processor before it sends anything.
+const IAP_CONNECT_MIN: Duration = Duration::from_secs(20);
 
 /// Machines that exist, ready to log in to.
 struct Made {
@@ -133,6 +130,10 @@ impl Made {
             unaddressed: BTreeMap::new(),
         };
         let needs_address = cluster.gcp.ssh_via() == SshVia::External;
+        if !needs_address {
+            let connect = &mut made.cluster.limits.connect;
+            *connect = IAP_CONNECT_MIN.max(*connect);
+        }
         let ports = cluster.ports;
         for node in &mut made.cluster.nodes {
             let name = allocation
@@ -151,6 +152,17 @@ impl Made {
             }
         }
         Ok(made)
+    }
+
+    /// Logs in to the machines; with `again` also to those that were logged in to a while ago.
+    async fn reach(&self, again: bool) -> Result<Inventory> {
+        let (cluster, ports) = (&self.cluster, ClientPorts::Closed);
+        // ssh itself is to give up first: it tells the cause.
+        let patience = cluster.limits.connect + ssh::inventory::LOGIN_TIME;
+        let mut inventory =
+            ssh::inventory::reach(cluster, &self.logins, ports, again, patience).await?;
+        self.add_unaddressed(&mut inventory);
+        Ok(inventory)
     }
 
     /// Adds the machines that there is no way to now. The nodes know each other by other addresses.
@@ -183,23 +195,6 @@ impl Made {
 #[must_use]
 pub fn no_machine(id: NodeId) -> Error {
     Error::Usage(format!("node {id} has no machine yet; run `raftctl up`"))
-}
-
-/// Lets raftctl reach every node through its machine's SSH connection.
-fn with_tunnels(made: &Made, mut inventory: Inventory) -> Result<Inventory> {
-    made.add_unaddressed(&mut inventory);
-    for member in &mut inventory.members {
-        let Some(login) = made.logins.get(&member.id) else {
-            continue;
-        };
-        // A transport of its own, which shares the connection of the host's by its control socket.
-        let transport = Arc::new(SshTransport::new(
-            login.clone(),
-            made.cluster.limits.connect,
-        ));
-        member.admin_address = tunnel::open(&transport, &member.client_address)?.to_string();
-    }
-    Ok(inventory)
 }
 
 /// Replaces the way to the machines of some nodes by the reason why there is none.

@@ -137,7 +137,7 @@ impl Infrastructure {
         };
         let (changes, standing) = (changes::read(&plan)?, changes::standing(&plan)?);
         if !had_key && matches!(purpose, Purpose::Up { .. }) {
-            refuse_foreign(cluster, &key, &changes)?;
+            refuse_foreign(cluster, &key, changes::has_made(&plan)?)?;
         }
         let may_lose_data = match purpose {
             Purpose::Up { allow_data_loss } => allow_data_loss,
@@ -147,8 +147,14 @@ impl Infrastructure {
         if !may_lose_data {
             changes::refuse_data_loss(&changes)?;
         }
-        if matches!(purpose, Purpose::Up { .. }) {
+        // Before the cluster was up nobody is served, and a first try may have had the wrong machines.
+        if matches!(purpose, Purpose::Up { .. }) && !allocation.members.is_empty() {
             refuse_stops(cluster, &allocation, &changes::retyped(&plan)?)?;
+            refuse_renewal(
+                cluster,
+                &allocation,
+                &changes::renewed_around_disks(&changes),
+            )?;
         }
         Ok(Infrastructure {
             places,
@@ -293,11 +299,8 @@ impl Infrastructure {
 }
 
 /// Refuses to give machines that another folder made a key of this one's own, which would shut that
-/// one out. A state that lies beside the key can't be another folder's.
-fn refuse_foreign(cluster: &Cluster, key: &KeyPair, changes: &[Change]) -> Result<()> {
-    let is_there = changes.iter().any(|change| {
-        change.resource_type == "google_compute_instance" && change.action != Action::Create
-    });
+/// one out; also while only their disks are there. A state that lies beside the key can't be another folder's.
+fn refuse_foreign(cluster: &Cluster, key: &KeyPair, is_there: bool) -> Result<()> {
     if cluster.gcp.state_bucket.is_none() || !is_there {
         return Ok(());
     }
@@ -306,7 +309,7 @@ fn refuse_foreign(cluster: &Cluster, key: &KeyPair, changes: &[Change]) -> Resul
     keep::forget(&key.private)?;
     keep::forget(&folder.join(key::PUBLIC_FILE))?;
     Err(Error::Usage(format!(
-        "refused, nothing was changed: the machines of cluster {} were made from another folder, whose key this \
+        "refused, nothing was changed: the machines or disks of cluster {} were made from another folder, whose key this \
          one does not have; copy {} from there (gcp.json, {}, {}), or, if it is lost, make a key for the machines \
          to take instead: ssh-keygen -q -t ed25519 -N '' -f {}",
         cluster.name,
@@ -317,17 +320,37 @@ fn refuse_foreign(cluster: &Cluster, key: &KeyPair, changes: &[Change]) -> Resul
     )))
 }
 
+/// The nodes with some names in Terraform.
+fn ids_of(allocation: &Allocation, names: &BTreeSet<String>) -> Vec<NodeId> {
+    let nodes = allocation.nodes.iter();
+    let named = nodes.filter(|(_, placement)| names.contains(&placement.name));
+    named.map(|(id, _)| *id).collect()
+}
+
+/// Refuses to delete so many machines at once, to make them anew around their disks, that the others
+/// are no majority.
+fn refuse_renewal(
+    cluster: &Cluster,
+    allocation: &Allocation,
+    renewed: &BTreeSet<String>,
+) -> Result<()> {
+    let ids = ids_of(allocation, renewed);
+    if ids.is_empty() || cluster.nodes.len() - ids.len() >= cluster.majority() {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "refused, nothing was changed: Terraform would delete the machines of {} all at once and make them anew,          because of what has changed in cluster.yaml (`spot`, say); no data would be lost, but the cluster would          not serve meanwhile: if that may be, run `raftctl down --keep-data`, then this again",
+        list(&ids)
+    )))
+}
+
 /// Refuses to stop machines that run, all at once, to give them another type.
 fn refuse_stops(
     cluster: &Cluster,
     allocation: &Allocation,
     retyped: &BTreeSet<String>,
 ) -> Result<()> {
-    let nodes = allocation.nodes.iter();
-    let ids: Vec<NodeId> = nodes
-        .filter(|(_, placement)| retyped.contains(&placement.name))
-        .map(|(id, _)| *id)
-        .collect();
+    let ids = ids_of(allocation, retyped);
     if ids.is_empty() {
         return Ok(());
     }

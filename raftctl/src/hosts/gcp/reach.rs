@@ -18,8 +18,8 @@ pub const TIME_MAX: Duration = Duration::from_secs(180);
 /// A machine that is asked more often than that refuses logins.
 const ASK_EVERY: Duration = Duration::from_secs(1);
 
-/// One try, connecting included.
-const TRY_TIME_MAX: Duration = Duration::from_secs(20);
+/// One try, connecting included; ssh itself gives up before that, and tells the cause.
+const TRY_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How long a machine may refuse logins while it boots: its SSH server answers before Google's guest
 /// agent has made the account and, on the first boot, the host keys. A wrong key is told after that.

@@ -131,7 +131,7 @@ impl Terraform {
             arguments.push("-destroy");
         }
         let outcome = self.run(&arguments, Some(watch)).await?;
-        if outcome.code == Some(CHANGES) {
+        if outcome.code == Some(CHANGES) && !outcome.interrupted {
             return Ok(true);
         }
         self.succeeded("plan the infrastructure", &outcome)

@@ -65,6 +65,26 @@ pub fn machine_type(cluster: &Cluster) -> &str {
     cluster.gcp.machine_type.as_deref().unwrap_or(MACHINE_TYPE)
 }
 
+/// What the module gives a disk where cluster.yaml says nothing.
+const DISK_TYPE: &str = "pd-balanced";
+const DISK_GB: u64 = 10;
+
+/// The type and size in GB of each disk of a machine: the one that it boots from, and the data's.
+#[must_use]
+pub fn disks(cluster: &Cluster) -> [(&str, u64); 2] {
+    let settings = &cluster.gcp;
+    [
+        (
+            settings.boot_disk_type.as_deref().unwrap_or(DISK_TYPE),
+            DISK_GB,
+        ),
+        (
+            settings.data_disk_type.as_deref().unwrap_or(DISK_TYPE),
+            settings.data_disk_gb.unwrap_or(DISK_GB),
+        ),
+    ]
+}
+
 /// The file's text.
 #[must_use]
 pub fn text(

@@ -42,7 +42,28 @@ const SIGNS: &[(&str, Kind, &str)] = &[
     (
         "Could not resolve hostname",
         Kind::Unreachable,
-        "correct `host` in cluster.yaml, or add the name to ~/.ssh/config",
+        "correct `host` (or `ssh.jump`) in cluster.yaml, or add the name to ~/.ssh/config",
+    ),
+    (
+        "gcloud auth login",
+        Kind::Refused,
+        "log in to Google Cloud, and run this again",
+    ),
+    (
+        "[4033",
+        Kind::Refused,
+        "Identity-Aware Proxy does not let the account in: give it the role \
+         roles/iap.tunnelResourceAccessor in the project (terraform/README.md, Permissions)",
+    ),
+    (
+        "[4003",
+        Kind::Unreachable,
+        "its SSH server is not up yet, or a firewall keeps Identity-Aware Proxy out",
+    ),
+    (
+        "(gcloud.",
+        Kind::Unreachable,
+        "gcloud makes the way through Identity-Aware Proxy, and failed",
     ),
     (
         "Bad configuration option",
@@ -86,6 +107,12 @@ const SIGNS: &[(&str, Kind, &str)] = &[
 #[must_use]
 pub fn is_busy(text: &str) -> bool {
     sign(text).is_some_and(|(_, kind, _)| *kind == Kind::Busy)
+}
+
+/// Whether the failure is that of a jump host or a program on the way, whose words openssh keeps away.
+#[must_use]
+pub fn is_on_the_way(text: &str) -> bool {
+    text.contains("UNKNOWN port 65535")
 }
 
 fn sign(text: &str) -> Option<&'static (&'static str, Kind, &'static str)> {
@@ -168,10 +195,15 @@ fn changed_key(login: &Login, text: &str) -> String {
         Some((file, _)) => file.trim().to_owned(),
         None => known_hosts(state_dir).display().to_string(),
     };
-    let name = match login.port {
+    // It may be the key of a host on the way.
+    let named = text.lines().find_map(|line| {
+        let rest = line.trim().strip_prefix("Host key for ")?;
+        Some(rest.split_once(" has changed")?.0.to_owned())
+    });
+    let name = named.unwrap_or_else(|| match login.port {
         Some(port) if port != 22 => format!("[{}]:{port}", login.destination),
         _ => login.destination.clone(),
-    };
+    });
     format!(
         "{CHANGED_KEY}{sent}; the machine was replaced, or \
          someone is in between; if you know that it was replaced, run `ssh-keygen -R '{name}' -f \
@@ -229,6 +261,20 @@ mod tests {
             ("connect to host n1 port 2222: No route to host", false),
             ("connect to host n1 port 2222: Connection timed out", false),
             ("something new", false),
+            (
+                "ERROR: (gcloud.compute.start-iap-tunnel) Error while connecting [4033: 'not authorized'].",
+                true,
+            ),
+            (
+                "ERROR: (gcloud.compute.start-iap-tunnel) Error while connecting [4003: 'failed to connect \
+                 to backend']. (Failed to connect to port 22)",
+                false,
+            ),
+            (
+                "ERROR: (gcloud.compute.start-iap-tunnel) You do not currently have an active account \
+                 selected. Please run: $ gcloud auth login",
+                true,
+            ),
         ] {
             let error = explained(text);
             let message = error.to_string();
@@ -259,6 +305,11 @@ mod tests {
         let message = explained(text).to_string();
         assert!(message.contains("it shows SHA256:abc)"), "{message}");
         let command = "`ssh-keygen -R '[n1.example]:2222' -f /d/known_hosts`";
+        assert!(message.contains(command), "{message}");
+        let other =
+            "\nHost key for [gate]:22022 has changed and you have requested strict checking.";
+        let message = explained(&format!("{text}{other}")).to_string();
+        let command = "`ssh-keygen -R '[gate]:22022' -f /d/known_hosts`";
         assert!(message.contains(command), "{message}");
     }
 

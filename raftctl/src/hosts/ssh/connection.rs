@@ -6,6 +6,7 @@
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,9 @@ static LOGINS: Semaphore = Semaphore::const_new(LOGINS_MAX);
 
 /// Tries of a login that a busy server dropped.
 const TRIES_MAX: u32 = 4;
+
+/// What a second try may take longer than its own bound, which does not hold for what is on the way.
+const ASKED_AGAIN_GRACE: Duration = Duration::from_secs(5);
 
 /// A folder without a socket that is older than this belongs to no login that is under way.
 const LEFT_OVER_AFTER: Duration = Duration::from_secs(600);
@@ -120,7 +124,7 @@ impl Connection {
         loop {
             let error = match builder.connect(&self.login.destination).await {
                 Ok(session) => return Ok(session),
-                Err(error) => error,
+                Err(error) => self.told(error).await,
             };
             tried += 1;
             if tried == TRIES_MAX || !causes::is_busy(&said(&error)) {
@@ -129,6 +133,34 @@ impl Connection {
             // Apart from the others that were dropped at the same moment.
             let pause_ms = rand::random_range(50..250) * u64::from(tried);
             tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+        }
+    }
+
+    /// What went wrong on the way to the host, where it did: openssh keeps away what a jump host or a
+    /// program in its place says, so ssh is asked once more, in the open.
+    async fn told(&self, error: openssh::Error) -> openssh::Error {
+        if !causes::is_on_the_way(&said(&error)) {
+            return error;
+        }
+        let words = self.login.command_words();
+        let timeout = format!("ConnectTimeout={}", self.timeout.as_secs().max(1));
+        let asking = tokio::process::Command::new(&words[0])
+            .args(["-o", "BatchMode=yes", "-o", "ControlPath=none", "-o"])
+            .arg(timeout)
+            .args(&words[1..])
+            .arg("true")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .output();
+        match tokio::time::timeout(self.timeout + ASKED_AGAIN_GRACE, asking).await {
+            Ok(Ok(output)) if !output.status.success() => {
+                let text = String::from_utf8_lossy(&output.stderr).into_owned();
+                openssh::Error::Connect(std::io::Error::other(text))
+            }
+            // It works now, or can't be told.
+            _ => error,
         }
     }
 

@@ -50,19 +50,20 @@ impl Envelope {
     /// What the login shell is given.
     #[must_use]
     pub fn command(&self, script: &str, rights: Rights) -> String {
+        // What sudo itself says comes before the mark, as what a login shell says.
         let run = match rights {
-            Rights::Login => "sh -c \"$1\"",
-            Rights::Sudo => "sudo -n sh -c \"$1\"",
+            Rights::Login => r#"sh -c "$1" sh "$2""#,
+            Rights::Sudo => r#"sudo -n sh -c "$1" sh "$2""#,
             Rights::Best => {
-                "if [ \"$(id -u)\" != 0 ] && sudo -n true 2>/dev/null; then sudo -n sh -c \"$1\"; \
-                 else sh -c \"$1\"; fi"
+                r#"if [ "$(id -u)" != 0 ] && sudo -n true 2>/dev/null; then sudo -n sh -c "$1" sh "$2"; else sh -c "$1" sh "$2"; fi"#
             }
         };
         let mark = &self.mark;
+        let begin = format!(r#"printf "\n{mark}\n"; printf "\n{mark}\n" >&2; exec sh -c "$1""#);
         let outer = format!(
-            "set -- {}; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; \
-             printf \"\\n{mark}\\n\"; printf \"\\n{mark}\\n\" >&2; \
+            "set -- {} {}; PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin; export PATH; \
              {run}; printf \"\\n{mark} %d\\n\" $? >&2",
+            quote(&begin),
             quote(script)
         );
         let wrapped = STANDARD.encode(outer);

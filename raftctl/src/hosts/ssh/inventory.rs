@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::login::{self, Login};
 use super::place::{self, Place};
 use super::transport::SshTransport;
+use super::tunnel;
 use crate::cluster::ssh::IDENTITY_KEY;
 use crate::cluster::{Cluster, Node, NodeId};
 use crate::error::{Error, Result};
@@ -25,13 +26,23 @@ const UNKNOWN_BASE: &str = "/opt/raftkv";
 /// What a login takes after the connection is made.
 pub const LOGIN_TIME: Duration = Duration::from_secs(5);
 
+/// How raftctl reaches the client ports of nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientPorts {
+    /// As the hosts: where ssh goes through another host, the ports are reached through ssh.
+    AsHosts,
+    /// Always through ssh: they are closed to this machine.
+    Closed,
+}
+
 /// A host on its way into the inventory.
 struct Found {
     node: Node,
     transport: Arc<SshTransport>,
     place: Option<Place>,
     /// What ssh's configuration makes of its name, where that was asked. No login is needed for it.
-    address: Option<String>,
+    asked: Option<Configured>,
+    client_ports: ClientPorts,
     /// Why a look at it failed.
     trouble: Option<TransportError>,
 }
@@ -40,57 +51,91 @@ impl Found {
     /// Its address, as far as it is known.
     fn address(&self) -> Option<&String> {
         let seen = self.place.as_ref().and_then(|place| place.address.as_ref());
-        self.address.as_ref().or(seen)
+        self.asked.as_ref().map(|asked| &asked.address).or(seen)
+    }
+
+    /// Whether its client port is reached through ssh.
+    fn needs_tunnel(&self) -> bool {
+        let is_behind = || match (&self.asked, &self.place) {
+            (Some(asked), _) => asked.is_behind,
+            (None, place) => place.as_ref().is_some_and(|place| place.is_behind),
+        };
+        self.client_ports == ClientPorts::Closed
+            || self.transport.login().jump.is_some()
+            || is_behind()
     }
 }
 
 /// The hosts as they were found last. Connects to none.
 ///
 /// # Errors
-/// A file of raftctl's own can't be written.
+/// A file of raftctl's own can't be written; no port of this machine is free for a tunnel.
 pub async fn open(cluster: &Cluster) -> Result<Inventory> {
     let logins = cluster
         .nodes
         .iter()
         .map(|node| Ok((node.id, login(cluster, node)?)));
-    let mut found = find(cluster, &logins.collect::<Result<_>>()?);
+    let logins = logins.collect::<Result<_>>()?;
+    let mut found = find(cluster, &logins, ClientPorts::AsHosts);
     ask_addresses(&mut found, |host| host.address().is_none()).await;
-    Ok(inventory(cluster, &found))
+    inventory(cluster, &found)
 }
 
-/// The same for hosts that a provider made, whose addresses it gave.
+/// The same for hosts that a provider made, whose addresses it gave. Needs a runtime.
 ///
 /// # Errors
 /// As [`open`].
-pub fn from_logins(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Result<Inventory> {
-    let found = find(cluster, logins);
-    Ok(inventory(cluster, &found))
+pub fn from_logins(
+    cluster: &Cluster,
+    logins: &BTreeMap<NodeId, Login>,
+    client_ports: ClientPorts,
+) -> Result<Inventory> {
+    inventory(cluster, &find(cluster, logins, client_ports))
 }
 
 /// The hosts as they are: logs in where it is not known yet what a login finds there; with `again`
 /// also where that was found a while ago. Hosts that can't be reached within `deadline` stay in the
-/// inventory; whoever runs a script there learns why.
+/// inventory; whoever runs a script there learns why. Hosts whose client ports are reached through ssh
+/// are connected to, and given the time that takes: else nodes that are well would not answer in time.
 ///
 /// # Errors
-/// A file of raftctl's own can't be written.
+/// As [`open`].
 pub async fn reach(
     cluster: &Cluster,
     logins: &BTreeMap<NodeId, Login>,
+    client_ports: ClientPorts,
     again: bool,
     deadline: Duration,
 ) -> Result<Inventory> {
-    let mut found = find(cluster, logins);
+    let mut found = find(cluster, logins, client_ports);
     let is_known = |place: &Place| !again || place.is_fresh();
     let is_new = |host: &Found| !host.place.as_ref().is_some_and(is_known);
     ask_addresses(&mut found, |host| is_new(host) || host.address().is_none()).await;
     let mut looking = JoinSet::new();
-    for (at, host) in found.iter().enumerate().filter(|(_, host)| is_new(host)) {
+    for (at, host) in found.iter().enumerate() {
         let (transport, name) = (Arc::clone(&host.transport), cluster.name.clone());
-        let address = host.address().cloned();
-        looking.spawn(async move { (at, place::look(&transport, &name, address, deadline).await) });
+        let seen = (host.address().cloned(), host.needs_tunnel());
+        let (is_new, needs_tunnel) = (is_new(host), seen.1);
+        let deadline = match needs_tunnel {
+            true => deadline.max(cluster.limits.connect + LOGIN_TIME),
+            false => deadline,
+        };
+        if is_new {
+            looking.spawn(async move {
+                let place = place::look(&transport, &name, seen, deadline).await;
+                (at, Some(place))
+            });
+        } else if needs_tunnel {
+            looking.spawn(async move {
+                // Whoever talks to it learns why that failed.
+                let _ = tokio::time::timeout(deadline, transport.control_socket()).await;
+                (at, None)
+            });
+        }
     }
     let mut is_news = false;
     for (at, place) in looking.join_all().await {
+        let Some(place) = place else { continue };
         match place {
             Ok(place) => {
                 is_news |= found[at].place.as_ref() != Some(&place);
@@ -107,7 +152,7 @@ pub async fn reach(
         places.extend(new);
         place::save(&cluster.state_dir(), &places)?;
     }
-    Ok(inventory(cluster, &found))
+    inventory(cluster, &found)
 }
 
 /// The login of every node of a cluster with the provider `ssh`.
@@ -153,7 +198,11 @@ fn absolute(cluster: &Cluster) -> std::path::PathBuf {
     std::path::absolute(&folder).unwrap_or(folder)
 }
 
-fn find(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Vec<Found> {
+fn find(
+    cluster: &Cluster,
+    logins: &BTreeMap<NodeId, Login>,
+    client_ports: ClientPorts,
+) -> Vec<Found> {
     let mut places = place::load(&cluster.state_dir());
     let host = |node: &Node| {
         let login = logins.get(&node.id)?;
@@ -161,27 +210,28 @@ fn find(cluster: &Cluster, logins: &BTreeMap<NodeId, Login>) -> Vec<Found> {
             node: node.clone(),
             place: places.remove(&login.fingerprint()),
             transport: Arc::new(SshTransport::new(login.clone(), cluster.limits.connect)),
-            address: None,
+            asked: None,
+            client_ports,
             trouble: None,
         })
     };
     cluster.nodes.iter().filter_map(host).collect()
 }
 
-fn inventory(cluster: &Cluster, found: &[Found]) -> Inventory {
+fn inventory(cluster: &Cluster, found: &[Found]) -> Result<Inventory> {
     let mut inventory = Inventory {
         hosts: Vec::new(),
         members: Vec::new(),
     };
     for host in found {
-        inventory.members.push(member(cluster, host));
+        inventory.members.push(member(cluster, host)?);
         inventory.hosts.push(Host {
             layout: layout(cluster, host.place.as_ref()),
             nodes: vec![host.node.id],
             transport: transport(host),
         });
     }
-    inventory
+    Ok(inventory)
 }
 
 fn transport(host: &Found) -> Arc<dyn Transport> {
@@ -205,7 +255,7 @@ pub fn remarks(cluster: &Cluster) -> Vec<String> {
         return Vec::new(); // Whoever reaches the hosts is told.
     };
     let mut remarks: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for host in find(cluster, &logins) {
+    for host in find(cluster, &logins, ClientPorts::AsHosts) {
         if let Some(remark) = host.place.as_ref().and_then(Place::remark) {
             let name = host.transport.login().host.clone();
             remarks.entry(remark).or_default().push(name);
@@ -224,7 +274,7 @@ fn layout(cluster: &Cluster, place: Option<&Place>) -> HostLayout {
     }
 }
 
-fn member(cluster: &Cluster, host: &Found) -> Member {
+fn member(cluster: &Cluster, host: &Found) -> Result<Member> {
     let destination = &host.transport.login().destination;
     let address = host.address().unwrap_or(destination);
     // Brackets keep the colons of an IPv6 address apart from the port's.
@@ -237,7 +287,11 @@ fn member(cluster: &Cluster, host: &Found) -> Member {
     let is_given = node.peer_address.is_some() && node.client_address.is_some();
     let client_address = node.client_address.clone();
     let client_address = client_address.unwrap_or_else(|| format!("{name}:{client}"));
-    Member {
+    let admin_address = match host.needs_tunnel() {
+        true => tunnel::open(&host.transport, &client_address)?.to_string(),
+        false => client_address.clone(),
+    };
+    Ok(Member {
         id: node.id,
         listen_peers: format!("{any}:{peer}"),
         listen_clients: format!("{any}:{client}"),
@@ -245,10 +299,10 @@ fn member(cluster: &Cluster, host: &Found) -> Member {
             .peer_address
             .clone()
             .unwrap_or_else(|| format!("{name}:{peer}")),
-        admin_address: client_address.clone(),
+        admin_address,
         client_address,
         is_address_known: is_given || host.address().is_some(),
-    }
+    })
 }
 
 /// Asks for the addresses of those hosts that `is_asked` names, all at once.
@@ -256,15 +310,22 @@ async fn ask_addresses(found: &mut [Found], is_asked: impl Fn(&Found) -> bool) {
     let mut asking = JoinSet::new();
     for (at, host) in found.iter().enumerate().filter(|(_, host)| is_asked(host)) {
         let transport = Arc::clone(&host.transport);
-        asking.spawn(async move { (at, address(transport.login()).await) });
+        asking.spawn(async move { (at, ask(transport.login()).await) });
     }
-    for (at, address) in asking.join_all().await {
-        found[at].address = address;
+    for (at, asked) in asking.join_all().await {
+        found[at].asked = asked;
     }
 }
 
-/// What ssh's configuration makes of a host's name; `None` where ssh does not tell.
-async fn address(login: &Login) -> Option<String> {
+/// What ssh's configuration makes of a host's name.
+struct Configured {
+    address: String,
+    /// Whether the way there leads through another host or program.
+    is_behind: bool,
+}
+
+/// Asks ssh; `None` where it does not tell.
+async fn ask(login: &Login) -> Option<Configured> {
     /// It only reads files.
     const DEADLINE: Duration = Duration::from_secs(5);
     let words = login.command_words();
@@ -276,6 +337,10 @@ async fn address(login: &Login) -> Option<String> {
         .output();
     let output = tokio::time::timeout(DEADLINE, asking).await.ok()?.ok()?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let name = text.lines().find_map(|line| line.strip_prefix("hostname "));
-    name.map(str::to_owned)
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let is_set = |key: &str| value(key).is_some_and(|value| value != "none");
+    Some(Configured {
+        address: value("hostname ")?.to_owned(),
+        is_behind: is_set("proxyjump ") || is_set("proxycommand "),
+    })
 }

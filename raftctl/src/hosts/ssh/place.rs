@@ -29,6 +29,9 @@ const HOME_FOLDER: &str = ".raftkv";
 pub struct Place {
     /// The address that ssh's configuration gives for the host's name; absent where ssh did not tell.
     pub address: Option<String>,
+    /// Whether that configuration leads through another host, so that its ports may be closed to this
+    /// machine.
+    pub is_behind: bool,
     /// The folder of the cluster.
     pub base: String,
     /// Whether scripts have root's rights.
@@ -80,6 +83,7 @@ impl Place {
     fn to_json(&self) -> Value {
         json!({
             "address": self.address,
+            "behind": self.is_behind,
             "base": self.base,
             "root": self.is_root,
             "sudo": self.uses_sudo,
@@ -94,6 +98,8 @@ impl Place {
         let flag = |key: &str| value.get(key)?.as_bool();
         Some(Place {
             address: text("address"),
+            // Not kept by earlier versions.
+            is_behind: flag("behind").unwrap_or(false),
             base: text("base")?,
             is_root: flag("root")?,
             uses_sudo: flag("sudo")?,
@@ -115,7 +121,8 @@ elif said=$(sudo -n true 2>&1); then
   echo place.rights=sudo
 else
   echo place.rights=none
-  echo "place.sudo_says=$said" | head -n 1
+  # Before it refuses it may warn.
+  echo "place.sudo_says=$(printf '%s\n' "$said" | tail -n 1)"
 fi
 if [ -d /run/systemd/system ] && command -v systemctl >/dev/null 2>&1; then
   echo place.systemd=yes
@@ -133,7 +140,7 @@ echo end=ok
 pub async fn look(
     transport: &SshTransport,
     cluster: &str,
-    address: Option<String>,
+    (address, is_behind): (Option<String>, bool),
     deadline: Duration,
 ) -> Result<Place, TransportError> {
     let script = format!(
@@ -156,7 +163,12 @@ pub async fn look(
             cause: format!("the answer ends early: {}", exit.stderr.trim()),
         });
     }
-    found(&text, cluster, address).map_err(|cause| TransportError::Refused { host, cause })
+    let place = found(&text, cluster).map_err(|cause| TransportError::Refused { host, cause })?;
+    Ok(Place {
+        address,
+        is_behind,
+        ..place
+    })
 }
 
 /// A host that did not answer in time, with what to do about it.
@@ -175,7 +187,7 @@ fn in_time(error: TransportError, transport: &SshTransport) -> TransportError {
 
 /// What an answer to [`LOOK`] means. A cluster that lives on the host already stays where it is,
 /// with the rights that it has there.
-fn found(text: &str, cluster: &str, address: Option<String>) -> Result<Place, String> {
+fn found(text: &str, cluster: &str) -> Result<Place, String> {
     let value = |key: &str| {
         let prefix = format!("place.{key}=");
         text.lines()
@@ -203,7 +215,8 @@ fn found(text: &str, cluster: &str, address: Option<String>) -> Result<Place, St
         _ => return Err("cannot find a folder for the cluster: the login has no home".into()),
     };
     Ok(Place {
-        address,
+        address: None,
+        is_behind: false,
         base,
         is_root,
         uses_sudo: is_root && rights == "sudo",
@@ -278,14 +291,14 @@ mod tests {
             ("sudo", &["home"], home, false),
             ("none", &["home"], home, false),
         ] {
-            let place = found(&answer(rights, folders), "demo", None).unwrap();
+            let place = found(&answer(rights, folders), "demo").unwrap();
             let is_root = base == system;
             assert_eq!(place.base, base, "{rights} {folders:?}");
             assert_eq!((place.is_root, place.has_systemd), (is_root, is_root));
             assert_eq!(place.uses_sudo, uses_sudo, "{rights} {folders:?}");
             assert_eq!(place.remark().is_some(), rights == "none");
         }
-        let refused = found(&answer("none", &["system"]), "demo", None).unwrap_err();
+        let refused = found(&answer("none", &["system"]), "demo").unwrap_err();
         assert!(
             refused.contains(system) && refused.contains("sudo: a password is required"),
             "{refused}"
@@ -298,6 +311,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let place = Place {
             address: Some("10.0.0.1".into()),
+            is_behind: true,
             base: "/opt/raftkv/demo".into(),
             is_root: true,
             uses_sudo: true,

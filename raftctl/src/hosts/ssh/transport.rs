@@ -93,8 +93,11 @@ impl SshTransport {
         }
     }
 
-    /// `sudo` gave the rights before, and does not any more.
-    fn without_sudo(&self, says: &str) -> TransportError {
+    /// `sudo` gave the rights before, and does not any more. It may have been greeted by the login
+    /// shell, and has warned before it refused, if at all.
+    fn without_sudo(&self, stderr: &str) -> TransportError {
+        let own = stderr.lines().rfind(|line| line.starts_with("sudo: "));
+        let says = own.unwrap_or(stderr.trim());
         TransportError::Refused {
             host: self.login.host.clone(),
             cause: format!(
@@ -193,10 +196,10 @@ impl SshTransport {
         let _ = child.wait().await;
         let opened = envelope.open(&String::from_utf8_lossy(stderr));
         match (opened.status, filter.noise()) {
-            (Some(1), None) if rights == Rights::Sudo && opened.stderr.starts_with("sudo: ") => {
-                Err(Broken::Before(self.without_sudo(opened.stderr.trim())))
+            (Some(_), Some(_)) if rights == Rights::Sudo => {
+                Err(Broken::Before(self.without_sudo(&opened.stderr)))
             }
-            (Some(status), None) => Ok(Exit {
+            (Some(status), _) => Ok(Exit {
                 status,
                 stderr: opened.stderr,
             }),

@@ -27,8 +27,6 @@ use crate::keys;
 use crate::lock::Lock;
 use crate::ops::Context;
 use crate::out;
-use crate::progress::Progress;
-use crate::verbs::up;
 use crate::words::counted;
 use crate::workload::{self, Availability, Kind as Asked, Workload};
 use inject::{Injected, Injector};
@@ -119,10 +117,9 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
         .seed
         .unwrap_or_else(|| rand::random_range(0..1_000_000));
     let planned = arguments.plan(seed, &kinds, context)?;
+    let mut interruptions = Interruptions::new();
     let _lock = Lock::take(&context.cluster, "scenario chaos").await?;
-    restore::check_running(context).await?;
-    let binary = up::obtain(context, &Progress::new())?;
-    up::unchanged_facts(context, &binary).await?;
+    let binary = restore::prepare(context, &mut interruptions).await?;
     let chaos = Chaos {
         context,
         options,
@@ -132,7 +129,7 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
         arguments: &arguments,
         planned,
     };
-    let report = chaos.run().await?;
+    let report = chaos.run(&mut interruptions).await?;
     match options.output {
         Output::Text => out::print(&report.text())?,
         Output::Json => out::json(&serde_json::json!(report))?,
@@ -183,7 +180,7 @@ struct Chaos<'a> {
 }
 
 impl Chaos<'_> {
-    async fn run(&self) -> Result<Report> {
+    async fn run(&self, interruptions: &mut Interruptions) -> Result<Report> {
         let keys = self.keys();
         let workload = Workload::start(keys::members(self.context), self.settings(&keys));
         self.say(&format!(
@@ -194,29 +191,44 @@ impl Chaos<'_> {
             self.seed
         ))?;
         let mut faults = Vec::new();
-        let mut interruptions = Interruptions::new();
         let struck = tokio::select! {
             struck = self.strike_all(&workload, &mut faults) => Some(struck),
             () = interruptions.next() => None,
         };
-        if struck.is_none() {
-            out::say("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
+        let mut interrupted = struck.is_none();
+        if interrupted {
+            restore::tell_interruption();
         }
-        let restored = tokio::select! {
-            restored = restore::restore(self.context, self.binary) => restored,
-            () = interruptions.next() => Err(restore::interrupted()),
-        };
-        let Some(struck) = struck else {
-            report::write_history(&workload.cut_off(), &self.folder)?;
-            let restored = self.remove(&keys, restored).await;
-            return Err(after_interruption(restored));
-        };
+        let restoring = restore::restore(self.context, self.binary);
+        let restored =
+            restore::despite_interruption(restoring, interruptions, &mut interrupted).await;
         let history = match restored {
-            Ok(()) => workload.finish().await,
-            Err(_) => workload.cut_off(),
+            Ok(()) if !interrupted => workload.finish().await,
+            _ => workload.cut_off(),
         };
         report::write_history(&history, &self.folder)?;
-        let restored = self.remove(&keys, restored).await;
+        let removing = self.remove(&keys, restored);
+        let restored =
+            restore::despite_interruption(removing, interruptions, &mut interrupted).await;
+        let Some(struck) = struck.filter(|_| !interrupted) else {
+            return Err(after_interruption(restored));
+        };
+        // Only the verdict is lost from here on.
+        let left = restored.clone();
+        tokio::select! {
+            report = self.conclude(struck, history, faults, restored) => report,
+            () = interruptions.next() => Err(after_interruption(left)),
+        }
+    }
+
+    /// Fetches what the nodes say, and judges what the clients saw.
+    async fn conclude(
+        &self,
+        struck: Result<()>,
+        history: History,
+        faults: Vec<Injected>,
+        restored: Result<()>,
+    ) -> Result<Report> {
         report::fetch(self.context, &self.folder).await;
         struck?;
         self.judge(history, faults, restored).await

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use crate::cli::{Options, Output};
+use crate::cluster::gcp::LIFETIMES;
 use crate::cluster::{Cluster, NodeId, Provider};
 use crate::error::{Error, Result};
 use crate::hosts::gcp::check::{self, Finding, Verdict};
@@ -146,6 +147,13 @@ pub async fn extend(
                 .into(),
         )
     })?;
+    if !LIFETIMES.contains(&lifetime) {
+        let [least, most] =
+            [LIFETIMES.start(), LIFETIMES.end()].map(|at| humantime::format_duration(*at));
+        return Err(Error::Usage(format!(
+            "a lifetime is between {least} and {most}; nothing was changed"
+        )));
+    }
     let _lock = Lock::take(&context.cluster, "extend").await?;
     let ids = context.cluster.ids();
     cycle_all(context, options, "extend", ids, Some(lifetime)).await
@@ -269,7 +277,7 @@ async fn cycle(context: &Context, options: &Options, id: NodeId, work: &Work) ->
     let progress = Progress::new();
     let step = progress.begin(&format!("restart the machine of node {id}"));
     // What can fail before the machine is off must not find it off.
-    let binary = up::obtain(context, &progress)?;
+    let binary = up::obtain(context, &progress).await?;
     let gcloud = gcloud(&context.cluster);
     // In order where it answers, so that a leader hands over; a dead node has nothing to hand over.
     if let Some(Err(error)) = context.stop(&[id], run::STOP_GRACE).await.remove(&id) {

@@ -14,12 +14,15 @@ pub use plan::plan;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
+use tokio::task::JoinSet;
 
 use crate::cli::{Options, Output};
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
+use crate::hosts::Request;
 use crate::hosts::gcp::changes::Change;
 use crate::hosts::gcp::events::Action;
 use crate::hosts::gcp::{self, Infrastructure, Purpose};
@@ -45,8 +48,8 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     let lock = Lock::take(&cluster, "up").await?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     let changes = &infrastructure.changes;
-    let obstacles = plan::refuse_obstacles(&cluster, changes);
-    unless_interrupted("up", &mut interruptions, obstacles).await?;
+    let refusing = plan::refuse_other_members(&cluster, changes);
+    unless_interrupted("up", &mut interruptions, refusing).await?;
     if is_destructive(changes) {
         confirm("up", &cluster, options, changes).await?;
     }
@@ -60,6 +63,8 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
     let waiting = wait(&cluster, &infrastructure, options, &mut missing);
     unless_interrupted("up", &mut interruptions, waiting).await?;
     step.done();
+    let growing = grow(&cluster, changes, &progress);
+    unless_interrupted("up", &mut interruptions, growing).await?;
     // The rest takes the lock itself, and another one on the machines.
     drop(lock);
     let reaching = Context::reach(cluster, true);
@@ -105,6 +110,44 @@ async fn wait(
         let failed = std::mem::take(missing).into_iter();
         let failed = failed.map(|(id, error)| (id, Err::<(), _>(error)));
         return Err(no_majority(failed.collect(), "ready"));
+    }
+    Ok(())
+}
+
+/// Lets file systems follow the data disks that have grown. Where that fails they follow at the next boot.
+async fn grow(cluster: &Cluster, changes: &[Change], progress: &Progress) -> Result<()> {
+    const GROW: &str = "resize2fs /dev/disk/by-id/google-raft-data\n";
+    /// A large disk that is in use.
+    const DEADLINE: Duration = Duration::from_secs(60);
+    let is_grown = |change: &&Change| {
+        change.resource_type == "google_compute_disk" && change.action == Action::Update
+    };
+    let grown = changes.iter().filter(is_grown);
+    let names: BTreeSet<String> = grown.filter_map(|change| change.key.clone()).collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    let Some(inventory) = gcp::inventory::of_names(cluster, &names).await? else {
+        return Ok(());
+    };
+    let mut growing = JoinSet::new();
+    for host in inventory.hosts {
+        growing.spawn(async move {
+            let request = Request::new("grow the file system", GROW, DEADLINE);
+            let cause = match host.transport.run(request).await {
+                Ok(output) if output.status == 0 => return None,
+                Ok(output) => output.stderr.trim().to_owned(),
+                Err(error) => error.to_string(),
+            };
+            Some(format!(
+                "{}: the file system follows its data disk at the next boot (`raftctl restart {} --vm`): {cause}",
+                host.name(),
+                host.nodes.first().copied().unwrap_or_default()
+            ))
+        });
+    }
+    for trouble in growing.join_all().await.into_iter().flatten() {
+        progress.note(&trouble);
     }
     Ok(())
 }
@@ -324,7 +367,9 @@ async fn unless_interrupted<T>(
     doing: impl Future<Output = Result<T>>,
 ) -> Result<T> {
     tokio::select! {
-        done = doing => done,
+        // What came before this began counts as well, however soon this is done.
+        biased;
         () = interruptions.next() => Err(Error::interrupted(verb)),
+        done = doing => done,
     }
 }
