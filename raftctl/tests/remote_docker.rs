@@ -171,6 +171,8 @@ fn a_cluster_lives_in_containers() {
         "raftctl.cluster=x",
         "--label",
         folder_label,
+        "--label",
+        "raftctl.node=1",
     ];
     docker(&[&words[..], &[&image, "true"]].concat());
     let other_name = folder.path().join("prod.yaml");

@@ -282,7 +282,8 @@ pub fn namesakes(cluster: &Cluster) -> Result<BTreeSet<String>> {
 /// The engine does not answer.
 pub fn orphans() -> Result<Vec<String>> {
     let engine = Engine::find()?;
-    let all = engine.inspect(&[format!("label={CLUSTER}")])?;
+    // Whatever is made from an image has the image's labels, but this one.
+    let all = engine.inspect(&[format!("label={NODE}")])?;
     let is_orphan = |container: &&engine::Inspected| {
         let label = |key: &str| container.labels.get(key).map(String::as_str);
         let (Some(folder), Some(cluster)) = (label(FOLDER), label(CLUSTER)) else {
