@@ -189,9 +189,9 @@ impl Context {
     async fn explain(&self, heard: &Heard, ids: &[NodeId], timeout: Duration) -> Error {
         let facts = self.node_facts(&self.cluster.ids()).await;
         let mut text = format!(
-            "no leader with a lease that {} would follow, within {}:",
+            "no leader with a lease that {} would follow, within {:.1} s:",
             list(ids),
-            humantime::format_duration(timeout)
+            timeout.as_secs_f64()
         );
         for member in &self.inventory.members {
             let process = match facts.get(&member.id) {
