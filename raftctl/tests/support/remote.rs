@@ -129,3 +129,12 @@ impl RemoteCluster {
         }
     }
 }
+
+/// What raftctl says of a node that it left behind.
+#[track_caller]
+pub fn left_behind(ended: &Ended, id: u64, why: &str) {
+    let text = ended.stderr.rsplit(" of the nodes:").next().unwrap();
+    let own = text.split(&format!("\n  node {id}: ")).nth(1);
+    let own = own.unwrap_or_else(|| panic!("node {id} is not named: {ended:?}"));
+    assert!(own.contains(why), "{ended:?}");
+}

@@ -6,7 +6,8 @@
 //! tfvars       (cluster.yaml, allocation, key) -> the module's variables
 //! terraform    init, plan, show, apply, output; Ctrl-C              events     its JSON lines
 //! state        what is there, as far as Terraform knows
-//! changes      what a plan does, and whether it may                 causes     errors -> cause, next command
+//! changes      what a plan does                                     causes     errors -> cause, next command
+//! refusals     plans that are not carried out
 //! machines     the module's output                                  gcloud     stop, start, extend, list
 //! check        what can be known before anything is made            inventory  machines as hosts
 //! reach        waiting until machines can be worked on           login      how SSH reaches them
@@ -30,6 +31,7 @@ pub mod login;
 pub mod machines;
 mod module;
 pub mod reach;
+mod refusals;
 pub mod state;
 pub mod terraform;
 pub mod tfvars;
@@ -43,7 +45,6 @@ use crate::cluster::gcp::SshVia;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
 use crate::keep;
-use crate::ops::wait::list;
 use allocation::Allocation;
 use changes::Change;
 use events::{Action, Event, Resource};
@@ -137,7 +138,7 @@ impl Infrastructure {
         };
         let (changes, standing) = (changes::read(&plan)?, changes::standing(&plan)?);
         if !had_key && matches!(purpose, Purpose::Up { .. }) {
-            refuse_foreign(cluster, &key, changes::has_made(&plan)?)?;
+            refusals::foreign(cluster, &key, changes::has_made(&plan)?)?;
         }
         let may_lose_data = match purpose {
             Purpose::Up { allow_data_loss } => allow_data_loss,
@@ -149,8 +150,8 @@ impl Infrastructure {
         }
         // Before the cluster was up nobody is served, and a first try may have had the wrong machines.
         if matches!(purpose, Purpose::Up { .. }) && !allocation.members.is_empty() {
-            refuse_stops(cluster, &allocation, &changes::retyped(&plan)?)?;
-            refuse_renewal(
+            refusals::stops(cluster, &allocation, &changes::retyped(&plan)?)?;
+            refusals::renewal(
                 cluster,
                 &allocation,
                 &changes::renewed_around_disks(&changes),
@@ -296,73 +297,6 @@ impl Infrastructure {
             .map(|key| format!("raft-{}-{key}", cluster.name))
             .collect()
     }
-}
-
-/// Refuses to give machines that another folder made a key of this one's own, which would shut that
-/// one out; also while only their disks are there. A state that lies beside the key can't be another folder's.
-fn refuse_foreign(cluster: &Cluster, key: &KeyPair, is_there: bool) -> Result<()> {
-    if cluster.gcp.state_bucket.is_none() || !is_there {
-        return Ok(());
-    }
-    let folder = Places::of(cluster).base;
-    // Or the next try would find a key and go on.
-    keep::forget(&key.private)?;
-    keep::forget(&folder.join(key::PUBLIC_FILE))?;
-    Err(Error::Usage(format!(
-        "refused, nothing was changed: the machines or disks of cluster {} were made from another folder, whose key this \
-         one does not have; copy {} from there (gcp.json, {}, {}), or, if it is lost, make a key for the machines \
-         to take instead: ssh-keygen -q -t ed25519 -N '' -f {}",
-        cluster.name,
-        folder.display(),
-        key::FILE,
-        key::PUBLIC_FILE,
-        key.private.display()
-    )))
-}
-
-/// The nodes with some names in Terraform.
-fn ids_of(allocation: &Allocation, names: &BTreeSet<String>) -> Vec<NodeId> {
-    let nodes = allocation.nodes.iter();
-    let named = nodes.filter(|(_, placement)| names.contains(&placement.name));
-    named.map(|(id, _)| *id).collect()
-}
-
-/// Refuses to delete so many machines at once, to make them anew around their disks, that the others
-/// are no majority.
-fn refuse_renewal(
-    cluster: &Cluster,
-    allocation: &Allocation,
-    renewed: &BTreeSet<String>,
-) -> Result<()> {
-    let ids = ids_of(allocation, renewed);
-    if ids.is_empty() || cluster.nodes.len() - ids.len() >= cluster.majority() {
-        return Ok(());
-    }
-    Err(Error::Usage(format!(
-        "refused, nothing was changed: Terraform would delete the machines of {} all at once and make them anew,          because of what has changed in cluster.yaml (`spot`, say); no data would be lost, but the cluster would          not serve meanwhile: if that may be, run `raftctl down --keep-data`, then this again",
-        list(&ids)
-    )))
-}
-
-/// Refuses to stop machines that run, all at once, to give them another type.
-fn refuse_stops(
-    cluster: &Cluster,
-    allocation: &Allocation,
-    retyped: &BTreeSet<String>,
-) -> Result<()> {
-    let ids = ids_of(allocation, retyped);
-    if ids.is_empty() {
-        return Ok(());
-    }
-    let selector = ids.iter().map(ToString::to_string).collect::<Vec<_>>();
-    Err(Error::Usage(format!(
-        "refused, nothing was changed: Terraform would stop the machines of {} all at once to make them {}; run \
-         `raftctl restart {} --vm`, which does so with one after the other while the cluster serves, then run \
-         this again",
-        list(&ids),
-        tfvars::machine_type(cluster),
-        selector.join(",")
-    )))
 }
 
 /// Writes the module and its variables.
