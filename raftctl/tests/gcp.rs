@@ -279,6 +279,27 @@ fn another_machine_type_comes_one_by_one() {
         .says("delete the machines of node 1 all at once and make them anew")
         .says("`raftctl down --keep-data`");
     world.cloud.write(&other);
+    // What Google refuses half-way is told with where it stands, and the same command goes on.
+    let gcloud = cloud::which("gcloud");
+    for (refused, state) in [
+        ("stop", "node 1 is stopped"),
+        ("start", "the machine of node 1 is off now"),
+    ] {
+        let refuses = format!(
+            "#!/bin/sh\n[ \"$2 $3\" != \"instances {refused}\" ] || {{ echo 'ERROR: (gcloud) not now' >&2; exit 1; }}\n\
+             exec {} \"$@\"\n",
+            gcloud.display()
+        );
+        world.cloud.install("gcloud", &refuses);
+        world
+            .raftctl(&["restart", "1", "--vm"])
+            .code(10)
+            .says("not now")
+            .says(&format!(
+                "{state}: `raftctl restart 1 --vm` goes on from there"
+            ));
+    }
+    std::fs::remove_file(world.cloud.folder.path().join("bin/gcloud")).unwrap();
     world.raftctl(&["restart", "1", "--vm"]).code(0);
     let google = &world.cloud.provider.google;
     let instances = google.of_type("google_compute_instance");
