@@ -64,11 +64,10 @@ impl Leadership {
 impl Raft {
     pub(super) fn become_leader(&mut self, old_lease_until_us: Micros) {
         let first_index = self.log.last_index() + 1;
-        let progress = self
-            .peers()
-            .into_iter()
-            .map(|peer| (peer, Progress::new(first_index, self.is_connected(peer))))
-            .collect();
+        let begin =
+            |peer| Progress::new(first_index, self.is_connected(peer), self.config.lease_us);
+        let peers = self.peers().into_iter();
+        let progress = peers.map(|peer| (peer, begin(peer))).collect();
         let waits = old_lease_until_us > self.now;
         self.state = State::Leader(Box::new(Leadership {
             elected_at_us: self.now,
