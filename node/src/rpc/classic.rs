@@ -59,6 +59,20 @@ impl ClassicService {
         }
     }
 
+    fn success(&self, done: Done) -> wire::ServeClientReply {
+        wire::ServeClientReply {
+            data: match done {
+                Done::Read {
+                    answer: Answer::Value(Some(value)),
+                    ..
+                } => value.to_string(),
+                _ => String::new(),
+            },
+            leader_id: self.front.identity.id.to_string(),
+            success: true,
+        }
+    }
+
     /// What an old client gets on failure: the leader to go to, or nobody's name.
     fn failure(&self) -> wire::ServeClientReply {
         let leader = self.front.view.gate().leader;
@@ -79,17 +93,10 @@ impl Classic for ClassicService {
         let deadline = deadline(request.metadata());
         let words = split_words(&request.into_inner().request).unwrap_or_default();
         let reply = match self.serve(&words, deadline).await {
-            Ok(done) => wire::ServeClientReply {
-                data: match done {
-                    Done::Read {
-                        answer: Answer::Value(Some(value)),
-                        ..
-                    } => value.to_string(),
-                    _ => String::new(),
-                },
-                leader_id: self.front.identity.id.to_string(),
-                success: true,
-            },
+            Ok(done) => {
+                let room = self.front.reply_room(translate::size_bytes(&done))?;
+                return Ok(room.around(Response::new(self.success(done))));
+            }
             // To ask again would be useless, or would make it worse.
             Err(refusal)
                 if matches!(
