@@ -2,6 +2,7 @@
 //! a unary loop); it owns the sessions, so that writes are sent the way a careful client sends
 //! them: with request ids.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use raftkv::kv::kv_client::KvClient;
@@ -17,7 +18,8 @@ use super::workload::{Ask, Source};
 use crate::client::call;
 use crate::client::refusal::Refusal;
 
-/// Unanswered writes that one session may have (see `RequestId` in kv.proto).
+/// How far the unanswered writes of one session may be apart, and so how many there may be (see
+/// `RequestId` in kv.proto).
 const SESSION_WINDOW: usize = 256;
 
 /// What to do after an answer; the later one weighs more.
@@ -36,12 +38,16 @@ pub enum After {
 struct Pending {
     sent: Instant,
     kind: Kind,
+    /// Of a write, in the session of its slot.
+    sequence: Option<u64>,
 }
 
 /// What names the writes of some slots.
 #[derive(Debug)]
 struct Session {
     last: RequestId,
+    /// Sequences on their way.
+    unanswered: BTreeSet<u64>,
     /// The node has forgotten it.
     expired: bool,
 }
@@ -54,8 +60,15 @@ impl Session {
                 sequence: 0,
                 since_index,
             },
+            unanswered: BTreeSet::new(),
             expired: false,
         }
+    }
+
+    /// Whether the next write may leave now.
+    fn has_room(&self) -> bool {
+        let oldest = self.unanswered.first();
+        oldest.is_none_or(|oldest| self.last.sequence + 1 - oldest < SESSION_WINDOW as u64)
     }
 }
 
@@ -118,10 +131,13 @@ impl Worker {
         Ok(())
     }
 
-    /// The next operation, on its way from now on. None: every slot is taken, or there is no more
-    /// to ask.
+    /// The next operation, on its way from now on. None: every slot is taken, or an answer must
+    /// come first, or there is no more to ask.
     pub fn next_operation(&mut self) -> Option<Operation> {
         let slot = *self.free.last()?;
+        if !self.session_of(slot)?.has_room() {
+            return None;
+        }
         let (body, kind) = match self.source.next_ask()? {
             Ask::Read(key) => {
                 let consistency = self.consistency;
@@ -142,9 +158,14 @@ impl Worker {
             }
         };
         self.free.pop();
+        let sequence = match kind {
+            Kind::Write => self.session_of(slot).map(|session| session.last.sequence),
+            Kind::Read => None,
+        };
         self.pending[slot] = Some(Pending {
             sent: Instant::now(),
             kind,
+            sequence,
         });
         Some(Operation {
             id: slot as u64,
@@ -159,6 +180,7 @@ impl Worker {
     fn next_request(&mut self, slot: usize) -> Option<RequestId> {
         let session = self.session_of(slot)?;
         session.last.sequence += 1;
+        session.unanswered.insert(session.last.sequence);
         Some(session.last)
     }
 
@@ -166,6 +188,9 @@ impl Worker {
     fn free(&mut self, slot: usize) -> Option<Pending> {
         let pending = self.pending.get_mut(slot)?.take()?;
         self.free.push(slot);
+        if let (Some(sequence), Some(session)) = (pending.sequence, self.session_of(slot)) {
+            session.unanswered.remove(&sequence);
+        }
         Some(pending)
     }
 
@@ -285,6 +310,26 @@ mod tests {
             "{per_session:?}"
         );
         assert_eq!((worker.outstanding(), worker.next_operation()), (600, None));
+    }
+
+    /// No write leaves while one that is a window older is unanswered, however many slots are free.
+    #[test]
+    fn a_session_waits_for_its_oldest_write() {
+        let mut worker = worker(0.0, 2);
+        let oldest = worker.next_operation().unwrap();
+        let answer = |worker: &mut Worker, id| {
+            let answer = outcome(id, Answer::Set(SetReply::default()));
+            worker.answered(&answer, Instant::now());
+        };
+        let mut last = 1;
+        while let Some(next) = worker.next_operation() {
+            answer(&mut worker, next.id);
+            last = request(next).sequence;
+            assert!(last < 1_000, "it never waits");
+        }
+        assert_eq!(last, SESSION_WINDOW as u64);
+        answer(&mut worker, oldest.id);
+        assert_eq!(request(worker.next_operation().unwrap()).sequence, last + 1);
     }
 
     /// A session that the node has forgotten is replaced by another, once.
