@@ -84,6 +84,15 @@ impl ClassicService {
     }
 }
 
+/// Whether to ask again, as an old client does after a failure, would be useless or make it worse: a
+/// SET that took effect after all could undo, sent again, what another client has written since.
+fn must_not_ask_again(reason: ErrorReason) -> bool {
+    matches!(
+        reason,
+        ErrorReason::Invalid | ErrorReason::Overloaded | ErrorReason::OutcomeUnknown
+    )
+}
+
 #[tonic::async_trait]
 impl Classic for ClassicService {
     async fn serve_client(
@@ -97,13 +106,7 @@ impl Classic for ClassicService {
                 let room = self.front.reply_room(translate::size_bytes(&done))?;
                 return Ok(room.around(Response::new(self.success(done))));
             }
-            // To ask again would be useless, or would make it worse.
-            Err(refusal)
-                if matches!(
-                    refusal.reason,
-                    ErrorReason::Invalid | ErrorReason::Overloaded
-                ) =>
-            {
+            Err(refusal) if must_not_ask_again(refusal.reason) => {
                 return Err(refusal.into_status());
             }
             Err(_) => self.failure(),
