@@ -5,7 +5,7 @@
 //! peer waits at its connection, so the peer is slowed down by the transport; news of the disk
 //! are as many as its works.
 
-use crate::engine::{Input, Reply, Request, RequestError, Token};
+use crate::engine::{Input, Query, Reply, Request, RequestError, Token};
 use crate::raft::{Message, NodeId, Status};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -317,7 +317,13 @@ fn size_bytes(request: &Request) -> usize {
                 value,
             } => key.len() + value.len() + expected.as_ref().map_or(0, |value| value.len()),
         },
-        Request::Read { .. } | Request::Transfer { .. } => 0,
+        Request::Read { query, .. } => match query {
+            Query::Get { key } => key.len(),
+            Query::List { prefix, after, .. } => {
+                prefix.len() + after.as_ref().map_or(0, |after| after.len())
+            }
+        },
+        Request::Transfer { .. } => 0,
     }
 }
 
@@ -330,6 +336,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::command::Operation;
+    use crate::engine::Consistency;
     use std::time::Duration;
     use tokio::time::timeout;
 
@@ -383,6 +390,29 @@ mod tests {
         assert!(submit(&desk, "x").is_ok());
         desk.stop();
         assert_eq!(submit(&desk, ""), Err(NotAdmitted::Stopping));
+    }
+
+    // Reads that wait count with all the text that they hold.
+    #[test]
+    fn waiting_reads_are_bounded() {
+        let third: Arc<str> = "x".repeat(REQUEST_BYTES_MAX / 3).into();
+        let desk = Desk::default();
+        let read = |query| {
+            let consistency = Consistency::Quorum;
+            let request = Request::Read { query, consistency };
+            desk.submit(request, Waiter::Stream(Arc::default()))
+        };
+        let get = |key: &Arc<str>| Query::Get {
+            key: Arc::clone(key),
+        };
+        let list = Query::List {
+            prefix: Arc::clone(&third),
+            after: Some(Arc::clone(&third)),
+            limit: 1,
+        };
+        assert!(read(list).is_ok());
+        assert!(read(get(&third)).is_ok());
+        assert_eq!(read(get(&third)), Err(NotAdmitted::Overloaded));
     }
 
     // What one side gives up never overtakes the request itself, and only the disk is heard when

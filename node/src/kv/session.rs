@@ -26,7 +26,8 @@ use std::collections::BTreeMap;
 /// Most sessions at a time.
 pub const SESSIONS_MAX: usize = 4096;
 
-/// How many results a session keeps. As many writes of one client may be unanswered at a time.
+/// How many results a session keeps. A client sends no write while one that is so many sequences
+/// older, or more, is unanswered: the result of the older one would be dropped as it comes.
 pub const SESSION_WINDOW: usize = 256;
 
 /// All sessions.

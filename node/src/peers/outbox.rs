@@ -1,7 +1,7 @@
 //! Messages on their way to one peer.
 
 use crate::convert;
-use crate::raft::{Message, NodeId};
+use crate::raft::{Message, NodeId, Term};
 use raftkv::raft as wire;
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -24,6 +24,8 @@ pub(super) struct Outbox {
 #[derive(Debug, Default)]
 struct State {
     messages: VecDeque<Message>,
+    /// The highest term of any message so far.
+    term: Term,
     waker: Option<Waker>,
 }
 
@@ -39,6 +41,9 @@ impl Outbox {
 
     pub(super) fn push(&self, message: Message) {
         let mut state = self.lock();
+        if message.term() > state.term {
+            state.begin_term(message.term());
+        }
         if state.messages.len() < OUTBOX_MAX {
             state.messages.push_back(message);
         }
@@ -67,6 +72,16 @@ impl Outbox {
     fn lock(&self) -> MutexGuard<'_, State> {
         // A panic ends the process, so a poisoned lock is never seen outside tests.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Appends of a term that is over would only keep waiting what comes behind them: they may be
+    /// long, and nobody takes them in.
+    fn begin_term(&mut self, term: Term) {
+        self.term = term;
+        self.messages
+            .retain(|message| !matches!(message, Message::Append { .. }));
     }
 }
 
@@ -110,5 +125,40 @@ mod tests {
         }
         assert_eq!(outbox.lock().messages.len(), OUTBOX_MAX);
         assert!(outbox.clear() && !outbox.clear());
+    }
+
+    fn append(term: Term) -> Message {
+        Message::Append {
+            term,
+            base_index: 0,
+            base_term: 0,
+            entries: Vec::new(),
+            commit_index: 0,
+            lease_ms: 2_000,
+            sequence: 1,
+        }
+    }
+
+    // What a leader still had to send does not hold up the vote of the next term; other messages
+    // stay.
+    #[test]
+    fn appends_of_a_term_that_is_over_are_dropped() {
+        let outbox = Outbox::new(1);
+        let vote = Message::Vote {
+            term: 4,
+            last_index: 0,
+            last_term: 0,
+            pre: true,
+            released: None,
+        };
+        let word = Message::TimeoutNow {
+            term: 3,
+            last_index: 1,
+            released: true,
+        };
+        for message in [append(3), append(3), word.clone(), vote.clone(), append(4)] {
+            outbox.push(message);
+        }
+        assert_eq!(outbox.lock().messages, [word, vote, append(4)]);
     }
 }

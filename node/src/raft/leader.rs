@@ -9,9 +9,10 @@ use crate::command::Command;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// Uncommitted entries; then proposals are refused.
-const BACKLOG_ENTRIES_MAX: u64 = 16 * 1024;
-/// Uncommitted bytes; then proposals are refused.
+/// Uncommitted entries of the own term; then proposals are refused. Those of earlier terms are as
+/// many as they are: they must not keep a new leader from taking writes.
+const BACKLOG_ENTRIES_MAX: usize = 16 * 1024;
+/// Uncommitted bytes of the own term; then proposals are refused.
 const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Followers hear of a new commit index after this time, if no append tells them before: a
 /// restarted cluster then has little in limbo.
@@ -64,11 +65,10 @@ impl Leadership {
 impl Raft {
     pub(super) fn become_leader(&mut self, old_lease_until_us: Micros) {
         let first_index = self.log.last_index() + 1;
-        let progress = self
-            .peers()
-            .into_iter()
-            .map(|peer| (peer, Progress::new(first_index, self.is_connected(peer))))
-            .collect();
+        let begin =
+            |peer| Progress::new(first_index, self.is_connected(peer), self.config.lease_us);
+        let peers = self.peers().into_iter();
+        let progress = peers.map(|peer| (peer, begin(peer))).collect();
         let waits = old_lease_until_us > self.now;
         self.state = State::Leader(Box::new(Leadership {
             elected_at_us: self.now,
@@ -117,7 +117,6 @@ impl Raft {
         let count = commands.len() as u64;
         let first_index = self.log.last_index() + 1;
         let bytes: usize = commands.iter().map(|command| command.size_bytes()).sum();
-        let backlog_entries = self.log.last_index() - self.commit_index;
         let refusal = match self.leadership() {
             None => Some(Refusal::NotLeader {
                 leader: self.leader,
@@ -126,7 +125,7 @@ impl Raft {
                 Some(Refusal::Transferring)
             }
             Some(leading)
-                if backlog_entries + count > BACKLOG_ENTRIES_MAX
+                if leading.backlog.len() + commands.len() > BACKLOG_ENTRIES_MAX
                     || leading.backlog_bytes + bytes > BACKLOG_BYTES_MAX =>
             {
                 Some(Refusal::Overloaded)
@@ -314,5 +313,70 @@ impl Raft {
 
     pub(super) fn progress_mut(&mut self, peer: NodeId) -> Option<&mut Progress> {
         self.leadership_mut()?.progress.get_mut(&peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::raft::{Config, Entry, HardState, Input, Output, Recovered};
+
+    const LEASE_US: Micros = 2_000_000;
+
+    /// A node without peers, at its start after a crash, with so many entries that are not known
+    /// to be committed.
+    fn after_a_crash(limbo: usize) -> Raft {
+        let config = Config {
+            id: 1,
+            voters: vec![1],
+            lease_us: LEASE_US,
+            max_clock_drift_ppm: 5_000,
+            election_timeout_us: 100_000..=100_000,
+            heartbeat_us: 100_000,
+            inherited_reads: true,
+            seed: 1,
+            mutation: None,
+        };
+        let entry = |index| Entry {
+            index,
+            term: 1,
+            command: Arc::new(Command::NoOp),
+        };
+        let recovered = Recovered {
+            hard_state: HardState {
+                term: 1,
+                voted_for: Some(1),
+            },
+            entries: (1..=limbo as Index).map(entry).collect(),
+            ..Recovered::default()
+        };
+        Raft::new(config, recovered, 0)
+    }
+
+    fn propose(raft: &mut Raft, now: Micros, count: usize) -> Output {
+        let commands = std::iter::repeat_with(|| Arc::new(Command::NoOp)).take(count);
+        raft.step(now, Input::Propose(commands.collect()))
+    }
+
+    /// Goal: after a crash of all nodes under load, the next leader takes writes while it waits for
+    /// the old lease: what is in limbo is not its backlog.
+    #[test]
+    fn entries_in_limbo_are_no_backlog() {
+        let mut raft = after_a_crash(2 * BACKLOG_ENTRIES_MAX);
+        raft.step(100_000, Input::Tick);
+        raft.step(101_000, Input::HardStatePersisted { term: 2 });
+        assert!(raft.leadership().is_some(), "it leads");
+        let taken = propose(&mut raft, 102_000, BACKLOG_ENTRIES_MAX - 1).proposed;
+        assert!(matches!(taken, Some(Ok(_))), "{taken:?}");
+        assert_eq!(raft.commit_index(), 0, "the old lease may be alive");
+        let refused = propose(&mut raft, 103_000, 1).proposed;
+        assert_eq!(refused, Some(Err(Refusal::Overloaded)));
+
+        let (index, term) = (raft.last_index(), raft.term());
+        raft.step(104_000, Input::Persisted { index, term });
+        raft.step(LEASE_US, Input::Tick);
+        assert_eq!(raft.commit_index(), index, "the wait is over");
+        let taken = propose(&mut raft, LEASE_US, BACKLOG_ENTRIES_MAX).proposed;
+        assert!(matches!(taken, Some(Ok(_))), "{taken:?}");
     }
 }

@@ -10,9 +10,10 @@
 //! promises is left and waits that out before it commits anything (`lease`). A follower that
 //! hears nothing for a random time asks around first (pre-vote) and then stands as *candidate*
 //! (`election`). A *leader* appends a NO-OP, replicates its log to each peer with several appends
-//! in flight (`leader`, `progress`), measures its own lease from the time it *sent* the appends
-//! that a majority acknowledged, and counts an entry as committed when a majority holds it
-//! durably, the entry is of its own term, and no older lease can still be alive.
+//! in flight (`leader`, `progress`), as many bytes as are acknowledged well within a lease
+//! (`window`), measures its own lease from the time it *sent* the appends that a majority
+//! acknowledged, and counts an entry as committed when a majority holds it durably, the entry is
+//! of its own term, and no older lease can still be alive.
 //!
 //! Deliberately absent: snapshots and changes of membership (the places where they will come in
 //! are the log's first index and [`Config::voters`]), and any knowledge of what a command means.
@@ -31,6 +32,7 @@ mod quorum_read;
 mod random;
 mod replication;
 mod transfer;
+mod window;
 
 pub use self::core::{Counters, LeaseStatus, PeerStatus, Raft, Role, Status};
 pub use event::Event;

@@ -1,6 +1,7 @@
 //! What a leader knows of one follower: how far its log matches, what is under way to it, and
 //! which of the leader's sends it has acknowledged.
 
+use super::window::Window;
 use super::{Index, Micros};
 use std::collections::VecDeque;
 
@@ -22,7 +23,8 @@ pub(super) enum Mode {
 struct Sent {
     sequence: u64,
     at_us: Micros,
-    carries_entries: bool,
+    /// Of its entries; 0: it has none.
+    bytes: usize,
 }
 
 /// See the module.
@@ -43,12 +45,14 @@ pub(super) struct Progress {
     /// When the newest acknowledged append was sent; `None`: none was acknowledged.
     pub(super) acked_sent_us: Option<Micros>,
     sent: VecDeque<Sent>,
-    /// How many of `sent` carry entries.
+    /// How many of `sent` carry entries, and their bytes.
     in_flight: usize,
+    in_flight_bytes: usize,
+    window: Window,
 }
 
 impl Progress {
-    pub(super) fn new(next_index: Index, connected: bool) -> Self {
+    pub(super) fn new(next_index: Index, connected: bool, lease_us: Micros) -> Self {
         Progress {
             match_index: 0,
             next_index,
@@ -61,27 +65,43 @@ impl Progress {
             acked_sent_us: None,
             sent: VecDeque::new(),
             in_flight: 0,
+            in_flight_bytes: 0,
+            window: Window::new(lease_us),
         }
     }
 
-    /// Whether a further append with entries may leave now.
-    pub(super) fn may_send_entries(&self) -> bool {
+    /// Whether a further append with entries may leave now: one at least is always under way.
+    pub(super) fn may_send_entries(&self, now: Micros) -> bool {
         match self.mode {
             Mode::Probe => !self.probing,
-            Mode::Replicate => self.in_flight < IN_FLIGHT_MAX,
+            Mode::Replicate => match self.sent.iter().find(|sent| sent.bytes > 0) {
+                Some(oldest) => {
+                    self.in_flight < IN_FLIGHT_MAX
+                        && self
+                            .window
+                            .has_room(self.in_flight_bytes, oldest.at_us, now)
+                }
+                None => true,
+            },
         }
+    }
+
+    /// Bytes that an append may have now; one entry may be longer and then travels alone.
+    pub(super) fn append_bytes_max(&self) -> usize {
+        self.window.append_bytes()
     }
 
     /// Notes a send, stamped before the transport has it.
-    pub(super) fn note_sent(&mut self, sequence: u64, at_us: Micros, entries: u64) {
+    pub(super) fn note_sent(&mut self, sequence: u64, at_us: Micros, entries: u64, bytes: usize) {
         if self.sent.len() == SENT_MAX {
             self.pop_sent();
         }
         self.in_flight += usize::from(entries > 0);
+        self.in_flight_bytes += bytes;
         self.sent.push_back(Sent {
             sequence,
             at_us,
-            carries_entries: entries > 0,
+            bytes,
         });
         match self.mode {
             Mode::Probe => self.probing = true,
@@ -91,21 +111,27 @@ impl Progress {
 
     /// Takes in an acknowledgement. Returns the time of just that send, or `None` where it was
     /// acknowledged before or is not known (any more): then it proves nothing.
-    pub(super) fn note_acked(&mut self, sequence: u64) -> Option<Micros> {
+    pub(super) fn note_acked(&mut self, sequence: u64, now: Micros) -> Option<Micros> {
         self.acked_sequence = self.acked_sequence.max(sequence);
         while self.sent.front()?.sequence < sequence {
             self.pop_sent();
         }
         let front = *self.sent.front()?;
         (front.sequence == sequence).then(|| {
+            if front.bytes > 0 {
+                let in_flight = self.in_flight_bytes;
+                self.window.learn(front.at_us, front.bytes, in_flight, now);
+            }
             self.pop_sent();
             front.at_us
         })
     }
 
     fn pop_sent(&mut self) {
-        let popped = self.sent.pop_front();
-        self.in_flight -= usize::from(popped.is_some_and(|sent| sent.carries_entries));
+        if let Some(sent) = self.sent.pop_front() {
+            self.in_flight -= usize::from(sent.bytes > 0);
+            self.in_flight_bytes -= sent.bytes;
+        }
     }
 
     pub(super) fn newest_sent_us(&self) -> Option<Micros> {
@@ -123,10 +149,10 @@ impl Progress {
         self.probing = false;
         self.next_index = next_index;
         self.valid_from_sequence = next_sequence;
-        self.sent
-            .iter_mut()
-            .for_each(|sent| sent.carries_entries = false);
+        self.sent.iter_mut().for_each(|sent| sent.bytes = 0);
         self.in_flight = 0;
+        self.in_flight_bytes = 0;
+        self.window.begin_anew();
     }
 }
 
@@ -137,22 +163,22 @@ mod tests {
     /// Goal: an acknowledgement is worth the time of just the send it names, once.
     #[test]
     fn late_and_repeated_acknowledgements_count_for_nothing() {
-        let mut progress = Progress::new(1, true);
-        progress.note_sent(1, 100, 0);
-        progress.note_sent(2, 200, 0);
-        progress.note_sent(3, 300, 0);
-        assert_eq!(progress.note_acked(2), Some(200));
-        assert_eq!(progress.note_acked(2), None, "repeated");
-        assert_eq!(progress.note_acked(1), None, "late");
-        assert_eq!(progress.note_acked(9), None, "never sent");
+        let mut progress = Progress::new(1, true, 2_000_000);
+        progress.note_sent(1, 100, 0, 0);
+        progress.note_sent(2, 200, 0, 0);
+        progress.note_sent(3, 300, 0, 0);
+        assert_eq!(progress.note_acked(2, 400), Some(200));
+        assert_eq!(progress.note_acked(2, 400), None, "repeated");
+        assert_eq!(progress.note_acked(1, 400), None, "late");
+        assert_eq!(progress.note_acked(9, 400), None, "never sent");
         assert_eq!(progress.acked_sent_us, None, "credit is the caller's");
     }
 
     /// Goal: a silent peer costs bounded memory.
     #[test]
     fn sends_to_a_silent_peer_are_bounded() {
-        let mut progress = Progress::new(1, true);
-        (1..5_000).for_each(|sequence| progress.note_sent(sequence, sequence, 0));
+        let mut progress = Progress::new(1, true, 2_000_000);
+        (1..5_000).for_each(|sequence| progress.note_sent(sequence, sequence, 0, 0));
         assert_eq!(progress.sent.len(), SENT_MAX);
     }
 }

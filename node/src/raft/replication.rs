@@ -8,8 +8,6 @@ use super::{AppendOutcome, Entry, Index, Message, Mutation, NodeId, Term};
 
 /// Entries in one append.
 const APPEND_ENTRIES_MAX: usize = 1024;
-/// Bytes in one append; one entry may be longer and then travels alone.
-const APPEND_BYTES_MAX: usize = 1024 * 1024;
 
 impl Raft {
     /// Sends each peer what it lacks, as far as its window allows.
@@ -21,11 +19,11 @@ impl Raft {
 
     pub(super) fn replicate_to(&mut self, peer: NodeId) {
         loop {
-            let last_index = self.log.last_index();
+            let (now, last_index) = (self.now, self.log.last_index());
             let Some(progress) = self.progress_mut(peer) else {
                 return;
             };
-            if !progress.may_send_entries() || progress.next_index > last_index {
+            if !progress.may_send_entries(now) || progress.next_index > last_index {
                 return;
             }
             self.send_append(peer, true);
@@ -40,9 +38,10 @@ impl Raft {
             return;
         };
         let base_index = progress.next_index - 1;
-        let entries = match with_entries {
-            true => entries_after(&self.log, base_index),
-            false => Vec::new(),
+        let bytes_max = progress.append_bytes_max();
+        let (entries, bytes) = match with_entries {
+            true => entries_after(&self.log, base_index, bytes_max),
+            false => (Vec::new(), 0),
         };
         let Some(leading) = self.leadership_mut() else {
             return;
@@ -53,7 +52,7 @@ impl Raft {
             return;
         };
         // The stamp is taken before the transport sees the message: the lease counts from here.
-        progress.note_sent(sequence, now, entries.len() as u64);
+        progress.note_sent(sequence, now, entries.len() as u64, bytes);
         progress.commit_told = commit_index;
         let base_term = self
             .log
@@ -82,7 +81,7 @@ impl Raft {
             true => progress.newest_sent_us(),
             false => None,
         };
-        let named_us = progress.note_acked(sequence);
+        let named_us = progress.note_acked(sequence, now);
         sent_us = sent_us.or(named_us);
         if from_ack {
             sent_us = sent_us.map(|_| now);
@@ -175,17 +174,16 @@ impl Raft {
     }
 }
 
-/// The entries of one append: bounded in number and bytes, but at least one.
-fn entries_after(log: &Log, base_index: Index) -> Vec<Entry> {
-    let mut bytes = 0;
-    let last_index = base_index + APPEND_ENTRIES_MAX as Index;
-    let fitting = log
-        .range(base_index, last_index)
-        .iter()
-        .take_while(|entry| {
-            let first = bytes == 0;
-            bytes += entry.command.size_bytes();
-            first || bytes <= APPEND_BYTES_MAX
-        });
-    fitting.cloned().collect()
+/// The entries of one append, and their bytes: bounded in both, but at least one entry.
+fn entries_after(log: &Log, base_index: Index, bytes_max: usize) -> (Vec<Entry>, usize) {
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    for entry in log.range(base_index, base_index + APPEND_ENTRIES_MAX as Index) {
+        let size = entry.command.size_bytes();
+        if bytes > 0 && bytes + size > bytes_max {
+            break;
+        }
+        bytes += size;
+        entries.push(entry.clone());
+    }
+    (entries, bytes)
 }

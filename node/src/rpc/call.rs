@@ -208,34 +208,9 @@ fn parse_timeout(text: &str) -> Option<Duration> {
 mod tests {
     use super::*;
     use crate::command::Operation;
-    use crate::disk::Directory;
-    use crate::dump::Dump;
-    use crate::identity::Identity;
+    use crate::rpc::tests::follower;
     use raftkv::kv::ErrorReason;
-    use std::sync::Arc;
     use tokio::time::timeout;
-
-    /// A node that does not lead, and whose loop does nothing.
-    fn follower(directory: &std::path::Path) -> Front {
-        let directory = Directory::open(directory).unwrap();
-        let (dump, _) = Dump::start(1, &directory, true).unwrap();
-        Front {
-            identity: Arc::new(Identity {
-                id: 1,
-                cluster: "demo".into(),
-                lease_ms: 2_000,
-                members: Default::default(),
-            }),
-            desk: Arc::default(),
-            view: Arc::default(),
-            clock: Arc::default(),
-            dump,
-            links: Arc::default(),
-            fault_injection_allowed: false,
-            started_us: 0,
-            counters: Default::default(),
-        }
-    }
 
     // A node that does not lead says so at once, even if its loop takes nothing because the disk
     // hangs; nothing piles up on its desk.

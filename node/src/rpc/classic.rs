@@ -59,6 +59,20 @@ impl ClassicService {
         }
     }
 
+    fn success(&self, done: Done) -> wire::ServeClientReply {
+        wire::ServeClientReply {
+            data: match done {
+                Done::Read {
+                    answer: Answer::Value(Some(value)),
+                    ..
+                } => value.to_string(),
+                _ => String::new(),
+            },
+            leader_id: self.front.identity.id.to_string(),
+            success: true,
+        }
+    }
+
     /// What an old client gets on failure: the leader to go to, or nobody's name.
     fn failure(&self) -> wire::ServeClientReply {
         let leader = self.front.view.gate().leader;
@@ -70,6 +84,15 @@ impl ClassicService {
     }
 }
 
+/// Whether to ask again, as an old client does after a failure, would be useless or make it worse: a
+/// SET that took effect after all could undo, sent again, what another client has written since.
+fn must_not_ask_again(reason: ErrorReason) -> bool {
+    matches!(
+        reason,
+        ErrorReason::Invalid | ErrorReason::Overloaded | ErrorReason::OutcomeUnknown
+    )
+}
+
 #[tonic::async_trait]
 impl Classic for ClassicService {
     async fn serve_client(
@@ -79,24 +102,11 @@ impl Classic for ClassicService {
         let deadline = deadline(request.metadata());
         let words = split_words(&request.into_inner().request).unwrap_or_default();
         let reply = match self.serve(&words, deadline).await {
-            Ok(done) => wire::ServeClientReply {
-                data: match done {
-                    Done::Read {
-                        answer: Answer::Value(Some(value)),
-                        ..
-                    } => value.to_string(),
-                    _ => String::new(),
-                },
-                leader_id: self.front.identity.id.to_string(),
-                success: true,
-            },
-            // To ask again would be useless, or would make it worse.
-            Err(refusal)
-                if matches!(
-                    refusal.reason,
-                    ErrorReason::Invalid | ErrorReason::Overloaded
-                ) =>
-            {
+            Ok(done) => {
+                let room = self.front.reply_room(translate::size_bytes(&done))?;
+                return Ok(room.around(Response::new(self.success(done))));
+            }
+            Err(refusal) if must_not_ask_again(refusal.reason) => {
                 return Err(refusal.into_status());
             }
             Err(_) => self.failure(),

@@ -2,6 +2,7 @@
 
 use super::call::deadline;
 use super::pipeline::{PIPELINES_MAX, Pipeline};
+use super::room::ReplyRoom;
 use super::translate::{self, Done};
 use super::{Front, Refusal};
 use crate::engine::{Consistency, Query};
@@ -33,11 +34,12 @@ impl KvService {
         &self,
         request: Request<T>,
         translate: fn(T) -> Result<(Query, Consistency), Refusal>,
-    ) -> Result<WireOutcome, Status> {
+    ) -> Result<(WireOutcome, ReplyRoom), Status> {
         let deadline = deadline(request.metadata());
         let (query, consistency) = translate(request.into_inner())?;
         let done = self.front.read(query, consistency, deadline).await?;
-        Ok(translate::outcome(done))
+        let room = self.front.reply_room(translate::size_bytes(&done))?;
+        Ok((translate::outcome(done), room))
     }
 
     async fn write<T>(
@@ -62,6 +64,15 @@ macro_rules! reply {
     };
 }
 
+/// The same, with the room that it takes.
+macro_rules! reply_in_room {
+    ($found:expr, $kind:ident) => {{
+        let (outcome, room) = $found;
+        let reply: Result<_, Status> = reply!(outcome, $kind);
+        reply.map(|reply| room.around(reply))
+    }};
+}
+
 #[tonic::async_trait]
 impl Kv for KvService {
     type PipelineStream = Pipeline;
@@ -81,7 +92,7 @@ impl Kv for KvService {
         &self,
         request: Request<wire::GetRequest>,
     ) -> Result<Response<wire::GetReply>, Status> {
-        reply!(self.read(request, translate::get).await?, Get)
+        reply_in_room!(self.read(request, translate::get).await?, Get)
     }
 
     async fn set(
@@ -110,7 +121,7 @@ impl Kv for KvService {
         &self,
         request: Request<wire::ListRequest>,
     ) -> Result<Response<wire::ListReply>, Status> {
-        reply!(self.read(request, translate::list).await?, List)
+        reply_in_room!(self.read(request, translate::list).await?, List)
     }
 
     async fn pipeline(

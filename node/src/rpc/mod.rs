@@ -12,12 +12,15 @@ mod classic;
 mod kv;
 mod listen;
 mod pipeline;
+mod reading;
 mod refusal;
+mod room;
 mod serve;
 mod translate;
 
 pub use listen::Listen;
 pub use refusal::Refusal;
+pub use room::Room;
 pub use serve::{Health, ReflectionError, serve_clients, serve_peers};
 
 use crate::clock::Clock;
@@ -51,6 +54,8 @@ pub struct Front {
     pub started_us: Micros,
     /// What was answered and refused here.
     pub counters: Counters,
+    /// For what is on its way.
+    pub room: Room,
 }
 
 /// Since the process started.
@@ -74,3 +79,6 @@ impl Counters {
         counter.fetch_add(1, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,8 @@
 //! from either, so neither side piles up; whatever is ready at a time goes out as one message.
 
 use super::call::{Looked, REQUEST_TIMEOUT, read_timed_out, write_timed_out};
-use super::translate;
+use super::room::ReplyRoom;
+use super::translate::{self, Done};
 use super::{Front, Refusal};
 use crate::desk::{Basket, Outcome, Waiter};
 use crate::engine::{Consistency, Query, Reply, Request, Token};
@@ -27,6 +28,8 @@ pub(super) const PIPELINES_MAX: usize = 1024;
 const OPEN_MAX: usize = 4096;
 /// A reply message is sent off when it has grown to this size.
 const REPLY_BYTES: usize = 256 * 1024;
+/// A larger outcome takes room of its own: [`REPLY_BYTES`] bounds the others.
+const LARGE_BYTES: usize = 64 * 1024;
 /// Most operations begun before others get their turn.
 const TURN_OPERATIONS_MAX: usize = 1024;
 
@@ -49,6 +52,9 @@ pub(super) struct Pipeline {
     timer: Pin<Box<Sleep>>,
     ready: wire::PipelineReply,
     ready_bytes: usize,
+    ready_rooms: Vec<ReplyRoom>,
+    /// Of the message written last, until the next one is asked for.
+    leaving_rooms: Vec<ReplyRoom>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -79,6 +85,8 @@ impl Pipeline {
             timer: Box::pin(sleep_until(Instant::now())),
             ready: wire::PipelineReply::default(),
             ready_bytes: 0,
+            ready_rooms: Vec::new(),
+            leaving_rooms: Vec::new(),
             _permit: permit,
         }
     }
@@ -159,7 +167,7 @@ impl Pipeline {
     fn read(&mut self, id: u64, query: Query, how: Consistency) -> Result<(), Refusal> {
         match self.front.look(&query, how) {
             Some(Looked::Done(done)) => {
-                self.put(id, translate::outcome(done));
+                self.put_done(id, done);
                 Ok(())
             }
             Some(Looked::Refused(refusal)) => Err(refusal),
@@ -225,14 +233,11 @@ impl Pipeline {
                 }
             }
             (Ok(Reply::Written { index, result }), _) => {
-                self.put(
-                    id,
-                    translate::outcome(translate::Done::Written { index, result }),
-                );
+                self.put_done(id, Done::Written { index, result });
             }
             (Ok(reply), _) => {
                 let done = self.front.done_reading(reply);
-                self.put(id, translate::outcome(done));
+                self.put_done(id, done);
             }
             (Err(error), _) => {
                 let refusal = self.front.refuse(&error);
@@ -268,6 +273,17 @@ impl Pipeline {
         self.put(id, WireOutcome::Error(refusal.into_wire()));
     }
 
+    fn put_done(&mut self, id: u64, done: Done) {
+        let bytes = translate::size_bytes(&done);
+        if bytes > LARGE_BYTES {
+            match self.front.reply_room(bytes) {
+                Ok(room) => self.ready_rooms.push(room),
+                Err(refusal) => return self.refuse(id, refusal),
+            }
+        }
+        self.put(id, translate::outcome(done));
+    }
+
     fn put(&mut self, id: u64, outcome: WireOutcome) {
         let outcome = wire::Outcome {
             id,
@@ -294,10 +310,12 @@ impl Stream for Pipeline {
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
+        this.leaving_rooms.clear();
         let unfinished = this.finish_all(context) | this.begin_all(context);
         this.expire(context);
         if !this.ready.outcomes.is_empty() {
             this.ready_bytes = 0;
+            this.leaving_rooms = std::mem::take(&mut this.ready_rooms);
             return Poll::Ready(Some(Ok(std::mem::take(&mut this.ready))));
         }
         if this.requests_ended && this.open.is_empty() {

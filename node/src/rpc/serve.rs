@@ -3,6 +3,7 @@
 use super::admin::AdminService;
 use super::classic::ClassicService;
 use super::kv::KvService;
+use super::room::Roomed;
 use super::{Front, Listen};
 use crate::peers::{self, RaftService};
 use raftkv::admin::admin_server::SERVICE_NAME as ADMIN;
@@ -58,11 +59,14 @@ pub fn serve_clients<S: Future<Output = ()>>(
     let serving = server()
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(KvService::server(Arc::clone(front)))
-        .add_service(ClassicService::server(Arc::clone(front)))
-        .add_service(AdminService::server(Arc::clone(front)))
-        .add_service(health)
-        .add_service(reflection)
+        .add_service(Roomed::new(front, KvService::server(Arc::clone(front))))
+        .add_service(Roomed::new(
+            front,
+            ClassicService::server(Arc::clone(front)),
+        ))
+        .add_service(Roomed::new(front, AdminService::server(Arc::clone(front))))
+        .add_service(Roomed::new(front, health))
+        .add_service(Roomed::new(front, reflection))
         .serve_with_incoming_shutdown(listen.connections(), stop);
     Ok((Health { reporter }, serving))
 }

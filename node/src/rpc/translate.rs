@@ -3,7 +3,7 @@
 use super::Refusal;
 use crate::command::{Operation, RequestId};
 use crate::engine::{Answer, Consistency, Query, ReadPath, Request};
-use crate::kv::{PAGE_ENTRIES_MAX, Page, WriteResult};
+use crate::kv::{PAGE_ENTRIES_MAX, PAGE_ENTRY_OVERHEAD_BYTES, Page, WriteResult};
 use crate::raft::Index;
 use raftkv::kv as wire;
 use raftkv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -128,6 +128,27 @@ fn consistency(number: i32) -> Checked<Consistency> {
         Err(_) => Err(Refusal::invalid(format!(
             "consistency {number} is not known to this version"
         ))),
+    }
+}
+
+/// What the reply takes, roughly, before it is made.
+pub(super) fn size_bytes(done: &Done) -> usize {
+    match done {
+        Done::Read {
+            answer: Answer::Value(Some(value)),
+            ..
+        } => value.len(),
+        Done::Read {
+            answer: Answer::Page(page),
+            ..
+        } => {
+            let sizes = page
+                .entries
+                .iter()
+                .map(|(key, value)| key.len() + value.len() + PAGE_ENTRY_OVERHEAD_BYTES);
+            sizes.sum()
+        }
+        _ => 0,
     }
 }
 

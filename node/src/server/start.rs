@@ -213,6 +213,7 @@ impl Node {
             fault_injection_allowed: settings.allow_fault_injection,
             started_us,
             counters: Default::default(),
+            room: Default::default(),
         });
         let server = Server {
             engine,

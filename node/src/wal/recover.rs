@@ -250,28 +250,39 @@ fn judge_tail(rest: &[u8], last: Index, crc: u32) -> Tail {
     // A line is taken for whole if its checksum goes on from what the line before says its own
     // is, or from what it should be: so a single bad line never hides the good one behind it.
     let mut seeds = [Some(crc), None];
-    let mut highest_readable = None;
+    let mut highest = None;
+    let mut end = 0;
     for line in rest.split_inclusive(|&byte| byte == b'\n') {
+        end += line.len();
         if let Some((entry, _)) = readable(line, &seeds) {
-            highest_readable = highest_readable.max(Some(entry.index));
+            highest = highest.max(Some((entry.index, end)));
         }
         seeds = crcs_after(line, &seeds);
     }
-    if let Some(index) = highest_readable {
-        let until = index.max(last + 1);
+    if let Some((index, end)) = highest {
+        // What can't be read behind it is a second place.
+        let until = index.max(last + 1) + entries_in(written(&rest[end..]));
         return Tail::Damaged { until };
     }
     // A torn write leaves a part of a line, or zeros at the end; it never makes a whole line wrong.
-    let zeros = rest.iter().rev().take_while(|&&byte| byte == 0).count();
-    let written = &rest[..rest.len() - zeros];
-    if count(written, b'\n') == 0 {
+    if count(written(rest), b'\n') == 0 {
         let bytes = rest.len() as u64;
         return Tail::Torn { bytes };
     }
-    // Each entry has one newline and one tab; a bad byte may have hidden one of them.
-    let entries = count(written, b'\n').max(count(written, b'\t'));
-    let until = last + entries;
+    let until = last + entries_in(written(rest));
     Tail::Damaged { until }
+}
+
+/// All but the zeros at the end.
+fn written(bytes: &[u8]) -> &[u8] {
+    let zeros = bytes.iter().rev().take_while(|&&byte| byte == 0).count();
+    &bytes[..bytes.len() - zeros]
+}
+
+/// How many entries these lines may have been: each has one newline and one tab, and a bad byte may
+/// have hidden one of them.
+fn entries_in(lines: &[u8]) -> u64 {
+    count(lines, b'\n').max(count(lines, b'\t'))
 }
 
 fn count(bytes: &[u8], byte: u8) -> u64 {

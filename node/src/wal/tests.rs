@@ -247,6 +247,35 @@ fn a_log_shorter_than_its_commit_is_damaged() {
     assert_eq!(recovery.recovered.commit_index, 3);
 }
 
+// With two damaged places, entries behind the last readable line count too: also where the second
+// place has hidden a newline, or ends with zeros.
+#[test]
+fn what_lies_behind_the_last_readable_line_counts() {
+    let whole = log_of(&five());
+    let starts = line_starts(&whole);
+    let damaged_until = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut logs = whole.clone();
+        logs[starts[0]] ^= 1;
+        change(&mut logs);
+        recover_log(&logs).recovered.damaged_until
+    };
+    assert_eq!(damaged_until(&|_| {}), 5);
+    for second in 2..=4 {
+        let until = damaged_until(&|logs| logs[starts[second]] ^= 1);
+        assert_eq!(until, 5, "also line {}", second + 1);
+    }
+    assert_eq!(damaged_until(&|logs| logs.truncate(whole.len() - 12)), 5);
+    assert_eq!(
+        damaged_until(&|logs| {
+            logs[starts[3]] ^= 1;
+            logs[starts[4] - 1] ^= 1;
+            logs[starts[4]] ^= 1;
+            logs.extend([0; 9]);
+        }),
+        5
+    );
+}
+
 // The mark outlives restarts until the log has been refilled and a commit that far is on record.
 #[test]
 fn damage_is_remembered_until_it_is_refilled() {

@@ -1,6 +1,7 @@
 //! The services for clients.
 
 use crate::cluster::{Cluster, eventually, reason, request};
+use raftkv::admin::CutLinksRequest;
 use raftkv::kv::classic_client::ClassicClient;
 use raftkv::kv::{
     self, CompareAndSetRequest, Consistency, DeleteRequest, ErrorReason, ListRequest,
@@ -279,6 +280,24 @@ async fn the_classic_api() {
         (reply.leader_id == "NULL").then_some(())
     })
     .await;
+}
+
+// An old client sends again what failed. A SET that may have happened is no such failure.
+#[tokio::test]
+async fn an_unknown_outcome_is_no_failure_of_the_classic_api() {
+    let cluster = Cluster::start(3, &["--allow-fault-injection"]).await;
+    let leader = cluster.leader().await;
+    let cut = CutLinksRequest {
+        peer_ids: cluster.others(leader),
+        for_ms: 60_000,
+    };
+    cluster.admin(leader).cut_links(cut).await.unwrap();
+    let request = "SET name1 Jaggu".to_owned();
+    let mut client = ClassicClient::new(cluster.channel(leader));
+    let reply = client.serve_client(ServeClientArgs { request }).await;
+    let status = reply.unwrap_err();
+    assert_eq!(status.code(), Code::Unknown);
+    assert_eq!(reason(&status), "OUTCOME_UNKNOWN");
 }
 
 // Many operations on one stream: each is answered, by its id, in few messages.

@@ -9,5 +9,6 @@ mod files;
 mod overload;
 mod partitions;
 mod pauses;
+mod room;
 mod standards;
 mod starts;

@@ -98,12 +98,22 @@ impl Client {
     }
 
     /// Makes up the next operation.
-    pub fn begin_any(&mut self, keys: &[String], now: Micros, random: &mut Random) {
+    pub fn begin_any(
+        &mut self,
+        keys: &[String],
+        value_bytes: usize,
+        now: Micros,
+        random: &mut Random,
+    ) {
         let Some(plan) = self.plan else {
             return;
         };
         let key = keys[random.below(keys.len() as u64) as usize].clone();
-        let value = format!("c{}-{}", self.number, self.sequence + 1);
+        let mut value = format!("c{}-{}", self.number, self.sequence + 1);
+        value.extend(std::iter::repeat_n(
+            '.',
+            value_bytes.saturating_sub(value.len()),
+        ));
         let kind = match random.below(100) {
             0..50 => Kind::Get,
             50..78 => Kind::Set { value },

@@ -1,7 +1,8 @@
 //! The wires between the nodes: who hears whom, and when.
 //!
 //! As *streams*, messages of a link come in order; a cut link holds them, until it heals or the
-//! connection breaks. As *datagrams*, each message is lost, doubled or late on its own.
+//! connection breaks; a narrow one takes time for each byte. As *datagrams*, each message is lost,
+//! doubled or late on its own.
 
 use crate::plan::NetworkPlan;
 use crate::random::Random;
@@ -29,6 +30,8 @@ struct Link {
     extra_us: Micros,
     held: Vec<Message>,
     last_arrival_us: Micros,
+    /// Until then what was sent before is still on its way into the wire.
+    busy_until_us: Micros,
     epoch: u64,
 }
 
@@ -85,7 +88,7 @@ impl Network {
                 }
                 return Vec::new();
             }
-            return vec![self.in_order(now + extra_us, from, to)];
+            return vec![self.carry(now, from, to, message, extra_us)];
         }
         if is_cut || (!self.calm && self.random.percent(self.plan.loss_percent)) {
             return Vec::new();
@@ -99,6 +102,30 @@ impl Network {
                 epoch,
             })
             .collect()
+    }
+
+    /// The arrival of a message on a link that keeps the order: behind what is sent already, and
+    /// the later the longer it is.
+    pub fn carry(
+        &mut self,
+        now: Micros,
+        from: NodeId,
+        to: NodeId,
+        message: &Message,
+        extra_us: Micros,
+    ) -> Arrival {
+        let bandwidth = self.plan.bytes_per_second;
+        let takes_us =
+            bandwidth.map_or(0, |per_second| size_bytes(message) * 1_000_000 / per_second);
+        let link = self.link(from, to);
+        link.busy_until_us = now.max(link.busy_until_us) + takes_us;
+        let sent_us = link.busy_until_us;
+        self.in_order(sent_us + extra_us, from, to)
+    }
+
+    /// Whether what was sent before is still on its way into the wire.
+    pub fn is_busy(&self, from: NodeId, to: NodeId, now: Micros) -> bool {
+        self.links[self.at(from, to)].busy_until_us > now
     }
 
     /// The next arrival on a link that keeps the order.
@@ -176,5 +203,20 @@ impl Network {
         let link = self.link(from, to);
         link.epoch += 1;
         link.held.clear();
+        link.busy_until_us = 0;
+    }
+}
+
+/// What a message takes on the wire, roughly.
+fn size_bytes(message: &Message) -> u64 {
+    const FIXED: u64 = 100;
+    match message {
+        Message::Append { entries, .. } => {
+            let sizes = entries
+                .iter()
+                .map(|entry| entry.command.size_bytes() as u64);
+            FIXED + sizes.sum::<u64>()
+        }
+        _ => FIXED,
     }
 }

@@ -75,6 +75,8 @@ pub struct Plan {
     pub clients: Vec<ClientPlan>,
     /// How many keys they use.
     pub keys: u64,
+    /// Values that they write are made so long at least.
+    pub value_bytes: usize,
     /// What goes wrong, by time.
     pub faults: Vec<Fault>,
     /// From then on nothing goes wrong.
@@ -96,6 +98,8 @@ pub struct NetworkPlan {
     pub loss_percent: u64,
     /// How often a datagram comes twice.
     pub duplicate_percent: u64,
+    /// What each direction of a stream carries; `None`: anything at once.
+    pub bytes_per_second: Option<u64>,
 }
 
 /// A client that asks one thing after the other.
@@ -134,10 +138,12 @@ impl Plan {
                 slow_percent: 0,
                 loss_percent: 0,
                 duplicate_percent: 0,
+                bytes_per_second: None,
             },
             flush_us: 500..=500,
             clients: Vec::new(),
             keys: 1,
+            value_bytes: 0,
             faults: Vec::new(),
             calm_us: 0,
         }
@@ -152,6 +158,7 @@ impl Plan {
         let timeout = random.pick(&[(300, 600), (1_000, 2_000), (1_000, 2_000), (800, 800)]);
         let seconds = random.within(6..=14);
         let calm_us = seconds * SECOND;
+        let (bytes_per_second, value_bytes) = narrow(suite, seed);
         Plan {
             seed,
             nodes,
@@ -163,13 +170,17 @@ impl Plan {
             mutation: None,
             clocks: clocks(suite, nodes, max_clock_drift_ppm, calm_us, &mut random),
             clocks_in_bound: suite != Suite::WildClocks,
-            network: network(suite, &mut random),
+            network: NetworkPlan {
+                bytes_per_second,
+                ..network(suite, &mut random)
+            },
             flush_us: match random.percent(70) {
                 true => 100..=3 * MS,
                 false => 5 * MS..=80 * MS,
             },
             clients: clients(suite, &mut random),
             keys: random.within(1..=4),
+            value_bytes,
             faults: faults(nodes, calm_us, &mut random),
             calm_us,
         }
@@ -261,7 +272,18 @@ fn network(suite: Suite, random: &mut Random) -> NetworkPlan {
         } else {
             0
         },
+        bytes_per_second: None,
     }
+}
+
+/// Now and then wires are narrow, and values so long that they fill them.
+fn narrow(suite: Suite, seed: u64) -> (Option<u64>, usize) {
+    let mut random = Random::new(seed, 5);
+    if suite == Suite::Datagrams || !random.percent(5) {
+        return (None, 0);
+    }
+    let bytes_per_second = random.pick(&[1_250_000, 2_500_000, 12_500_000]);
+    (Some(bytes_per_second), random.pick(&[1_024, 8_192, 16_384]))
 }
 
 fn clients(suite: Suite, random: &mut Random) -> Vec<ClientPlan> {

@@ -16,7 +16,8 @@ impl World {
         if client.stopped || client.call.is_some() {
             return;
         }
-        client.begin_any(&self.keys, now, &mut self.client_random);
+        let value_bytes = self.plan.value_bytes;
+        client.begin_any(&self.keys, value_bytes, now, &mut self.client_random);
         let believed = client.believed;
         self.attempt(number, believed);
     }

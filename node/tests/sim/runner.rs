@@ -14,6 +14,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, Once};
 
+/// Histories that the checker gave up on: they show nothing.
+pub const UNDECIDED: &str = "undecided histories";
+/// Of so many runs of a suite, one may end so.
+const UNDECIDED_ONE_IN: u64 = 100;
+
 /// What a run came to.
 #[derive(Debug)]
 pub struct Run {
@@ -105,6 +110,12 @@ pub fn run_suite(suite: Suite, seeds: u64, paths: &[&str]) {
     if let Some((seed, failure)) = tally.failed {
         panic!("{failure}\n\nto replay: SEED={seed} cargo test -p raft-node --test sim\n");
     }
+    let undecided = tally.coverage.of(UNDECIDED);
+    assert!(
+        undecided * UNDECIDED_ONE_IN <= tally.runs,
+        "{suite:?}: the checker gave up on {undecided} of {} histories",
+        tally.runs
+    );
     let missed: Vec<_> = paths
         .iter()
         .filter(|path| tally.coverage.of(path) == 0)

@@ -18,6 +18,9 @@ impl World {
             Fate::Delay(extra_us) => extra_us,
         };
         let now = self.now;
+        let behind = self.network.is_busy(from, to, now);
+        self.coverage
+            .count("messages behind others", u64::from(behind));
         let arrivals = self.network.send(now, from, to, &message, extra_us);
         match arrivals.len() {
             0 => self.coverage.count("messages lost or held", 1),
@@ -125,7 +128,7 @@ impl World {
         let now = self.now;
         for message in self.network.heal(from, to) {
             self.coverage.count("messages held and delivered late", 1);
-            let arrival = self.network.in_order(now, from, to);
+            let arrival = self.network.carry(now, from, to, &message, 0);
             let event = Event::Arrive {
                 from,
                 to,

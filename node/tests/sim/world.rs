@@ -11,6 +11,7 @@ use crate::network::Network;
 use crate::oracle::{Checked, Oracle, broken};
 use crate::plan::Plan;
 use crate::random::Random;
+use crate::runner::UNDECIDED;
 use crate::trace::Trace;
 use checker::{Budget, History, Verdict, check};
 use raft_node::engine::Token;
@@ -317,7 +318,7 @@ impl World {
         match check(&self.history, &budget) {
             Verdict::Linearizable => Ok(()),
             Verdict::Undecided { .. } => {
-                self.coverage.count("undecided histories", 1);
+                self.coverage.count(UNDECIDED, 1);
                 Ok(())
             }
             Verdict::NotLinearizable(example) => {

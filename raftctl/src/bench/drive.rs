@@ -122,6 +122,9 @@ pub async fn unary(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Unti
             Err(status) => {
                 let refusal = Refusal::from_status(&status);
                 worker.lost(&word(&refusal));
+                if refusal == Refusal::SessionExpired {
+                    worker.session_expired(0);
+                }
                 match refusal {
                     Refusal::NotReady | Refusal::Overloaded => tokio::time::sleep(PAUSE).await,
                     _ => return End::Left,

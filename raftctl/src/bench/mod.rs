@@ -38,6 +38,10 @@ const CLIENTS_MAX: usize = 1024;
 /// What a node takes in at most is of this order; more would only measure its refusals.
 const IN_FLIGHT_MAX: usize = 65_536;
 
+/// Sessions that a node keeps, of all clients together. With unary calls each operation in flight
+/// has one of its own.
+const SESSIONS_MAX: usize = 4096;
+
 /// The flags of `bench`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
@@ -90,6 +94,13 @@ impl Arguments {
                 format!(
                     "--in-flight: at least one a client ({}), at most {IN_FLIGHT_MAX}",
                     self.clients
+                ),
+            ),
+            (
+                !self.unary || self.in_flight <= SESSIONS_MAX,
+                format!(
+                    "--unary: at most {SESSIONS_MAX} --in-flight, because each has a session, \
+                     and a node keeps no more"
                 ),
             ),
             (
@@ -219,5 +230,28 @@ fn report(
         reads: tally.figures(Kind::Read, measured.length),
         writes: tally.figures(Kind::Write, measured.length),
         errors: tally.errors().clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser as _;
+
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        arguments: Arguments,
+    }
+
+    /// More unary calls at a time than a node has sessions would only measure how it forgets them;
+    /// streams share theirs.
+    #[test]
+    fn no_more_sessions_than_a_node_keeps() {
+        let check = |line: &str| Line::parse_from(line.split(' ')).arguments.check();
+        assert!(check("bench --unary --in-flight 4096").is_ok());
+        assert!(check("bench --in-flight 5000").is_ok());
+        let refused = check("bench --unary --in-flight 4097").unwrap_err();
+        assert!(matches!(&refused, Error::Usage(why) if why.contains("4096")));
     }
 }

@@ -2,6 +2,7 @@
 //! a unary loop); it owns the sessions, so that writes are sent the way a careful client sends
 //! them: with request ids.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use raftkv::kv::kv_client::KvClient;
@@ -17,7 +18,8 @@ use super::workload::{Ask, Source};
 use crate::client::call;
 use crate::client::refusal::Refusal;
 
-/// Unanswered writes that one session may have (see `RequestId` in kv.proto).
+/// How far the unanswered writes of one session may be apart, and so how many there may be (see
+/// `RequestId` in kv.proto).
 const SESSION_WINDOW: usize = 256;
 
 /// What to do after an answer; the later one weighs more.
@@ -36,6 +38,38 @@ pub enum After {
 struct Pending {
     sent: Instant,
     kind: Kind,
+    /// Of a write, in the session of its slot.
+    sequence: Option<u64>,
+}
+
+/// What names the writes of some slots.
+#[derive(Debug)]
+struct Session {
+    last: RequestId,
+    /// Sequences on their way.
+    unanswered: BTreeSet<u64>,
+    /// The node has forgotten it.
+    expired: bool,
+}
+
+impl Session {
+    fn new(client_id: u64, since_index: u64) -> Self {
+        Session {
+            last: RequestId {
+                client_id,
+                sequence: 0,
+                since_index,
+            },
+            unanswered: BTreeSet::new(),
+            expired: false,
+        }
+    }
+
+    /// Whether the next write may leave now.
+    fn has_room(&self) -> bool {
+        let oldest = self.unanswered.first();
+        oldest.is_none_or(|oldest| self.last.sequence + 1 - oldest < SESSION_WINDOW as u64)
+    }
 }
 
 /// The requests of one connection.
@@ -45,7 +79,8 @@ pub struct Worker {
     consistency: i32,
     pending: Vec<Option<Pending>>,
     free: Vec<usize>,
-    sessions: Vec<RequestId>,
+    /// One for so many slots as its window is wide.
+    sessions: Vec<Session>,
     /// What is answered later is not counted: it would belong to a longer time.
     until: Instant,
     /// What was measured so far.
@@ -81,30 +116,35 @@ impl Worker {
         self.pending.len() - self.free.len()
     }
 
-    /// Opens as many sessions as the slots need, once.
+    /// Opens as many sessions as the slots need, and others for those that have expired. Nothing
+    /// may be on its way.
     pub async fn open_sessions(&mut self, kv: &mut KvClient<Channel>) -> Result<(), Refusal> {
+        for session in self.sessions.iter_mut().filter(|session| session.expired) {
+            let opened = call::open_session(kv).await?;
+            *session = Session::new(opened.client_id, opened.since_index);
+        }
         while self.sessions.len() * SESSION_WINDOW < self.pending.len() {
             let opened = call::open_session(kv).await?;
-            self.sessions.push(RequestId {
-                client_id: opened.client_id,
-                sequence: 0,
-                since_index: opened.since_index,
-            });
+            let session = Session::new(opened.client_id, opened.since_index);
+            self.sessions.push(session);
         }
         Ok(())
     }
 
-    /// The next operation, on its way from now on. None: every slot is taken, or there is no more
-    /// to ask.
+    /// The next operation, on its way from now on. None: every slot is taken, or an answer must
+    /// come first, or there is no more to ask.
     pub fn next_operation(&mut self) -> Option<Operation> {
         let slot = *self.free.last()?;
+        if !self.session_of(slot)?.has_room() {
+            return None;
+        }
         let (body, kind) = match self.source.next_ask()? {
             Ask::Read(key) => {
                 let consistency = self.consistency;
                 (Body::Get(GetRequest { key, consistency }), Kind::Read)
             }
             Ask::Write(key, value) => {
-                let request = Some(self.next_request(slot));
+                let request = Some(self.next_request(slot)?);
                 let set = SetRequest {
                     request,
                     key,
@@ -113,37 +153,55 @@ impl Worker {
                 (Body::Set(set), Kind::Write)
             }
             Ask::Remove(key) => {
-                let request = Some(self.next_request(slot));
+                let request = Some(self.next_request(slot)?);
                 (Body::Delete(DeleteRequest { request, key }), Kind::Write)
             }
         };
         self.free.pop();
-        let sent = Instant::now();
-        self.pending[slot] = Some(Pending { sent, kind });
+        let sequence = match kind {
+            Kind::Write => self.session_of(slot).map(|session| session.last.sequence),
+            Kind::Read => None,
+        };
+        self.pending[slot] = Some(Pending {
+            sent: Instant::now(),
+            kind,
+            sequence,
+        });
         Some(Operation {
             id: slot as u64,
             operation: Some(body),
         })
     }
 
-    fn next_request(&mut self, slot: usize) -> RequestId {
-        let session = &mut self.sessions[slot / SESSION_WINDOW];
-        session.sequence += 1;
-        *session
+    fn session_of(&mut self, slot: usize) -> Option<&mut Session> {
+        self.sessions.get_mut(slot / SESSION_WINDOW)
+    }
+
+    fn next_request(&mut self, slot: usize) -> Option<RequestId> {
+        let session = self.session_of(slot)?;
+        session.last.sequence += 1;
+        session.unanswered.insert(session.last.sequence);
+        Some(session.last)
+    }
+
+    /// Frees a slot whose operation is over.
+    fn free(&mut self, slot: usize) -> Option<Pending> {
+        let pending = self.pending.get_mut(slot)?.take()?;
+        self.free.push(slot);
+        if let (Some(sequence), Some(session)) = (pending.sequence, self.session_of(slot)) {
+            session.unanswered.remove(&sequence);
+        }
+        Some(pending)
     }
 
     /// Takes the answer to the operation in a slot, which is free from now on. An answer to
     /// nothing is counted as an error: the node is wrong.
     pub fn answered(&mut self, outcome: &Outcome, now: Instant) -> After {
-        let slot = usize::try_from(outcome.id).ok();
-        let pending = slot
-            .and_then(|slot| self.pending.get_mut(slot))
-            .and_then(Option::take);
-        let (Some(slot), Some(pending)) = (slot, pending) else {
+        let slot = usize::try_from(outcome.id).unwrap_or(usize::MAX);
+        let Some(pending) = self.free(slot) else {
             self.tally.failed("answer to nothing");
             return After::GoOn;
         };
-        self.free.push(slot);
         let index = match &outcome.outcome {
             Some(Answer::Get(reply)) => reply.applied_index,
             Some(Answer::Set(reply)) => reply.applied_index,
@@ -151,6 +209,9 @@ impl Worker {
             Some(Answer::Error(error)) => {
                 self.tally
                     .failed(&error.reason().as_str_name().to_lowercase());
+                if error.reason() == ErrorReason::SessionExpired {
+                    self.session_expired(slot);
+                }
                 return after(error.reason());
             }
             _ => {
@@ -158,8 +219,8 @@ impl Worker {
                 return After::GoOn;
             }
         };
-        if let Some(session) = self.sessions.get_mut(slot / SESSION_WINDOW) {
-            session.since_index = session.since_index.max(index);
+        if let Some(session) = self.session_of(slot) {
+            session.last.since_index = session.last.since_index.max(index);
         }
         if now <= self.until {
             self.tally.succeeded(pending.kind, now - pending.sent);
@@ -167,11 +228,17 @@ impl Worker {
         After::GoOn
     }
 
+    /// The session of this slot is gone: another must be opened before it is used again.
+    pub fn session_expired(&mut self, slot: usize) {
+        if let Some(session) = self.session_of(slot) {
+            session.expired = true;
+        }
+    }
+
     /// The connection broke: nobody will answer what is on its way.
     pub fn lost(&mut self, why: &str) {
-        for (slot, pending) in self.pending.iter_mut().enumerate() {
-            if pending.take().is_some() {
-                self.free.push(slot);
+        for slot in 0..self.pending.len() {
+            if self.free(slot).is_some() {
                 self.tally.failed(why);
             }
         }
@@ -181,12 +248,12 @@ impl Worker {
 fn after(reason: ErrorReason) -> After {
     match reason {
         ErrorReason::NotReady | ErrorReason::Overloaded => After::Pause,
-        ErrorReason::NotLeader | ErrorReason::Stopping | ErrorReason::OutcomeUnknown => {
-            After::Leave
-        }
-        ErrorReason::SessionExpired | ErrorReason::Invalid | ErrorReason::Unspecified => {
-            After::GoOn
-        }
+        // Sessions are opened where a drive begins.
+        ErrorReason::NotLeader
+        | ErrorReason::Stopping
+        | ErrorReason::OutcomeUnknown
+        | ErrorReason::SessionExpired => After::Leave,
+        ErrorReason::Invalid | ErrorReason::Unspecified => After::GoOn,
     }
 }
 
@@ -194,6 +261,8 @@ fn after(reason: ErrorReason) -> After {
 mod tests {
     use super::*;
     use crate::bench::workload::{Mix, Workload};
+    use crate::client::channel;
+    use crate::client::fake::{Fakes, Role};
     use raftkv::kv::{Error, GetReply, SetReply};
     use std::time::Duration;
 
@@ -209,13 +278,7 @@ mod tests {
         let mix = Source::Mix(Mix::new(&workload, 1));
         let mut worker = Worker::new(mix, 0, in_flight, Instant::now() + HOUR);
         let sessions = in_flight.div_ceil(SESSION_WINDOW) as u64;
-        worker.sessions = (1..=sessions)
-            .map(|client_id| RequestId {
-                client_id,
-                sequence: 0,
-                since_index: 0,
-            })
-            .collect();
+        worker.sessions = (1..=sessions).map(|id| Session::new(id, 0)).collect();
         worker
     }
 
@@ -247,6 +310,53 @@ mod tests {
             "{per_session:?}"
         );
         assert_eq!((worker.outstanding(), worker.next_operation()), (600, None));
+    }
+
+    /// No write leaves while one that is a window older is unanswered, however many slots are free.
+    #[test]
+    fn a_session_waits_for_its_oldest_write() {
+        let mut worker = worker(0.0, 2);
+        let oldest = worker.next_operation().unwrap();
+        let answer = |worker: &mut Worker, id| {
+            let answer = outcome(id, Answer::Set(SetReply::default()));
+            worker.answered(&answer, Instant::now());
+        };
+        let mut last = 1;
+        while let Some(next) = worker.next_operation() {
+            answer(&mut worker, next.id);
+            last = request(next).sequence;
+            assert!(last < 1_000, "it never waits");
+        }
+        assert_eq!(last, SESSION_WINDOW as u64);
+        answer(&mut worker, oldest.id);
+        assert_eq!(request(worker.next_operation().unwrap()).sequence, last + 1);
+    }
+
+    /// A session that the node has forgotten is replaced by another, once.
+    #[tokio::test]
+    async fn an_expired_session_is_replaced() {
+        let fakes = Fakes::start(&[Role::Lead]).await;
+        let mut kv = channel::kv(channel::channel(&fakes.members()[0].address).unwrap());
+        let mut worker = worker(0.0, 300);
+        worker.sessions.clear();
+        worker.open_sessions(&mut kv).await.unwrap();
+        let ids = |worker: &Worker| -> Vec<u64> {
+            let sessions = worker.sessions.iter();
+            sessions.map(|session| session.last.client_id).collect()
+        };
+        assert_eq!(ids(&worker), [1, 2]);
+        let first = worker.next_operation().unwrap();
+        let error = Error {
+            reason: ErrorReason::SessionExpired.into(),
+            ..Error::default()
+        };
+        let expired = outcome(first.id, Answer::Error(error));
+        assert_eq!(worker.answered(&expired, Instant::now()), After::Leave);
+        for _ in 0..2 {
+            worker.open_sessions(&mut kv).await.unwrap();
+            assert_eq!(ids(&worker), [3, 2]);
+        }
+        assert_eq!(request(worker.next_operation().unwrap()).client_id, 3);
     }
 
     /// An answer frees its slot, counts once, and teaches the index for later writes.

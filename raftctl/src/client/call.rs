@@ -1,5 +1,6 @@
 //! One operation on its way: what is sent, what is left of its time, what was tried.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use raftkv::kv::kv_client::KvClient;
@@ -43,6 +44,8 @@ pub struct Call {
     /// An earlier attempt may have taken effect, or may still do so.
     pub maybe_done: bool,
     pub asked_since_pause: usize,
+    /// Nodes that would not serve this client when they were asked last.
+    pub denied: BTreeSet<u64>,
     pub tried: Tried,
     timeout: Duration,
     deadline: Instant,
@@ -60,6 +63,7 @@ impl Call {
             maybe_done: false,
             deadline: Instant::now() + timeout,
             asked_since_pause: 0,
+            denied: BTreeSet::new(),
             tried: Tried::default(),
             timeout,
             backoff: Backoff::default(),

@@ -32,6 +32,8 @@ pub enum Role {
     ApplyThenRefuse(ErrorReason),
     /// Refuses with this reason.
     Refuse(ErrorReason),
+    /// Some other server, which serves nobody here.
+    Stranger,
 }
 
 /// What a node saw.
@@ -224,6 +226,7 @@ impl Node {
             }
             Role::Follow(leader) => Err(self.fakes.refuse(ErrorReason::NotLeader, leader)),
             Role::Refuse(reason) => Err(self.fakes.refuse(reason, None)),
+            Role::Stranger => Err(Status::unimplemented("another server")),
             Role::Hang => std::future::pending().await,
         }
     }
@@ -267,6 +270,9 @@ impl Kv for Node {
         if self.fakes.role(self.id) == Role::Hang {
             std::future::pending::<()>().await;
         }
+        if self.fakes.role(self.id) == Role::Stranger {
+            self.gate().await?;
+        }
         self.fakes.saw(self.id, Seen::Opened);
         let mut state = self.fakes.0.lock().unwrap();
         state.sessions += 1;
@@ -284,7 +290,8 @@ impl Kv for Node {
         let request = request.into_inner();
         self.fakes.saw(self.id, Seen::Read(request.key.clone()));
         let stale = request.consistency() == kv::Consistency::Stale;
-        if !stale || self.fakes.role(self.id) == Role::Hang {
+        let role = self.fakes.role(self.id);
+        if !stale || matches!(role, Role::Hang | Role::Stranger) {
             self.gate().await?;
         }
         let state = self.fakes.0.lock().unwrap();

@@ -330,6 +330,9 @@ impl Client {
         refusal: Refusal,
         call: &mut Call,
     ) -> Result<Next, ClientError> {
+        if !matches!(refusal, Refusal::Denied(_)) {
+            call.denied.remove(&member.id);
+        }
         match refusal {
             Refusal::NotLeader(hint) => {
                 self.route.answered(member.id);
@@ -363,6 +366,11 @@ impl Client {
                 call.request = None;
                 Ok(Next::AtOnce)
             }
+            // A stranger at the address of one node, most likely: the others may serve.
+            Refusal::Denied(_) if !self.is_denied_by_all(member, call) => {
+                self.route.failed(member.id);
+                Ok(Next::AtOnce)
+            }
             // This attempt did nothing; an earlier one may have.
             Refusal::Invalid(_) | Refusal::Denied(_) if call.maybe_done => Err(call.timed_out()),
             Refusal::Invalid(message) => Err(ClientError::Invalid(message)),
@@ -375,6 +383,13 @@ impl Client {
                 })
             }
         }
+    }
+
+    /// Notes that this node will not serve this client. Returns whether there is nobody else to ask.
+    fn is_denied_by_all(&self, member: &Member, call: &mut Call) -> bool {
+        call.denied.insert(member.id);
+        let members = self.route.members();
+        call.only.is_some() || members.iter().all(|other| call.denied.contains(&other.id))
     }
 
     /// What a success teaches: who leads, and how far the log is.

@@ -29,8 +29,8 @@ pub enum Refusal {
     SessionExpired,
     /// The request is wrong. Asking again is useless.
     Invalid(String),
-    /// The node will not serve this client at all (wrong service, not allowed). Asking again is
-    /// useless.
+    /// The node will not serve this client at all (wrong service, not allowed). Asking it again is
+    /// useless; another may serve.
     Denied(String),
 }
 

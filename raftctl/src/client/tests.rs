@@ -244,6 +244,29 @@ async fn a_final_refusal_after_doubt_is_an_unknown_outcome() {
     }
 }
 
+/// A stranger at the address of one node keeps nobody from the others, even where they name that
+/// node as leader; only when all are strangers, or that node alone is meant, is it an error.
+#[tokio::test]
+async fn a_stranger_is_taken_for_a_dead_node() {
+    let fakes = Fakes::start(&[Role::Stranger, Role::Lead, Role::Follow(Some(1))]).await;
+    for _ in 0..4 {
+        let mut client = client(&fakes);
+        client.set("k", "v").await.unwrap();
+        client.forget_leader();
+        assert_eq!(client.get("k", Read::Lease).await.unwrap().value, "v");
+    }
+    fakes.set_role(2, Role::Stranger);
+    let mut hurried = Client::new(&fakes.members()).with_timeout(Duration::from_millis(300));
+    let error = hurried.set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error:?}");
+    fakes.set_role(3, Role::Stranger);
+    let error = client(&fakes).set("k", "v").await.unwrap_err();
+    assert_eq!((error.kind(), error.exit_code()), ("denied", 20));
+    fakes.set_role(2, Role::Lead);
+    let error = client(&fakes).get("k", Read::Stale(Some(1))).await;
+    assert_eq!(error.unwrap_err().kind(), "denied");
+}
+
 /// What the node calls invalid is not sent again.
 #[tokio::test]
 async fn invalid_is_final() {

@@ -156,6 +156,38 @@ pub fn slow_leader_clock(mutation: Option<Mutation>) -> Checked {
     Ok(())
 }
 
+/// # A leader whose only follower catches up over a narrow wire keeps its lease: what is sent at a
+/// time leaves room for the heartbeats behind it.
+pub fn narrow_wire(mutation: Option<Mutation>) -> Checked {
+    let mut plan = three_nodes();
+    plan.network.bytes_per_second = Some(1_250_000); // 10 Mbit/s.
+    let (mut world, leader) = world_with_leader(plan, mutation)?;
+    let others = world.others(leader);
+    let (late, ahead) = (others[0], others[1]);
+    world.crash(late);
+    let value = "x".repeat(16 * 1024);
+    for _ in 0..400 {
+        world.set(leader, &value)?;
+    }
+    let needed = world.oracle.committed_index();
+    world.start(late)?;
+    world.run_ms(200)?;
+    world.crash(ahead);
+    let began_us = world.now;
+    while world.machines[late as usize - 1].disk.last_index() < needed {
+        world.run_ms(10)?;
+        let holder = world.lease_holder();
+        expect(holder == Some(leader), "the leader keeps its lease")?;
+        expect(world.now < began_us + 10_000 * MS, "the wire is used")?;
+    }
+    let took_us = world.now - began_us;
+    expect(
+        took_us > 4_000 * MS,
+        "catching up takes longer than a lease",
+    )?;
+    world.judge()
+}
+
 /// # A leader that votes for another gives up its lease first.
 ///
 /// The candidate has promised nothing to the leader for long, and only the leader's own vote

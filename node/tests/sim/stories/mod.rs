@@ -177,7 +177,7 @@ macro_rules! told {
 
 told! {
     leases: isolated_leader restarted_followers shorter_lease_after_a_crash stopped_followers two_old_leaders late_acknowledgements
-        slow_leader_clock vote_of_the_leader stalled_disk paused_leader;
+        slow_leader_clock narrow_wire vote_of_the_leader stalled_disk paused_leader;
     reads: read_before_own_commit key_in_limbo inherited_read;
     transfers: stale_read_after_transfer late_word_to_take_over;
     elections: equal_timeouts returning_node;
