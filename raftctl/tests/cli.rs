@@ -245,7 +245,12 @@ fn a_missing_binary_is_built_in_a_checkout() {
     for folder in ["target/debug", "node/src"] {
         std::fs::create_dir_all(path(folder)).unwrap();
     }
-    std::fs::copy(env!("CARGO_BIN_EXE_raftctl"), path("target/debug/raftctl")).unwrap();
+    // By a program of its own: a process that another test starts meanwhile must not hold it open.
+    let copied = std::process::Command::new("cp")
+        .arg(env!("CARGO_BIN_EXE_raftctl"))
+        .arg(path("target/debug/raftctl"))
+        .status();
+    assert!(copied.unwrap().success());
     std::fs::write(path("Cargo.toml"), "[workspace]\nmembers = [\"node\"]\n").unwrap();
     let package = "[package]\nname = \"raft-node\"\nversion = \"0.1.0\"\n";
     std::fs::write(path("node/Cargo.toml"), package).unwrap();

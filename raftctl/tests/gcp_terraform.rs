@@ -649,7 +649,7 @@ fn the_private_key_stays_here() {
 fn down_on_a_terminal(cloud: &Cloud) -> Child {
     // In the shell's place: some shells wait for it, are interrupted as well, and end with 130.
     let down = format!("exec {} down", env!("CARGO_BIN_EXE_raftctl"));
-    let terminal = ["--foreground", "60", "script", "-qec", &down, "/dev/null"];
+    let terminal = ["--foreground", "600", "script", "-qec", &down, "/dev/null"];
     let mut terminal = cloud.program("timeout", &terminal);
     terminal.stdin(Stdio::piped()).spawn().unwrap()
 }

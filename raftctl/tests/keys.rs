@@ -119,7 +119,8 @@ fn a_script_for_the_shell() {
 // The exit codes tell apart what a script has to tell apart: done, nothing done, nobody knows.
 #[test]
 fn exit_codes_tell_what_became_of_a_write() {
-    let cluster = TestCluster::up(3);
+    let cluster = TestCluster::with(3, "lease: 10s");
+    cluster.raftctl(&["up"]).ok();
     let leader = cluster.leader(|_| true);
     let followers: Vec<String> = (1..=3)
         .filter(|id| *id != leader)

@@ -308,7 +308,7 @@ fn a_changed_lease_restarts_the_nodes() {
 fn an_interrupted_up_is_run_again() {
     let cluster = TestCluster::new(5);
     for pause_ms in [5, 20, 40, 60] {
-        let mut up = command(cluster.folder(), &["up"]);
+        let mut up = command(cluster.folder(), &["up", "--lock-wait", "1m"]);
         up.stdout(std::process::Stdio::null())
             .stderr(std::process::Stdio::null());
         let mut child = up.spawn().unwrap();
@@ -476,6 +476,28 @@ fn leadership_is_handed_over() {
         .raftctl(&["transfer", "all"])
         .code(2)
         .says("name one node");
+}
+
+// A cluster of one can't serve while its node is restarted, and is upgraded all the same.
+#[test]
+fn a_cluster_of_one_is_upgraded() {
+    let cluster = TestCluster::with(1, "binary: ./raft-node");
+    let own = std::path::Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+    let put = |more: &[u8]| {
+        let mut binary = std::fs::read(&own).unwrap();
+        binary.extend(more);
+        std::fs::write(cluster.path("new"), binary).unwrap();
+        let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(cluster.path("new"), executable).unwrap();
+        std::fs::rename(cluster.path("new"), cluster.path("raft-node")).unwrap();
+    };
+    put(b"");
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    put(b"another");
+    let upgrade = cluster.raftctl(&["upgrade"]).ok();
+    assert_eq!(upgrade.stdout, "node 1 upgraded\n");
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
 }
 
 // With a majority dead a node can still be started, without waiting for a leader that can't be.

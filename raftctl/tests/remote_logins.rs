@@ -123,12 +123,13 @@ fn a_jump_host_is_gone_through() {
     cluster.raftctl(&["restart", "leader"]).ok();
 
     // What is wrong with the jump host is told in ssh's own words.
-    let elsewhere = yaml.replace(&near.address.to_string(), "no-such-host.invalid");
+    let unknown = testhosts::unknown_name();
+    let elsewhere = yaml.replace(&near.address.to_string(), &unknown);
     std::fs::write(cluster.path("cluster.yaml"), elsewhere).unwrap();
     cluster
         .raftctl(&["exec", "1", "--", "true"])
         .code(10)
-        .says("Could not resolve hostname no-such-host.invalid")
+        .says(&format!("Could not resolve hostname {unknown}"))
         .says("`ssh.jump`");
 }
 

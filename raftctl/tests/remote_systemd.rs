@@ -72,10 +72,10 @@ fn systemd_looks_after_nodes() {
         must(0, show) != "active" && must(0, show) != "activating"
     });
     assert!(!set.run(0, &format!("kill -0 $({pid})")).status.success());
-    let status = raftctl(folder.path(), &["status", "--output", "json"])
-        .ok()
-        .json();
-    assert_eq!(status["nodes"][0]["process"], "stopped", "{status:#}");
+    eventually("called stopped", &|| {
+        let status = raftctl(folder.path(), &["status", "--output", "json"]).ok();
+        status.json()["nodes"][0]["process"] == "stopped"
+    });
     raftctl(folder.path(), &["restart", "1"]).ok();
     raftctl(folder.path(), &["restart", "all"]).ok();
     // Nor is one started that systemd was about to start again.

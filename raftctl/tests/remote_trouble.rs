@@ -130,7 +130,8 @@ fn logins_that_fail_say_why() {
     );
     assert!(refused.stderr.contains("ssh.user") && refused.stderr.contains("try `ssh"));
 
-    let yaml = "name: test\nprovider: ssh\nnodes: [{id: 1, host: no-such-host.invalid}]\n";
+    let unknown = testhosts::unknown_name();
+    let yaml = format!("name: test\nprovider: ssh\nnodes: [{{id: 1, host: {unknown}}}]\n");
     std::fs::write(elsewhere.path().join("cluster.yaml"), yaml).unwrap();
     raftctl(elsewhere.path(), &["up"])
         .code(10)

@@ -3,6 +3,9 @@
 //! A message comes in pieces that are put together before anybody sees it. So no deadline of a
 //! request can run yet, and the window of HTTP/2, which is opened again with each piece, bounds
 //! nothing.
+//!
+//! Deliberately absent: an end for streams that stop in a message *and* take no replies, so that
+//! nobody reads them. They keep their room, which has a bound for all of them together.
 
 use super::Front;
 use super::room::SMALL_BYTES;
@@ -31,8 +34,11 @@ pub(super) struct Reading {
     /// Bytes that wait for the rest of their message, or request.
     held: usize,
     room: Option<OwnedSemaphorePermit>,
-    /// Of the message that is read now; otherwise of the whole request.
-    began: Instant,
+    /// For the message that is read now, otherwise for the whole request: only while the client is
+    /// waited for, and not while nobody reads because the client does not take its replies.
+    waited: Duration,
+    /// Since when it is waited for now.
+    waits_since: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
     timeout: Duration,
 }
@@ -46,7 +52,8 @@ impl Reading {
             framing: Framing::default(),
             held: 0,
             room: None,
-            began: Instant::now(),
+            waited: Duration::ZERO,
+            waits_since: None,
             timer: None,
             timeout: TIMEOUT,
         }
@@ -85,8 +92,7 @@ impl Reading {
             }
         }
         if self.framing.advance(piece) && self.streams {
-            self.began = Instant::now();
-            self.timer = None;
+            self.waited = Duration::ZERO;
         }
         Ok(())
     }
@@ -96,10 +102,13 @@ impl Reading {
         if self.streams && self.framing.bytes == 0 {
             return Poll::Pending; // A stream may be silent for as long as it likes.
         }
-        let deadline = self.began + self.timeout;
+        let now = Instant::now();
+        let deadline = now + self.timeout.saturating_sub(self.waited);
+        self.waits_since = Some(now);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        timer.as_mut().reset(deadline);
         timer.as_mut().poll(context).map(|()| {
             let why = "the request was not whole in time";
             Some(Status::deadline_exceeded(why))
@@ -116,6 +125,9 @@ impl http_body::Body for Reading {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<http_body::Frame<Bytes>, Status>>> {
         let this = self.get_mut();
+        if let Some(since) = this.waits_since.take() {
+            this.waited += since.elapsed();
+        }
         if this.streams {
             this.forget_taken();
         }

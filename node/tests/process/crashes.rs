@@ -37,21 +37,23 @@ async fn a_new_cluster_elects_and_replicates() {
         .caught_up(&[vec![leader], cluster.others(leader)].concat())
         .await;
     for id in cluster.ids() {
-        let logs = cluster.text(id, "logs.txt");
-        let words: Vec<_> = logs
-            .lines()
-            .map(|line| line.split('\t').next().unwrap())
-            .collect();
         let expected = [
             format!("NO-OP {term}"),
             format!("SET name1 Jaggu {term}"),
             format!("SET name2 Jaggu {term}"),
             format!("SET name3 Jaggu {term}"),
         ];
-        // Before it, at most those of leaders who did not last.
-        let (earlier, words) = words.split_at(words.len().saturating_sub(expected.len()));
-        assert!(earlier.iter().all(|line| line.starts_with("NO-OP ")));
-        assert_eq!(words, expected, "node {id}");
+        // An entry is applied as soon as it is known to be committed, and on the own disk soon after.
+        eventually("the entries in the file", async || {
+            let logs = cluster.text(id, "logs.txt");
+            let words = logs.lines().map(|line| line.split('\t').next().unwrap());
+            let words: Vec<_> = words.collect();
+            // Before it, at most those of leaders who did not last.
+            let (earlier, words) = words.split_at(words.len().saturating_sub(expected.len()));
+            assert!(earlier.iter().all(|line| line.starts_with("NO-OP ")));
+            (words == expected).then_some(())
+        })
+        .await;
         let stale = cluster
             .try_get(id, "name3", Consistency::Stale)
             .await
@@ -215,8 +217,9 @@ async fn a_whole_cluster_stops_quickly() {
     for id in cluster.ids() {
         assert_eq!(cluster.ended(id).await.code(), Some(0));
     }
+    // Who waits for an election waits for the upper end of its time.
     assert!(
-        told.elapsed() < Duration::from_secs(4),
+        told.elapsed() < Duration::from_millis(7_500),
         "{:?}",
         told.elapsed()
     );

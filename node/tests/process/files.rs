@@ -79,10 +79,10 @@ async fn a_damaged_log_is_refilled() {
     cluster.spawn(leader);
     let leader = cluster.leader().await;
     cluster.caught_up(&[leader, damaged]).await;
-    assert_eq!(
-        cluster.text(damaged, "logs.txt"),
-        cluster.text(leader, "logs.txt")
-    );
+    eventually("the same log", async || {
+        (cluster.text(damaged, "logs.txt") == cluster.text(leader, "logs.txt")).then_some(())
+    })
+    .await;
     eventually("the commit on record", async || {
         let metadata = cluster.text(damaged, "metadata.txt");
         let mut lines = metadata.lines();

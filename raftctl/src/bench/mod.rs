@@ -20,8 +20,10 @@ use std::time::Duration;
 
 use crate::cli::{Options, Output};
 use crate::client::Read;
-use crate::cluster::Reads;
+use crate::cluster::{Provider, Reads};
 use crate::error::{Error, Result};
+use crate::hosts::inventory::Member;
+use crate::hosts::ssh::tunnel::CONNECTIONS_MAX;
 use crate::interrupt::Interruptions;
 use crate::keys::{self, Freshness};
 use crate::ops::Context;
@@ -148,6 +150,7 @@ impl Arguments {
 /// No leader within the timeout, invalid input, an interruption.
 pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
     arguments.check()?;
+    refuse_more_than_fit(context, arguments.clients)?;
     let freshness = arguments.freshness(context.cluster.reads);
     let bench = Bench {
         context,
@@ -180,6 +183,20 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
             "interrupted before anything was measured".into(),
         )),
     }
+}
+
+/// Where nodes are reached through ssh, so are clients, a channel each.
+fn refuse_more_than_fit(context: &Context, clients: usize) -> Result<()> {
+    let is_tunnelled = |member: &Member| member.admin_address != member.client_address;
+    let has_tunnels = context.cluster.provider != Provider::Docker
+        && context.inventory.members.iter().any(is_tunnelled);
+    if !has_tunnels || clients <= CONNECTIONS_MAX {
+        return Ok(());
+    }
+    Err(Error::Usage(format!(
+        "--clients: at most {CONNECTIONS_MAX} where nodes are reached through ssh; run it on a machine beside \
+         them for more"
+    )))
 }
 
 fn load(context: &Context, arguments: &Arguments, freshness: Freshness) -> Load {

@@ -134,10 +134,11 @@ impl Worker {
     /// The next operation, on its way from now on. None: every slot is taken, or an answer must
     /// come first, or there is no more to ask.
     pub fn next_operation(&mut self) -> Option<Operation> {
-        let slot = *self.free.last()?;
-        if !self.session_of(slot)?.has_room() {
-            return None;
-        }
+        // A session that waits for its oldest write keeps no other from going on.
+        let session_of = |slot: &usize| self.sessions.get(slot / SESSION_WINDOW);
+        let has_room = |slot: &usize| session_of(slot).is_some_and(|session| session.has_room());
+        let at = self.free.iter().rposition(has_room)?;
+        let slot = self.free[at];
         let (body, kind) = match self.source.next_ask()? {
             Ask::Read(key) => {
                 let consistency = self.consistency;
@@ -157,7 +158,7 @@ impl Worker {
                 (Body::Delete(DeleteRequest { request, key }), Kind::Write)
             }
         };
-        self.free.pop();
+        self.free.swap_remove(at);
         let sequence = match kind {
             Kind::Write => self.session_of(slot).map(|session| session.last.sequence),
             Kind::Read => None,

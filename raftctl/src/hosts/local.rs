@@ -174,10 +174,10 @@ mod tests {
     #[tokio::test]
     async fn a_process_left_behind_does_not_hold_the_caller() {
         let started = Instant::now();
-        let script = "sleep 2 </dev/null >/dev/null 2>&1 & echo left";
+        let script = "sleep 60 </dev/null >/dev/null 2>&1 & echo left";
         let output = local().run(Request::new("leave", script, DEADLINE)).await;
         assert_eq!(output.unwrap().stdout, "left\n");
-        assert!(started.elapsed() < Duration::from_millis(1500));
+        assert!(started.elapsed() < Duration::from_secs(20));
     }
 
     // A script that does not read its input, however much, still gives its answer.

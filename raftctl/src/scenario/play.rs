@@ -10,7 +10,7 @@ use serde_json::json;
 use super::after_interruption;
 use super::file::Loaded;
 use super::outcome::{ScenarioReport, StepReport, WorkloadReport};
-use super::restore;
+use super::restore::{self, Ending};
 use super::runner::Runner;
 use super::verdict::{self, CHECK_MAX, VerdictReport};
 use crate::binary::Binary;
@@ -181,7 +181,7 @@ impl Stage<'_> {
             () = interruptions.next() => true,
         };
         if interrupted {
-            restore::tell_interruption();
+            Ending::PuttingBack.tell_interruption();
         }
         Acted {
             steps,
@@ -203,21 +203,23 @@ impl Stage<'_> {
         interrupted: &mut bool,
     ) -> Result<Option<WorkloadReport>> {
         let restoring = restore::restore(self.context, self.binary);
-        restore::despite_interruption(restoring, interruptions, interrupted).await?;
+        restore::despite_interruption(Ending::PuttingBack, restoring, interruptions, interrupted)
+            .await?;
         let workload = match *interrupted {
             true => None,
             false => tokio::select! {
                 workload = judge(background, acted.took) => Some(workload),
                 () = interruptions.next() => {
                     *interrupted = true;
-                    restore::tell_interruption();
+                    Ending::RemovingKeys.tell_interruption();
                     None
                 }
             },
         };
         let keys = self.keys(run);
         let removing = restore::remove(self.context, acted.touched.iter().chain(&keys));
-        restore::despite_interruption(removing, interruptions, interrupted).await?;
+        restore::despite_interruption(Ending::RemovingKeys, removing, interruptions, interrupted)
+            .await?;
         Ok(workload)
     }
 

@@ -84,17 +84,48 @@ const TRY_EVERY: Duration = Duration::from_secs(1);
 const LEFT_TO_DO: &str = "left to do, once that is mended: `raftctl resume all`, `raftctl start all`, \
                           `raftctl heal`";
 
-/// The error of a cluster that was left as it is because its operator insisted.
-fn left_as_it_is() -> Error {
-    Error::Other("interrupted before everything was undone".into()).advise(LEFT_TO_DO.into())
+/// What is done at the end of a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Every fault is undone.
+    PuttingBack,
+    /// The keys of the run are removed.
+    RemovingKeys,
 }
 
-/// Does what puts a cluster back, also when it is interrupted: only who insists ends it. `interrupted`
-/// tells whether that has happened before, and is set where it happens now.
+impl Ending {
+    /// Says what happens after the first interruption.
+    pub fn tell_interruption(self) {
+        out::say(match self {
+            Ending::PuttingBack => {
+                "interrupted: putting the cluster back (Ctrl-C again leaves it as it is)"
+            }
+            Ending::RemovingKeys => {
+                "interrupted: removing the keys of the run (Ctrl-C again leaves them)"
+            }
+        });
+    }
+
+    /// The error of a run that was left as it is because its operator insisted.
+    fn left_as_it_is(self) -> Error {
+        let (what, advice) = match self {
+            Ending::PuttingBack => ("everything was undone", LEFT_TO_DO),
+            Ending::RemovingKeys => (
+                "the keys of the run were removed",
+                "`raftctl list scenario/` and `raftctl list chaos/` show what is left",
+            ),
+        };
+        Error::Other(format!("interrupted before {what}")).advise(advice.into())
+    }
+}
+
+/// Does what belongs to the end of a run, also when it is interrupted: only who insists ends it.
+/// `interrupted` tells whether that has happened before, and is set where it happens now.
 ///
 /// # Errors
 /// Those of the work; the operator insisted.
 pub async fn despite_interruption<T>(
+    ending: Ending,
     work: impl Future<Output = Result<T>>,
     interruptions: &mut Interruptions,
     interrupted: &mut bool,
@@ -105,18 +136,13 @@ pub async fn despite_interruption<T>(
             done = &mut work => return done,
             () = interruptions.next() => {
                 if *interrupted {
-                    return Err(left_as_it_is());
+                    return Err(ending.left_as_it_is());
                 }
                 *interrupted = true;
-                tell_interruption();
+                ending.tell_interruption();
             }
         }
     }
-}
-
-/// Says what happens after the first interruption.
-pub fn tell_interruption() {
-    out::say("interrupted: putting the cluster back (Ctrl-C again leaves it as it is)");
 }
 
 /// Heals, resumes and starts what a scenario left, on every host that answers, and waits until the

@@ -261,7 +261,8 @@ async fn refuse_last_of_majority(context: &Context, id: NodeId) -> Result<()> {
     let replies = context.replies(&others).await;
     let silent = replies.iter().filter(|(_, reply)| reply.is_err());
     let silent: Vec<NodeId> = silent.map(|(id, _)| *id).collect();
-    if others.len() - silent.len() >= context.cluster.majority() {
+    // Where all answer, a small cluster may be away for as long as it takes.
+    if silent.is_empty() || others.len() - silent.len() >= context.cluster.majority() {
         return Ok(());
     }
     Err(Error::NoLeader(format!(

@@ -10,6 +10,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::testhosts::left_out;
@@ -28,7 +29,7 @@ RUN apt-get update \
 STOPSIGNAL SIGRTMIN+3
 CMD [\"/sbin/init\"]
 ";
-const IMAGE: &str = "raftctl-test-systemd:2";
+const IMAGE: &str = "raftctl-test-systemd:3";
 
 /// How long a container may take to let someone log in.
 const UP_WITHIN: Duration = Duration::from_secs(60);
@@ -50,7 +51,10 @@ impl TestContainers {
             left_out(&why);
             return None;
         }
-        build(IMAGE, DOCKERFILE);
+        {
+            let _turn = turn();
+            build(IMAGE, DOCKERFILE);
+        }
         static SETS: AtomicUsize = AtomicUsize::new(1);
         let number = SETS.fetch_add(1, Ordering::Relaxed);
         let network = format!("raftctl-test-{}-{number}", std::process::id());
@@ -136,8 +140,16 @@ impl Drop for TestContainers {
     }
 }
 
+/// One test at a time makes images: whoever comes next finds them.
+fn turn() -> MutexGuard<'static, ()> {
+    static MAKING: Mutex<()> = Mutex::new(());
+    // A test that failed has said so.
+    MAKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// What is missing for containers.
 pub fn missing() -> Option<String> {
+    let _turn = turn();
     let mut engine = Command::new("docker");
     engine.args(["version", "--format", "{{.Server.Version}}"]);
     match engine.output() {

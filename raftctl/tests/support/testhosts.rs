@@ -46,6 +46,11 @@ pub fn left_out(why: &str) {
     eprintln!("LEFT OUT: {why}");
 }
 
+/// A name that no host has. Its label is too long to ask any server for.
+pub fn unknown_name() -> String {
+    format!("no-such-host-{}.invalid", "x".repeat(64))
+}
+
 /// How the hosts of a set are made.
 #[derive(Debug, Clone, Default)]
 pub struct Options {

@@ -109,10 +109,11 @@ pub fn is_busy(text: &str) -> bool {
     sign(text).is_some_and(|(_, kind, _)| *kind == Kind::Busy)
 }
 
-/// Whether the failure is that of a jump host or a program on the way, whose words openssh keeps away.
+/// Whether a jump host or a program on the way has failed, whose words openssh keeps away. Silence has
+/// none.
 #[must_use]
 pub fn is_on_the_way(text: &str) -> bool {
-    text.contains("UNKNOWN port 65535")
+    text.contains("UNKNOWN port 65535") && !text.contains("timed out")
 }
 
 fn sign(text: &str) -> Option<&'static (&'static str, Kind, &'static str)> {

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::login::{self, Login};
 use super::place::{self, Place};
@@ -111,7 +112,7 @@ pub async fn reach(
     let is_known = |place: &Place| !again || place.is_fresh();
     let is_new = |host: &Found| !host.place.as_ref().is_some_and(is_known);
     ask_addresses(&mut found, |host| is_new(host) || host.address().is_none()).await;
-    let mut looking = JoinSet::new();
+    let (mut looking, mut connecting) = (JoinSet::new(), JoinSet::new());
     for (at, host) in found.iter().enumerate() {
         let (transport, name) = (Arc::clone(&host.transport), cluster.name.clone());
         let seen = (host.address().cloned(), host.needs_tunnel());
@@ -123,19 +124,17 @@ pub async fn reach(
         if is_new {
             looking.spawn(async move {
                 let place = place::look(&transport, &name, seen, deadline).await;
-                (at, Some(place))
+                (at, place)
             });
         } else if needs_tunnel {
-            looking.spawn(async move {
-                // Whoever talks to it learns why that failed.
-                let _ = tokio::time::timeout(deadline, transport.control_socket()).await;
-                (at, None)
-            });
+            // Whoever talks to it learns why that failed.
+            connecting.spawn(async move { transport.control_socket().await.is_ok() });
         }
     }
+    let limit = cluster.limits.connect + LOGIN_TIME;
+    let (looked, ()) = tokio::join!(looking.join_all(), connected(connecting, limit));
     let mut is_news = false;
-    for (at, place) in looking.join_all().await {
-        let Some(place) = place else { continue };
+    for (at, place) in looked {
         match place {
             Ok(place) => {
                 is_news |= found[at].place.as_ref() != Some(&place);
@@ -153,6 +152,19 @@ pub async fn reach(
         place::save(&cluster.state_dir(), &places)?;
     }
     inventory(cluster, &found)
+}
+
+/// Waits until hosts are connected to, within `limit`. Once one is, the others are not waited for much
+/// longer: they may be dead, and go on in the background.
+async fn connected(mut connecting: JoinSet<bool>, limit: Duration) {
+    const GRACE: Duration = Duration::from_secs(2);
+    let mut deadline = Instant::now() + limit;
+    while let Ok(Some(ended)) = tokio::time::timeout_at(deadline, connecting.join_next()).await {
+        if ended.is_ok_and(|is_connected| is_connected) {
+            deadline = deadline.min(Instant::now() + GRACE);
+        }
+    }
+    connecting.detach_all();
 }
 
 /// The login of every node of a cluster with the provider `ssh`.
@@ -288,7 +300,8 @@ fn member(cluster: &Cluster, host: &Found) -> Result<Member> {
     let client_address = node.client_address.clone();
     let client_address = client_address.unwrap_or_else(|| format!("{name}:{client}"));
     let admin_address = match host.needs_tunnel() {
-        true => tunnel::open(&host.transport, &client_address)?.to_string(),
+        // What clients are told may lead through a translation of addresses that the host is behind.
+        true => tunnel::open(&host.transport, &format!("localhost:{client}"))?.to_string(),
         false => client_address.clone(),
     };
     Ok(Member {

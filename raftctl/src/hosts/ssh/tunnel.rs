@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 
 /// Connections at a time; gRPC makes one for each client. sshd allows ten sessions, scripts included,
 /// but counts no channel of this kind among them.
-const CONNECTIONS_MAX: usize = 32;
+pub const CONNECTIONS_MAX: usize = 32;
 
 /// After a failure to accept, which means that this process has too many files open.
 const PAUSE: Duration = Duration::from_millis(100);

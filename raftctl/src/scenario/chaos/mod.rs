@@ -17,7 +17,7 @@ use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
 use super::after_interruption;
-use super::restore;
+use super::restore::{self, Ending};
 use super::verdict::{self, CHECK_MAX, VerdictReport};
 use crate::binary::Binary;
 use crate::cli::{Options, Output};
@@ -197,19 +197,29 @@ impl Chaos<'_> {
         };
         let mut interrupted = struck.is_none();
         if interrupted {
-            restore::tell_interruption();
+            Ending::PuttingBack.tell_interruption();
         }
         let restoring = restore::restore(self.context, self.binary);
-        let restored =
-            restore::despite_interruption(restoring, interruptions, &mut interrupted).await;
+        let restored = restore::despite_interruption(
+            Ending::PuttingBack,
+            restoring,
+            interruptions,
+            &mut interrupted,
+        )
+        .await;
         let history = match restored {
             Ok(()) if !interrupted => workload.finish().await,
             _ => workload.cut_off(),
         };
         report::write_history(&history, &self.folder)?;
         let removing = self.remove(&keys, restored);
-        let restored =
-            restore::despite_interruption(removing, interruptions, &mut interrupted).await;
+        let restored = restore::despite_interruption(
+            Ending::RemovingKeys,
+            removing,
+            interruptions,
+            &mut interrupted,
+        )
+        .await;
         let Some(struck) = struck.filter(|_| !interrupted) else {
             return Err(after_interruption(restored));
         };
