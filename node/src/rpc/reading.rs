@@ -102,17 +102,22 @@ impl Reading {
         if self.streams && self.framing.bytes == 0 {
             return Poll::Pending; // A stream may be silent for as long as it likes.
         }
+        let late = || {
+            Some(Status::deadline_exceeded(
+                "the request was not whole in time",
+            ))
+        };
+        if self.waited >= self.timeout {
+            return Poll::Ready(late());
+        }
         let now = Instant::now();
-        let deadline = now + self.timeout.saturating_sub(self.waited);
+        let deadline = now + (self.timeout - self.waited);
         self.waits_since = Some(now);
         let timer = self
             .timer
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         timer.as_mut().reset(deadline);
-        timer.as_mut().poll(context).map(|()| {
-            let why = "the request was not whole in time";
-            Some(Status::deadline_exceeded(why))
-        })
+        timer.as_mut().poll(context).map(|()| late())
     }
 }
 
@@ -276,6 +281,20 @@ mod tests {
         assert!(read(&mut reading(&front, &small, 100, false)).await.is_ok());
         let refused = read(&mut reading(&front, &message(SMALL_BYTES), 100, false)).await;
         assert_eq!(refused.unwrap_err().code(), Code::ResourceExhausted);
+    }
+
+    // While nobody reads, as when replies are not taken, it is not the client who is waited for.
+    #[tokio::test]
+    async fn time_without_a_reader_is_not_the_client_s() {
+        let directory = tempfile::tempdir().unwrap();
+        let front = Arc::new(follower(directory.path()));
+        let mut late = reading(&front, &message(10)[..8], 8, true);
+        late.timeout = Duration::from_millis(1);
+        let mut next =
+            async || poll_fn(|context| Poll::Ready(Pin::new(&mut late).poll_frame(context))).await;
+        assert!(matches!(next().await, Poll::Ready(Some(Ok(_)))));
+        std::thread::sleep(Duration::from_millis(5));
+        assert!(next().await.is_pending());
     }
 
     // A request that stops short of its end is given up, on a stream too; a stream between two
