@@ -21,8 +21,8 @@ pub const BASE: &str = "debian:bookworm-slim";
 /// systemd and an SSH server, and nothing that a container can't do.
 const DOCKERFILE: &str = "\
 FROM debian:bookworm-slim
-RUN apt-get update \
- && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+RUN apt-get -o Acquire::Retries=5 update \
+ && DEBIAN_FRONTEND=noninteractive apt-get -o Acquire::Retries=5 install -y --no-install-recommends \
       systemd systemd-sysv dbus openssh-server sudo \
  && rm -rf /var/lib/apt/lists/* \
  && systemctl mask systemd-udevd systemd-journald-audit.socket getty.target console-getty
