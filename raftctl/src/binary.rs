@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::{BinarySource, Cluster};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 
 /// The name of the file.
 pub const NAME: &str = "raft-node";
@@ -161,11 +162,7 @@ fn sha256_of(path: &Path) -> std::io::Result<String> {
         }
         hash.update(&piece[..count]);
     }
-    Ok(hash
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex(&hash.finalize()))
 }
 
 #[cfg(test)]

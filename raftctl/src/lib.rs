@@ -15,7 +15,7 @@
 //! admin      the gRPC calls of operators                error   every error and its exit code
 //! keep       files of raftctl's own on this machine      lock    one operator of a folder at a time
 //! records    the lines of logs.txt and dump.txt         words   their words
-//! times      `30s` -> a length                          operator, interrupt: who runs it, Ctrl-C
+//! times      `30s` -> a length       hex  digits          operator, interrupt: who runs it, Ctrl-C
 //! ```
 //! Imports go downwards in this list and never up. Only `hosts` starts processes, only `admin`,
 //! `client` and `bench` speak gRPC, only `cluster` knows cluster.yaml.
@@ -28,6 +28,7 @@ pub mod cli;
 pub mod client;
 pub mod cluster;
 pub mod error;
+mod hex;
 pub mod hosts;
 mod interrupt;
 pub mod keep;

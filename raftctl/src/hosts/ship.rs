@@ -192,6 +192,7 @@ mod tests {
     use tokio::io::AsyncWrite;
 
     use super::*;
+    use crate::hex::hex;
     use crate::hosts::layout::HostLayout;
     use crate::hosts::local::LocalTransport;
     use crate::hosts::{BoxFuture, Exit, Transport, TransportError};
@@ -210,10 +211,8 @@ mod tests {
     fn parcel(folder: &Path, version: &str) -> Parcel {
         let path = folder.join("raft-node");
         std::fs::write(&path, format!("#!/bin/sh\necho raft-node {version}\n")).unwrap();
-        let digits = |byte: u8| format!("{byte:02x}");
         use sha2::Digest;
-        let sha256 = sha2::Sha256::digest(std::fs::read(&path).unwrap());
-        let sha256 = sha256.iter().map(|byte| digits(*byte)).collect();
+        let sha256 = hex(&sha2::Sha256::digest(std::fs::read(&path).unwrap()));
         Parcel::pack(&Binary { path, sha256 }).unwrap()
     }
 

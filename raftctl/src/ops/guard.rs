@@ -10,6 +10,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use super::Context;
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::hosts::guard::{self, Claim, Held, LASTS};
 use crate::hosts::inventory::Host;
 use crate::interrupt::interruption;
@@ -402,10 +403,7 @@ fn process_space() -> String {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let space = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     let digest = Sha256::digest(format!("{boot}{}", space.display()));
-    digest[..8]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hex(&digest[..8])
 }
 
 /// Whether a lock was left by a raftctl of the same folder, on this machine, that has ended. Of any

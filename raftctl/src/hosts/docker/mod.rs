@@ -29,6 +29,7 @@ use super::gcp::key;
 use super::ssh::{login, place};
 use crate::cluster::{Cluster, NodeId, state_dir};
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::keep;
 use engine::Engine;
 
@@ -362,11 +363,7 @@ fn base(cluster: &Cluster) -> &str {
 /// Named after all that goes into it, so that it is built again only when that changes.
 fn image(cluster: &Cluster) -> String {
     let digest = Sha256::digest(format!("{}\n{DOCKERFILE}", base(cluster)));
-    let digits: String = digest[..6]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("raftctl-host:{digits}")
+    format!("raftctl-host:{}", hex(&digest[..6]))
 }
 
 fn network(cluster: &Cluster) -> String {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::keep;
 
 /// How one host is reached.
@@ -32,10 +33,7 @@ impl Login {
     pub(super) fn fingerprint(&self) -> String {
         let text = format!("{self:?}");
         let digest = Sha256::digest(text.as_bytes());
-        digest[..8]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect()
+        hex(&digest[..8])
     }
 
     /// The command that an operator can try by hand.
