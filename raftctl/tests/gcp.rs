@@ -382,7 +382,7 @@ fn machines_are_stopped_started_and_extended() {
         world
             .raftctl(&["extend", length])
             .code(2)
-            .says("a lifetime is between 1m and 3months");
+            .says("a lifetime is 60 seconds to 120 days; nothing was changed");
     }
     assert_eq!(world.done_under_lock("extend"), Vec::<String>::new());
     world.age_places();

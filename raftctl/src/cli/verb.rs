@@ -258,7 +258,7 @@ pub enum Verb {
     /// time, and the cluster serves all the while.
     #[command(after_help = "Examples:\n  raftctl extend\n  raftctl extend 24h")]
     Extend {
-        /// How long, as in 90m or 12h [default: gcp.lifetime in cluster.yaml]
+        /// How long, as in 90m or 12h, up to 120d [default: gcp.lifetime in cluster.yaml]
         #[arg(value_name = "TIME", value_parser = crate::times::parse)]
         lifetime: Option<Duration>,
     },

@@ -148,10 +148,10 @@ pub async fn extend(
         )
     })?;
     if !LIFETIMES.contains(&lifetime) {
-        let [least, most] =
-            [LIFETIMES.start(), LIFETIMES.end()].map(|at| humantime::format_duration(*at));
+        let days = LIFETIMES.end().as_secs() / (24 * 3600);
+        let seconds = LIFETIMES.start().as_secs();
         return Err(Error::Usage(format!(
-            "a lifetime is between {least} and {most}; nothing was changed"
+            "a lifetime is {seconds} seconds to {days} days; nothing was changed"
         )));
     }
     let _lock = Lock::take(&context.cluster, "extend").await?;
