@@ -121,6 +121,10 @@ fn a_jump_host_is_gone_through() {
     assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
     assert_eq!(cluster.status()["leader"], 1);
     cluster.raftctl(&["restart", "leader"]).ok();
+    cluster
+        .raftctl(&["bench", "--clients", "33"])
+        .code(2)
+        .says("--clients: at most 32 where nodes are reached through ssh");
 
     // What is wrong with the jump host is told in ssh's own words.
     let unknown = testhosts::unknown_name();
