@@ -34,12 +34,13 @@ variable "regions" {
 }
 
 variable "nodes" {
-  description = "Machines by name: the node's id, its zone and region, and optionally a machine type of its own. Adding or removing a name touches that machine alone."
+  description = "Machines by name: the node's id, its zone and region, and optionally a machine type of its own, and whether it is to be started where it is off (start_machines where that is absent). Adding or removing a name touches that machine alone."
   type = map(object({
     id           = number
     zone         = string
     region       = string
     machine_type = optional(string)
+    start        = optional(bool)
   }))
 
   validation {
@@ -182,15 +183,88 @@ variable "lifetime_seconds" {
 }
 
 variable "spot" {
-  description = "Use spot machines: far cheaper, and Google may stop them at any time."
+  description = "Use spot machines: far cheaper, and Google may take them back at any time. One that it takes back is stopped, and with a lifetime deleted; its data disk and address stay, and the next apply brings it back."
   type        = bool
   default     = false
 }
 
 variable "labels" {
-  description = "Labels added to machines, disks and addresses."
+  description = "Labels added to machines and their disks, and to addresses when they are made."
   type        = map(string)
   default     = {}
+}
+
+variable "network" {
+  description = "Id or self link of a network that is there already, such as projects/host/global/networks/shared. Without subnetworks, the module makes subnets of its own in it. Another network replaces all machines."
+  type        = string
+  default     = null
+}
+
+variable "subnetworks" {
+  description = "Id or self link of a subnetwork that is there already for each region: then regions is not read, and no network is made. Addresses for the machines are reserved in it."
+  type        = map(string)
+  default     = {}
+}
+
+variable "network_project" {
+  description = "Project that holds the network, where it is another one (the host of a shared VPC): firewall rules are made there."
+  type        = string
+  default     = null
+}
+
+variable "firewall_rules" {
+  description = "Whether this module makes the firewall rules. Without them, somebody else lets SSH, and the machines with the tag raft-<cluster> to each other's peer port."
+  type        = bool
+  default     = true
+}
+
+variable "os_login" {
+  description = "Log in by way of OS Login, as the policy constraints/compute.requireOsLogin demands: the key given here is not used, and Google says who may log in."
+  type        = bool
+  default     = false
+}
+
+variable "kms_key" {
+  description = "Cloud KMS key for boot and data disks, such as projects/P/locations/L/keyRings/R/cryptoKeys/K. Google encrypts with a key of its own where none is given. Another key replaces the disks."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.kms_key == null || can(regex("^projects/[^/]+/locations/[^/]+/keyRings/[^/]+/cryptoKeys/[^/]+$", var.kms_key))
+    error_message = "A key is given as projects/P/locations/L/keyRings/R/cryptoKeys/K."
+  }
+}
+
+variable "service_account" {
+  description = "Service account of the machines: email, and scopes where they are to be fewer than all. None: nothing on them can call Google's APIs. Read when a machine is made."
+  type = object({
+    email  = string
+    scopes = optional(list(string), ["https://www.googleapis.com/auth/cloud-platform"])
+  })
+  default = null
+}
+
+variable "secure_boot" {
+  description = "Start the machines with Secure Boot, which an image of one's own may not bear. Read when a machine is made."
+  type        = bool
+  default     = true
+}
+
+variable "start_machines" {
+  description = "Start machines that are off, where a node says nothing of its own (start). Without it an apply leaves them off, and makes new ones five seconds sooner."
+  type        = bool
+  default     = true
+}
+
+variable "owner" {
+  description = "Mark of whoever made this cluster, such as a fingerprint: it goes into every description and into the label raft-owner of machines and disks, so that another cluster of the same name can be told from this one. Read when a thing is made; machines and disks get the label later, too."
+  type        = string
+  default     = ""
+
+  validation {
+    condition     = can(regex("^[-_a-z0-9]{0,63}$", var.owner))
+    error_message = "An owner's mark has at most 63 lower-case letters, digits, hyphens and underscores, as a label of Google's."
+  }
 }
 
 variable "data_disks_only" {

@@ -11,4 +11,7 @@ terraform {
 
 provider "google" {
   project = var.project_id
+
+  # The provider's own label would cost each address a second step.
+  add_terraform_attribution_label = false
 }

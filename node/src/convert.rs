@@ -3,8 +3,11 @@
 //! that names what is wrong with it. Whether it fits what the receiver has sent is the core's to
 //! know; it asserts that nobody acknowledges what was never sent.
 
-use crate::command::{Command, Operation, RequestId, Write};
-use crate::raft::{AppendOutcome, Entry, Index, Message, Term};
+use crate::command::{
+    Command, FORMAT_NEWEST, Format, Operation, RequestId, Write, cluster_text, parse_cluster,
+    parse_voters, voters_text,
+};
+use crate::raft::{AppendOutcome, Entry, Index, Message, SnapshotId, Term};
 use raftkv::raft as wire;
 use std::sync::Arc;
 use wire::entry::Operation as WireOperation;
@@ -24,6 +27,12 @@ pub enum Malformed {
     /// An entry without an operation that this version knows.
     #[error("entry {0} has no operation known here")]
     NoOperation(Index),
+    /// An entry that takes the log to a format which this version does not read.
+    #[error("entry {0} goes over to format {1}; this version reads up to {FORMAT_NEWEST}")]
+    Format(Index, u64),
+    /// A piece of a snapshot that has no name.
+    #[error("a piece of a snapshot without its name")]
+    NoSnapshot,
     /// Entries that do not follow each other.
     #[error("entry {found} stands where {expected} should")]
     Gap {
@@ -66,6 +75,39 @@ pub fn to_wire(id: u64, message: &Message) -> wire::Message {
             sequence,
             outcome,
         } => Body::AppendEntriesReply(append_reply_to_wire(*term, *sequence, *outcome)),
+        Message::InstallSnapshot {
+            term,
+            snapshot,
+            offset,
+            data,
+            lease_ms,
+            sequence,
+        } => Body::InstallSnapshot(wire::InstallSnapshot {
+            term: *term,
+            leader_id: id,
+            snapshot: Some(wire::SnapshotId {
+                index: snapshot.index,
+                term: snapshot.term,
+                format: snapshot.format,
+                hash: snapshot.hash,
+                bytes: snapshot.bytes,
+            }),
+            offset: *offset,
+            data: data.to_vec(),
+            lease_duration_ms: *lease_ms,
+            sequence: *sequence,
+        }),
+        Message::InstallReply {
+            term,
+            sequence,
+            index,
+            offset,
+        } => Body::InstallSnapshotReply(wire::InstallSnapshotReply {
+            term: *term,
+            sequence: *sequence,
+            index: *index,
+            offset: *offset,
+        }),
         Message::Vote {
             term,
             last_index,
@@ -91,6 +133,17 @@ pub fn to_wire(id: u64, message: &Message) -> wire::Message {
             vote_granted: *granted,
             pre_vote: *pre,
             longest_remaining_lease_ms: *promise_remaining_ms,
+        }),
+        Message::State {
+            term,
+            index,
+            hash,
+            agreed,
+        } => Body::State(wire::State {
+            term: *term,
+            index: *index,
+            hash: *hash,
+            agreed: *agreed,
         }),
         Message::TimeoutNow {
             term,
@@ -134,6 +187,14 @@ fn append_reply_to_wire(
 fn entry_to_wire(entry: &Entry) -> wire::Entry {
     let (request, operation) = match &*entry.command {
         Command::NoOp => (None, WireOperation::NoOp(wire::NoOp {})),
+        Command::Format(format) => {
+            let format = wire::Format {
+                version: format.version,
+                cluster_id: cluster_text(format.cluster),
+                voters: voters_text(&format.voters),
+            };
+            (None, WireOperation::Format(format))
+        }
         Command::Write(write) => (
             write.request.map(|request| wire::RequestId {
                 client_id: request.client_id,
@@ -181,6 +242,13 @@ pub fn from_wire(message: wire::Message) -> Result<Message, Malformed> {
             sequence: reply.sequence,
             outcome: append_outcome(&reply)?,
         }),
+        Body::InstallSnapshot(install) => install_from_wire(install),
+        Body::InstallSnapshotReply(reply) => Ok(Message::InstallReply {
+            term: term(reply.term)?,
+            sequence: reply.sequence,
+            index: index(reply.index)?,
+            offset: at_most(COUNT_MAX, reply.offset, "offset")?,
+        }),
         Body::RequestVote(vote) => Ok(Message::Vote {
             term: term(vote.term)?,
             last_index: index(vote.last_log_index)?,
@@ -195,6 +263,12 @@ pub fn from_wire(message: wire::Message) -> Result<Message, Malformed> {
             granted: reply.vote_granted,
             pre: reply.pre_vote,
             promise_remaining_ms: reply.longest_remaining_lease_ms.map(time_ms).transpose()?,
+        }),
+        Body::State(state) => Ok(Message::State {
+            term: term(state.term)?,
+            index: index(state.index)?,
+            hash: state.hash,
+            agreed: state.agreed,
         }),
         Body::TimeoutNow(timeout_now) => Ok(Message::TimeoutNow {
             term: term(timeout_now.term)?,
@@ -213,6 +287,32 @@ fn append_outcome(reply: &wire::AppendEntriesReply) -> Result<AppendOutcome, Mal
             conflict_index: index(reply.conflict_index)?,
             conflict_term: reply.conflict_term,
         },
+    })
+}
+
+fn install_from_wire(install: wire::InstallSnapshot) -> Result<Message, Malformed> {
+    let leader_term = term(install.term)?;
+    let snapshot = install.snapshot.ok_or(Malformed::NoSnapshot)?;
+    let snapshot = SnapshotId {
+        index: index(snapshot.index)?,
+        term: snapshot.term,
+        format: snapshot.format,
+        hash: snapshot.hash,
+        bytes: at_most(COUNT_MAX, snapshot.bytes, "length")?,
+    };
+    if snapshot.format > FORMAT_NEWEST {
+        return Err(Malformed::Format(snapshot.index, snapshot.format));
+    }
+    if snapshot.term > leader_term {
+        return Err(Malformed::EntryTerm(snapshot.index));
+    }
+    Ok(Message::InstallSnapshot {
+        term: leader_term,
+        snapshot,
+        offset: at_most(COUNT_MAX, install.offset, "offset")?,
+        data: install.data.into(),
+        lease_ms: install.lease_duration_ms,
+        sequence: install.sequence,
     })
 }
 
@@ -270,25 +370,30 @@ fn entry_from_wire(entry: wire::Entry) -> Result<Entry, Malformed> {
         sequence: request.sequence,
         since_index: request.since_index,
     });
-    let operation = match entry.operation {
-        None => return Err(Malformed::NoOperation(entry.index)),
-        Some(WireOperation::NoOp(wire::NoOp {})) => None,
-        Some(WireOperation::Set(set)) => Some(Operation::Set {
+    let write = |operation| Command::Write(Write { request, operation });
+    let command = match entry.operation.ok_or(Malformed::NoOperation(entry.index))? {
+        WireOperation::NoOp(wire::NoOp {}) => Command::NoOp,
+        WireOperation::Format(format) if format.version > FORMAT_NEWEST => {
+            return Err(Malformed::Format(entry.index, format.version));
+        }
+        WireOperation::Format(format) => Command::Format(Format {
+            version: format.version,
+            cluster: parse_cluster(&format.cluster_id)
+                .ok_or(Malformed::NoOperation(entry.index))?,
+            voters: parse_voters(&format.voters).ok_or(Malformed::NoOperation(entry.index))?,
+        }),
+        WireOperation::Set(set) => write(Operation::Set {
             key: set.key.into(),
             value: set.value.into(),
         }),
-        Some(WireOperation::Delete(delete)) => Some(Operation::Delete {
+        WireOperation::Delete(delete) => write(Operation::Delete {
             key: delete.key.into(),
         }),
-        Some(WireOperation::CompareAndSet(swap)) => Some(Operation::CompareAndSet {
+        WireOperation::CompareAndSet(swap) => write(Operation::CompareAndSet {
             key: swap.key.into(),
             expected: swap.expected.map(Arc::from),
             value: swap.value.into(),
         }),
-    };
-    let command = match operation {
-        None => Command::NoOp,
-        Some(operation) => Command::Write(Write { request, operation }),
     };
     Ok(Entry {
         index: entry.index,
@@ -339,6 +444,15 @@ mod tests {
                 write(10, 3, Operation::Delete { key: "".into() }),
                 write(11, 3, swap(None)),
                 write(12, 3, swap(Some(""))),
+                Entry {
+                    index: 13,
+                    term: 3,
+                    command: Arc::new(Command::Format(Format {
+                        version: FORMAT_NEWEST,
+                        cluster: 7,
+                        voters: vec![1, 2, 13],
+                    })),
+                },
             ],
             commit_index: 6,
             lease_ms: 2000,
@@ -380,6 +494,12 @@ mod tests {
             vote(false, Some((1, 3))),
             vote_reply(None),
             vote_reply(Some(0)),
+            Message::State {
+                term: 3,
+                index: 12,
+                hash: 0xdead_beef,
+                agreed: true,
+            },
             Message::TimeoutNow {
                 term: 4,
                 last_index: 12,
@@ -411,6 +531,14 @@ mod tests {
         assert_eq!(gap, expected);
         let unknown = broken(|append| append.entries[0].operation = None);
         assert_eq!(unknown, Malformed::NoOperation(8));
+        let later = broken(|append| {
+            let format = wire::Format {
+                version: FORMAT_NEWEST + 1,
+                ..wire::Format::default()
+            };
+            append.entries[5].operation = Some(WireOperation::Format(format));
+        });
+        assert_eq!(later, Malformed::Format(13, FORMAT_NEWEST + 1));
         let backwards = broken(|append| append.entries[0].term = 1);
         assert_eq!(backwards, Malformed::EntryTerm(8));
         let ahead = broken(|append| append.entries[4].term = 4);

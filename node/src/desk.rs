@@ -18,6 +18,8 @@ pub const REQUESTS_MAX: usize = 16_384;
 pub const REQUEST_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// Most messages of peers that wait for the loop.
 const PEER_MESSAGES_MAX: usize = 4096;
+/// Most bytes of their entries, but for one message that is always taken.
+const PEER_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Most inputs of one step: so that a step stays short beside a lease.
 const STEP_INPUTS_MAX: usize = 4096;
 
@@ -30,22 +32,22 @@ pub enum Waiter {
     /// A call of its own.
     Call(oneshot::Sender<Outcome>),
     /// One of many on a stream.
-    Stream(Arc<Basket>),
+    Stream(Arc<StreamOutcomes>),
 }
 
 /// Collects the outcomes of one stream's requests until the stream takes them.
 #[derive(Debug, Default)]
-pub struct Basket {
-    state: Mutex<BasketState>,
+pub struct StreamOutcomes {
+    state: Mutex<StreamOutcomesState>,
 }
 
 #[derive(Debug, Default)]
-struct BasketState {
+struct StreamOutcomesState {
     outcomes: Vec<(Token, Outcome)>,
     waker: Option<Waker>,
 }
 
-impl Basket {
+impl StreamOutcomes {
     /// Takes out what is there. With nothing there, the task is woken when something comes.
     pub fn take(&self, context: &Context<'_>) -> Vec<(Token, Outcome)> {
         let mut state = lock(&self.state);
@@ -80,10 +82,11 @@ pub struct Desk {
 #[derive(Debug, Default)]
 struct State {
     inputs: VecDeque<Input>,
-    /// News of the disk: as many as its works.
+    /// News of the disk: as many as its works, and one piece of a snapshot a peer.
     from_disk: Vec<Input>,
     inspections: Vec<oneshot::Sender<Inspection>>,
     peer_messages: usize,
+    peer_bytes: usize,
     /// In `inputs`, whether anybody still waits for them or not.
     requests: Load,
     waiters: HashMap<Token, Waiting>,
@@ -118,6 +121,10 @@ pub struct Inspection {
     pub status: Status,
     /// Flushes of the disk since the start.
     pub fsyncs: u64,
+    /// The newest format that an operator lets the cluster go over to.
+    pub format_held_at: u64,
+    /// How much more text of the log it takes until a newer format is asked for.
+    pub format_growth_left: Option<u64>,
 }
 
 /// What the loop takes off the desk in one go.
@@ -184,22 +191,31 @@ impl Desk {
 
     fn try_deliver(&self, from: NodeId, message: Message) -> Result<(), Message> {
         let mut state = lock(&self.state);
-        if state.peer_messages >= PEER_MESSAGES_MAX {
+        let bytes = entries_bytes(&message);
+        let is_full = state.peer_messages >= PEER_MESSAGES_MAX
+            || state.peer_messages > 0 && state.peer_bytes + bytes > PEER_BYTES_MAX;
+        if is_full {
             return Err(message);
         }
         state.peer_messages += 1;
+        state.peer_bytes += bytes;
         state.inputs.push_back(Input::Received { from, message });
         drop(state);
         self.filled.notify_one();
         Ok(())
     }
 
-    /// Takes in that a peer's connection came up or broke, behind all that came over it.
-    pub fn report_link(&self, peer: NodeId, up: bool) {
-        let news = match up {
-            true => Input::Connected { peer },
-            false => Input::Disconnected { peer },
-        };
+    /// Takes in that a peer's connection came up, and the newest format that the peer reads.
+    pub fn report_connected(&self, peer: NodeId, reads_format: u64) {
+        self.report(Input::Connected { peer, reads_format });
+    }
+
+    /// Takes in that a peer's connection broke, behind all that came over it.
+    pub fn report_disconnected(&self, peer: NodeId) {
+        self.report(Input::Disconnected { peer });
+    }
+
+    fn report(&self, news: Input) {
         lock(&self.state).inputs.push_back(news);
         self.filled.notify_one();
     }
@@ -207,6 +223,12 @@ impl Desk {
     /// Takes in that disk work up to this ticket is durable.
     pub fn report_durable(&self, ticket: u64) {
         lock(&self.state).from_disk.push(Input::Durable { ticket });
+        self.filled.notify_one();
+    }
+
+    /// Takes in what the disk says of a snapshot, before what is durable by then.
+    pub fn report_snapshot(&self, news: Input) {
+        lock(&self.state).from_disk.push(news);
         self.filled.notify_one();
     }
 
@@ -221,11 +243,6 @@ impl Desk {
     /// From now on new requests are refused.
     pub fn stop(&self) {
         lock(&self.state).stopping = true;
-    }
-
-    /// Whether new requests are refused.
-    pub fn is_stopping(&self) -> bool {
-        lock(&self.state).stopping
     }
 
     /// How many requests wait for their outcome.
@@ -247,7 +264,10 @@ impl Desk {
             let count = state.inputs.len().min(STEP_INPUTS_MAX);
             for input in state.inputs.drain(..count) {
                 match &input {
-                    Input::Received { .. } => state.peer_messages -= 1,
+                    Input::Received { message, .. } => {
+                        state.peer_messages -= 1;
+                        state.peer_bytes -= entries_bytes(message);
+                    }
                     Input::Request { request, .. } => {
                         state.requests.count -= 1;
                         state.requests.bytes -= size_bytes(request);
@@ -274,7 +294,7 @@ impl Desk {
             match waiting.map(|waiting| waiting.waiter) {
                 // Who has gone meanwhile does not want it.
                 Some(Waiter::Call(call)) => drop(call.send(outcome)),
-                Some(Waiter::Stream(basket)) => basket.put(token, outcome),
+                Some(Waiter::Stream(outcomes)) => outcomes.put(token, outcome),
                 None => {}
             }
         }
@@ -306,24 +326,26 @@ pub enum NotAdmitted {
 }
 
 fn size_bytes(request: &Request) -> usize {
-    use crate::command::Operation;
     match request {
-        Request::Write { operation, .. } => match operation {
-            Operation::Set { key, value } => key.len() + value.len(),
-            Operation::Delete { key } => key.len(),
-            Operation::CompareAndSet {
-                key,
-                expected,
-                value,
-            } => key.len() + value.len() + expected.as_ref().map_or(0, |value| value.len()),
-        },
+        Request::Write { operation, .. } => operation.size_bytes(),
         Request::Read { query, .. } => match query {
             Query::Get { key } => key.len(),
             Query::List { prefix, after, .. } => {
                 prefix.len() + after.as_ref().map_or(0, |after| after.len())
             }
         },
-        Request::Transfer { .. } => 0,
+        Request::Transfer { .. } | Request::TakeSnapshot | Request::Backup { .. } => 0,
+    }
+}
+
+fn entries_bytes(message: &Message) -> usize {
+    match message {
+        Message::Append { entries, .. } => {
+            let sizes = entries.iter().map(|entry| entry.command.size_bytes());
+            sizes.sum()
+        }
+        Message::InstallSnapshot { data, .. } => data.len(),
+        _ => 0,
     }
 }
 
@@ -423,7 +445,7 @@ mod tests {
         let token = submit(&desk, "").unwrap();
         desk.abandon(token);
         desk.abandon(token);
-        desk.report_link(2, false);
+        desk.report_disconnected(2);
         desk.report_durable(7);
         let taken = desk.take(true);
         assert!(matches!(taken.inputs[..], [Input::Durable { ticket: 7 }]));
@@ -458,12 +480,51 @@ mod tests {
         assert!(matches!(taken[..], [Input::Received { from: 3, .. }]));
     }
 
+    // So it does when its messages are long, however few they are; one is always taken.
+    #[tokio::test]
+    async fn long_messages_of_peers_are_bounded() {
+        let operation = Operation::Set {
+            key: "k".into(),
+            value: "x".repeat(PEER_BYTES_MAX / 2).into(),
+        };
+        let command = crate::command::Command::Write(crate::command::Write {
+            request: None,
+            operation,
+        });
+        let command = Arc::new(command);
+        let append = |entries: usize| Message::Append {
+            term: 1,
+            base_index: 0,
+            base_term: 0,
+            entries: (1..=entries as u64)
+                .map(|index| crate::raft::Entry {
+                    index,
+                    term: 1,
+                    command: Arc::clone(&command),
+                })
+                .collect(),
+            commit_index: 0,
+            lease_ms: 2_000,
+            sequence: 1,
+        };
+        let desk = Desk::default();
+        desk.deliver(2, append(3)).await;
+        let mut next = std::pin::pin!(desk.deliver(3, append(1)));
+        let early = timeout(Duration::from_millis(20), &mut next).await;
+        assert!(early.is_err(), "there is no room");
+        desk.take(false);
+        let later = timeout(Duration::from_secs(10), next).await;
+        assert!(later.is_ok(), "there is room now");
+        desk.take(false);
+        assert_eq!(lock(&desk.state).peer_bytes, 0);
+    }
+
     // A stream that waits is woken by an outcome, and finds it.
     #[tokio::test]
-    async fn a_basket_wakes_its_stream() {
+    async fn an_outcome_wakes_its_stream() {
         let desk = Arc::new(Desk::default());
-        let basket = Arc::new(Basket::default());
-        let waiter = Waiter::Stream(Arc::clone(&basket));
+        let stream = Arc::new(StreamOutcomes::default());
+        let waiter = Waiter::Stream(Arc::clone(&stream));
         let token = desk.submit(set(""), waiter).unwrap();
         let answering = {
             let desk = Arc::clone(&desk);
@@ -473,7 +534,7 @@ mod tests {
             }
         };
         let waiting = std::future::poll_fn(|context| {
-            let outcomes = basket.take(context);
+            let outcomes = stream.take(context);
             match outcomes.is_empty() {
                 true => std::task::Poll::Pending,
                 false => std::task::Poll::Ready(outcomes),

@@ -1,14 +1,22 @@
 //! The command line: what can be said, what goes together, and what is refused.
 
-use crate::identity::{Identity, Member};
-use crate::raft::{Config, LEASE_US_MAX, Micros, NodeId};
+use crate::command::{FORMAT_FIRST, FORMAT_NEWEST};
+use crate::identity::{Identity, Member, parse_id};
+use crate::raft::{Config, Formats, Ids, LEASE_US_MAX, Micros, NodeId};
 use clap::{ArgAction, Parser, ValueEnum};
+use raftkv::LEASE_MS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+
+/// Restarts and disks stay small, and a cluster that is hardly used writes none.
+const SNAPSHOT_LOG_KIB: u64 = 16 * 1024;
+/// More is of no use: the log would be all of the disk.
+const SNAPSHOT_LOG_KIB_MAX: u64 = 1024 * 1024 * 1024;
 use std::path::PathBuf;
 
-/// Shortest and longest lease, in milliseconds.
-const LEASE_MS: RangeInclusive<u64> = 2_000..=LEASE_US_MAX / 1_000;
+// The core knows no wire: what it takes for the longest lease is what operators are told.
+const _: () = assert!(*LEASE_MS.end() == LEASE_US_MAX / 1_000);
+
 /// Highest bound on clock drift that still leaves a useful lease: 10 %.
 const DRIFT_PPM_MAX: u64 = 100_000;
 /// Longest election timeout.
@@ -16,36 +24,75 @@ const ELECTION_MS_MAX: u64 = 60_000;
 /// Longest time between heartbeats: two must fit in an election timeout.
 const HEARTBEAT_MS_MAX: u64 = ELECTION_MS_MAX / 2;
 
+/// Most room that may be asked for: a PiB.
+const MIN_FREE_MIB_MAX: u64 = 1024 * 1024 * 1024;
+
+/// What `--version` says: operators, and raftctl, ask an older binary before they go back to it.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nreads formats up to 2");
+const _: () = assert!(FORMAT_NEWEST == 2, "LONG_VERSION tells it");
+
 /// What stands below the options in the help.
 const EXAMPLES: &str = "\
-Example: the first of three nodes on one machine
+Examples:
+  The first of three nodes on one machine:
+    raft-node --id 1 --cluster demo --data-dir logs_node_1 \\
+      --listen-peers 127.0.0.1:7401 --listen-clients 127.0.0.1:7501 \\
+      --node 1,127.0.0.1:7401,127.0.0.1:7501 \\
+      --node 2,127.0.0.1:7402,127.0.0.1:7502 \\
+      --node 3,127.0.0.1:7403,127.0.0.1:7503
 
-  raft-node --id 1 --cluster demo --data-dir logs_node_1 \\
-    --listen-peers 127.0.0.1:7401 --listen-clients 127.0.0.1:7501 \\
-    --node 1,127.0.0.1:7401,127.0.0.1:7501 \\
-    --node 2,127.0.0.1:7402,127.0.0.1:7502 \\
-    --node 3,127.0.0.1:7403,127.0.0.1:7503
+  The same, from a file with one argument per line, as in --id=1:
+    raft-node @node-1.args
 
-The same from a file with one argument a line (--id=1, then --cluster=demo, ...):
+For the directory of a node that does not run (each has a page of its own, as in restore --help):
+  raft-node restore    make it out of a backup
+  raft-node export     print its state in the notation of snapshot.txt
+  raft-node inspect    print what it holds, as JSON
 
-  raft-node @node-1.args
+Exit codes:
+  0  stopped by SIGTERM or SIGINT
+  1  anything else
+  2  wrong usage
+  3  its files or the other nodes contradict it: somebody has to decide";
 
-Exit codes: 0 stopped by SIGTERM or SIGINT, 2 wrong usage, 1 anything else.";
+/// What stands where in the help. Options that a node can't do without are in the usage as well.
+const PAGE: &str = "\
+{about-with-newline}
+{before-help}{usage-heading} raft-node --id N --cluster NAME --data-dir FOLDER
+         --listen-peers HOST:PORT --listen-clients HOST:PORT
+         --node ID,PEER_ADDRESS,CLIENT_ADDRESS ... [OPTIONS]
 
-/// A node of a replicated key-value store: Raft with leader leases.
+{all-args}{after-help}
+";
+
+const TIMES: &str = "Times";
+const CONDUCT: &str = "Conduct";
+const TRIALS: &str = "For trials";
+
+/// A node of a replicated key-value store: Raft with leader leases
 #[derive(Clone, Debug, Parser)]
-#[command(name = "raft-node", version, after_help = EXAMPLES)]
+#[command(name = "raft-node", version, long_version = LONG_VERSION, help_template = PAGE, max_term_width = 100)]
+#[command(
+    before_help = "raftctl starts nodes by itself. This page is for those who do it in another way."
+)]
+#[command(after_help = EXAMPLES)]
 pub struct Flags {
     /// This node's id, from 1
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     id: NodeId,
 
-    /// Name of the cluster; nodes of another one are refused
+    /// The cluster's name; nodes of another one are refused
     #[arg(long, value_name = "NAME", value_parser = cluster_name)]
     cluster: String,
 
-    /// Directory of this node's files, made when it is missing (by custom logs_node_N)
-    #[arg(long, value_name = "DIR")]
+    /// Random number of the cluster, 32 hexadecimal digits: nodes with another are refused, whatever
+    /// their cluster's name. Kept in metadata.txt, so it need not be given again
+    #[arg(long, value_name = "HEX", value_parser = parse_id)]
+    cluster_id: Option<u128>,
+
+    /// Folder of this node's files, usually logs_node_N; made if it is missing
+    #[arg(long, value_name = "FOLDER")]
     data_dir: PathBuf,
 
     /// Where to listen for other nodes
@@ -56,51 +103,77 @@ pub struct Flags {
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     listen_clients: String,
 
-    /// A node of the cluster and how others reach it; once for each node, this one included
+    /// A node of the cluster, and where it is reached; once for each, this one included
     #[arg(long = "node", value_name = "ID,PEER_ADDRESS,CLIENT_ADDRESS", required = true,
           action = ArgAction::Append, value_parser = member)]
     nodes: Vec<(NodeId, Member)>,
 
-    /// Defaults for lease, heartbeat and election timeout
-    #[arg(long, value_enum, default_value_t = Timing::Lan)]
+    /// Named times: lan for one machine or one region, wan for regions far apart
+    #[arg(long, value_enum, default_value_t = Timing::Lan, value_name = "NAME")]
+    #[arg(hide_possible_values = true, help_heading = TIMES)]
     timing: Timing,
 
-    /// Lease, 2000 to 10000; the same on every node [lan: 2000, wan: 5000]
-    #[arg(long, value_name = "MS", value_parser = lease_ms)]
+    /// Length of the lease, 2000 to 10000; the same on every node [lan: 2000, wan: 5000]
+    #[arg(long, value_name = "MS", value_parser = lease_ms, help_heading = TIMES)]
     lease_ms: Option<u64>,
 
     /// Time between heartbeats [lan: 100, wan: 1000]
-    #[arg(long, value_name = "MS",
+    #[arg(long, value_name = "MS", help_heading = TIMES,
           value_parser = clap::value_parser!(u64).range(1..=HEARTBEAT_MS_MAX))]
     heartbeat_ms: Option<u64>,
 
-    /// Election timeout, drawn anew from this range each time [lan: 1000-2000, wan: 5000-10000]
-    #[arg(long, value_name = "MIN-MAX", value_parser = range_ms)]
+    /// Without a leader for this long, a node stands for election; chosen anew from this range each
+    /// time [lan: 1000-2000, wan: 5000-10000]
+    #[arg(long, value_name = "MIN-MAX", value_parser = range_ms, help_heading = TIMES)]
     election_timeout_ms: Option<RangeMs>,
 
-    /// How much any clock may run fast or slow, in parts per million
-    #[arg(long, value_name = "PPM", default_value_t = 5_000,
+    /// How fast or slow any node's clock may run, in parts per million; leases allow for it
+    #[arg(long, value_name = "PPM", default_value_t = 5_000, help_heading = TIMES,
           value_parser = clap::value_parser!(u64).range(..=DRIFT_PPM_MAX))]
     max_clock_drift_ppm: u64,
 
-    /// Whether a new leader serves reads while an older lease may be alive
+    /// Whether a new leader answers reads while an older lease may still be alive: true or false
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    #[arg(hide_possible_values = true, help_heading = CONDUCT)]
     inherited_reads: bool,
 
-    /// Let operators cut this node's links
-    #[arg(long)]
+    /// Refuse writes while the disk has less room than this [default: 128, or a tenth of a small
+    /// disk]
+    #[arg(long, value_name = "MIB", help_heading = CONDUCT,
+          value_parser = clap::value_parser!(u64).range(..=MIN_FREE_MIB_MAX))]
+    min_free_mib: Option<u64>,
+
+    /// A snapshot is taken, and the log cut, once the log has grown by so much, and by as much as the
+    /// state takes; the same on every node
+    #[arg(long, value_name = "KIB", default_value_t = SNAPSHOT_LOG_KIB, help_heading = CONDUCT,
+          value_parser = clap::value_parser!(u64).range(1..=SNAPSHOT_LOG_KIB_MAX))]
+    snapshot_log_kib: u64,
+
+    /// The newest format that the cluster may go over to: 'newest', or a number. From then on older
+    /// versions of raft-node refuse its files. Snapshots need format 2, and it is asked for when the
+    /// first is due
+    #[arg(long, value_name = "N", default_value = NEWEST, value_parser = format_max)]
+    #[arg(help_heading = CONDUCT)]
+    format_max: u64,
+
+    /// Go over to the newest format after this many entries, before anything needs it
+    #[arg(long, value_name = "N", help_heading = CONDUCT)]
+    raise_format_from: Option<u64>,
+
+    /// Let operators cut this node off from others, as `raftctl partition` does
+    #[arg(long, help_heading = TRIALS)]
     allow_fault_injection: bool,
 
-    /// Do not print what happens on standard output; dump.txt has it in any case
-    #[arg(long)]
+    /// Print nothing on standard output; dump.txt tells what happens in any case
+    #[arg(long, help_heading = CONDUCT)]
     quiet: bool,
 
-    /// Let this node's clock be run wrong on purpose
-    #[arg(long, hide = true)]
+    /// Let operators make this node's clock wrong, to see what that breaks
+    #[arg(long, help_heading = TRIALS)]
     allow_clock_faults: bool,
 
-    /// Run the clock fast (positive) or slow (negative) by this much
-    #[arg(long, hide = true, value_name = "PPM", requires = "allow_clock_faults",
+    /// Run the clock fast, or slow (negative), by this much from the start
+    #[arg(long, value_name = "PPM", requires = "allow_clock_faults", help_heading = TRIALS,
           allow_negative_numbers = true,
           value_parser = clap::value_parser!(i64).range(-900_000..=900_000))]
     clock_rate_ppm: Option<i64>,
@@ -141,6 +214,14 @@ pub struct Settings {
     pub max_clock_drift_ppm: u64,
     /// Whether a new leader serves reads while an older lease may be alive.
     pub inherited_reads: bool,
+    /// Below this much room on the disk, writes are refused; `None`: by the disk's size.
+    pub min_free_bytes: Option<u64>,
+    /// Once so many entries are committed, the leader goes over to the newest format all nodes read.
+    pub raise_format_from: u64,
+    /// The newest format that the cluster may go over to.
+    pub format_max: u64,
+    /// Growth of the log, in bytes, after which a snapshot is taken.
+    pub snapshot_log_bytes: u64,
     /// Whether operators may cut links.
     pub allow_fault_injection: bool,
     /// Nothing on standard output.
@@ -164,6 +245,12 @@ impl Flags {
             identity: Identity {
                 id: self.id,
                 cluster: self.cluster,
+                // What is in the directory comes in when that is opened.
+                ids: Ids {
+                    cluster: self.cluster_id.unwrap_or(0),
+                    directory: 0,
+                },
+                run_id: 0,
                 lease_ms: self.lease_ms.unwrap_or(lease),
                 members: members(self.id, self.nodes)?,
             },
@@ -172,6 +259,10 @@ impl Flags {
             listen_clients: self.listen_clients,
             max_clock_drift_ppm: self.max_clock_drift_ppm,
             inherited_reads: self.inherited_reads,
+            min_free_bytes: self.min_free_mib.map(|mib| mib * 1024 * 1024),
+            raise_format_from: self.raise_format_from.unwrap_or(u64::MAX),
+            format_max: self.format_max,
+            snapshot_log_bytes: self.snapshot_log_kib * 1024,
             allow_fault_injection: self.allow_fault_injection,
             quiet: self.quiet,
             clock_rate_ppm: match self.allow_clock_faults {
@@ -242,10 +333,26 @@ impl Settings {
             election_timeout_us: us(*election.start())..=us(*election.end()),
             heartbeat_us: us(self.heartbeat_ms),
             inherited_reads: self.inherited_reads,
+            formats: Formats {
+                raise_from: self.raise_format_from,
+                hold_at: self.format_max,
+                ..Formats::default()
+            },
             seed,
             mutation: None,
         }
     }
+}
+
+/// Whichever format this version knows as the newest.
+const NEWEST: &str = "newest";
+
+fn format_max(text: &str) -> Result<u64, String> {
+    let number = match text {
+        NEWEST => Some(u64::MAX),
+        number => number.parse().ok().filter(|format| *format >= FORMAT_FIRST),
+    };
+    number.ok_or_else(|| format!("expected '{NEWEST}', or a number from {FORMAT_FIRST}"))
 }
 
 fn cluster_name(text: &str) -> Result<String, String> {
@@ -359,6 +466,30 @@ mod tests {
             let error = settings(&[flag]).unwrap_err();
             assert!(error.contains(words), "{flag}: {error}");
         }
+    }
+
+    // The help has the examples' words and the width of the terminal, and the examples are right.
+    #[test]
+    fn the_help_is_right() {
+        let page = |flag, width| {
+            let command = <Flags as clap::CommandFactory>::command().term_width(width);
+            let asked = command.try_get_matches_from(["raft-node", flag]);
+            asked.unwrap_err().to_string()
+        };
+        for width in [80, 100] {
+            let page = page("--help", width);
+            let wide = page.lines().find(|line| line.chars().count() > width);
+            assert_eq!(wide, None, "at {width} columns");
+        }
+        assert_eq!(page("-h", 80), page("--help", 80));
+        let page = page("--help", 80);
+        let (_, examples) = page.split_once("\nExamples:\n").unwrap();
+        let first = examples.split("\n\n").next().unwrap();
+        let words = first
+            .split_whitespace()
+            .skip_while(|word| *word != "raft-node");
+        let flags = Flags::try_parse_from(words.filter(|word| *word != "\\")).unwrap();
+        assert_eq!(flags.into_settings().unwrap().identity.members.len(), 3);
     }
 
     // A node must be one of the nodes.

@@ -10,11 +10,14 @@
 //! * [`engine`]: the four together, one whole node without its machine
 //!
 //! The machine:
-//! * [`clock`]: time; [`disk`]: files; [`identity`]: who belongs to the cluster
+//! * [`clock`]: time; [`space`]: room on the disk; [`disk`]: files; [`identity`]: who belongs to the
+//!   cluster
 //! * [`dump`]: what happened, for people
 //! * [`convert`], [`desk`]: messages of peers; the queue in front of the loop
+//! * [`guests`]: who is connected, and who has to go for others
 //! * [`peers`], [`rpc`]: connections to nodes; to clients and operators
-//! * [`flags`], [`server`]: the command line; the loop that drives it all
+//! * [`flags`], [`server`], [`process`]: the command line; the loop that drives it all; the exit code
+//! * [`tools`]: what is done with the directory of a node that does not run
 
 pub mod clock;
 pub mod command;
@@ -24,10 +27,14 @@ pub mod disk;
 pub mod dump;
 pub mod engine;
 pub mod flags;
+pub mod guests;
 pub mod identity;
 pub mod kv;
 pub mod peers;
+pub mod process;
 pub mod raft;
 pub mod rpc;
 pub mod server;
+pub mod space;
+pub mod tools;
 pub mod wal;

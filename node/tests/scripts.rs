@@ -6,6 +6,8 @@
 
 #[path = "scripts/cluster.rs"]
 mod cluster;
+#[path = "support/tell.rs"]
+mod tell;
 
 use cluster::Cluster;
 use goldenscript::{Command, Context, Runner};
@@ -23,8 +25,11 @@ impl Runner for Script {
             let number = |text: Option<&str>, default: u64| text.map_or(Ok(default), str::parse);
             let nodes = number(args.take_key("nodes"), 3)?;
             let seed = number(args.take_key("seed"), 8)?;
+            let raise_format = number(args.take_key("raise-format-from"), u64::MAX)?;
+            let old = args.take_key("old").map(|id| node(Some(id.to_string())));
+            let old = old.transpose()?;
             args.reject_next()?;
-            self.0 = Some(Cluster::new(nodes, seed));
+            self.0 = Some(Cluster::new(nodes, seed, raise_format, old));
             return Ok(String::new());
         }
         let cluster = self.0.as_mut().ok_or("begin with `cluster`")?;
@@ -42,12 +47,21 @@ impl Runner for Script {
             "stop" => cluster.stop(node(word())?),
             "crash" => cluster.crash(node(word())?),
             "start" => cluster.start(node(word())?)?,
+            "install" => cluster.install(
+                node(word())?,
+                word().ok_or("which format does it read?")?.parse()?,
+            ),
             "cut" => cluster.cut(node(word())?, node(word())?),
             "heal" => cluster.heal(),
             "break-link" => cluster.break_link(node(word())?, node(word())?),
             "stall-disk" => cluster.stall_disk(node(word())?, true),
             "unstall-disk" => cluster.stall_disk(node(word())?, false),
             "transfer" => cluster.transfer(node(word())?, node(word())?),
+            "copy" => cluster.copy(node(word())?),
+            "restore" => cluster.restore(node(word())?)?,
+            "damage" => cluster.damage(node(word())?, word().ok_or("which line?")?.parse()?),
+            "accept-damage" => cluster.accept_damage(node(word())?),
+            "alone" => cluster.start_alone(node(word())?)?,
             "logs" => cluster.show_log(node(word())?),
             "status" => cluster.show_status(),
             other => return Err(format!("unknown command {other}").into()),
@@ -117,4 +131,9 @@ stories! {
     stalled_disk
     one_node
     rolling_restart
+    restored_member
+    restored_member_refilled
+    accepted_damage
+    stood_alone
+    format_raised
 }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use raftkv::admin::admin_client::AdminClient;
 use raftkv::admin::{
-    CutLinksRequest, HealLinksRequest, StatusReply, StatusRequest, TransferLeadershipRequest,
+    BackupPiece, BackupRequest, CutLinksRequest, HealLinksRequest, StatusReply, StatusRequest,
+    TakeSnapshotReply, TakeSnapshotRequest, TransferLeadershipRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
+use crate::client::tunnel_trouble;
 use crate::cluster::NodeId;
 
 /// Why a node did not do what it was asked.
@@ -106,6 +108,70 @@ pub async fn transfer(
     Ok(call(address, deadline, transfer).await?.leader_id)
 }
 
+/// Has a node take a snapshot of what it has applied; returns when that is durable.
+///
+/// # Errors
+/// It doesn't answer in time, or may not take one.
+pub async fn take_snapshot(
+    address: &str,
+    deadline: Duration,
+) -> Result<TakeSnapshotReply, AdminError> {
+    call(address, deadline, async |mut node| {
+        node.take_snapshot(TakeSnapshotRequest {}).await
+    })
+    .await
+}
+
+/// The state of a node as it comes in: see [`backup`].
+pub struct Backup {
+    pieces: tonic::Streaming<BackupPiece>,
+    address: String,
+}
+
+impl Backup {
+    /// The next piece, within `deadline`; `None` behind the last.
+    ///
+    /// # Errors
+    /// The node gives up, or is silent.
+    pub async fn next(&mut self, deadline: Duration) -> Result<Option<BackupPiece>, AdminError> {
+        let silent = |cause: String| AdminError::Silent {
+            address: self.address.clone(),
+            cause,
+        };
+        match tokio::time::timeout(deadline, self.pieces.message()).await {
+            Ok(Ok(piece)) => Ok(piece),
+            Ok(Err(status)) => Err(match broken_off(&status) {
+                Some(cause) => silent(cause),
+                None => AdminError::Refused(status),
+            }),
+            Err(_) => Err(silent(format!(
+                "nothing more within {} s",
+                deadline.as_secs()
+            ))),
+        }
+    }
+}
+
+/// Begins to take the state of a node, once that is the one after entry `not_before` or a later one.
+///
+/// # Errors
+/// It doesn't answer, does not come so far, or is too busy.
+pub async fn backup(
+    address: &str,
+    not_before: u64,
+    deadline: Duration,
+) -> Result<Backup, AdminError> {
+    let request = BackupRequest {
+        not_before_index: not_before,
+    };
+    let pieces = call(address, deadline, async |mut node| {
+        node.backup(request).await
+    })
+    .await?;
+    let address = address.to_owned();
+    Ok(Backup { pieces, address })
+}
+
 async fn call<T>(
     address: &str,
     deadline: Duration,
@@ -113,7 +179,7 @@ async fn call<T>(
 ) -> Result<T, AdminError> {
     let silent = |cause: String| AdminError::Silent {
         address: address.to_owned(),
-        cause,
+        cause: tunnel_trouble::explain(address, cause),
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| silent(error.to_string()))?
@@ -126,16 +192,26 @@ async fn call<T>(
         let answer = request(AdminClient::new(channel)).await;
         answer
             .map(tonic::Response::into_inner)
-            .map_err(|status| match status.code() {
-                // The connection broke on the way, as when the process is killed.
-                tonic::Code::Unavailable if status.details().is_empty() => {
-                    silent(status.message().to_owned())
-                }
-                _ => AdminError::Refused(status),
+            .map_err(|status| match broken_off(&status) {
+                Some(cause) => silent(cause),
+                None => AdminError::Refused(status),
             })
     };
     let in_time = tokio::time::timeout(deadline, exchange).await;
     in_time.unwrap_or_else(|_| Err(silent(format!("not within {} ms", deadline.as_millis()))))
+}
+
+/// Why no node has answered, where it is no node that says so: the connection broke on the way, as when
+/// the process is killed.
+fn broken_off(status: &tonic::Status) -> Option<String> {
+    let is_of_a_node = !status.details().is_empty();
+    match std::error::Error::source(status) {
+        Some(source) if !is_of_a_node => Some(root_cause(source)),
+        None if !is_of_a_node && status.code() == tonic::Code::Unavailable => {
+            Some(status.message().to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// The last of a chain of causes: "Connection refused" rather than "transport error".

@@ -1,50 +1,47 @@
 //! The operator tool, from the command line down to the shell scripts that run on a host.
 //!
 //! ```text
-//! cli        verbs and flags -> one function each in verbs/ (or keys, shell, bench, scenario)
-//! cluster/   cluster.yaml -> Cluster, or every error at once with its line
-//! select     `leader`, `1-3`, `minority` -> node ids
-//! scenario/  files of faults and expectations, played; chaos: seeded faults; their verdict
-//! bench/     load and its figures               shell/  a prompt      keys  set, get, del, list, cas
-//! verbs/     what a verb prints and asks; its exit code
-//! workload/  clients whose history can be checked
-//! ops/       what a verb does: status, start, kill, partition ... as a library that prints nothing
-//! plan       (cluster, facts) -> steps, pure            run     steps -> done, or printed
-//! hosts/     a host runs scripts; scripts are built as text; control runs them
-//! client/    the key-value client: hints, retries, sessions, honest timeouts
-//! admin      the gRPC calls of operators                error   every error and its exit code
-//! keep       files of raftctl's own on this machine      lock    one operator of a folder at a time
-//! records    the lines of logs.txt and dump.txt         words   their words
-//! times      `30s` -> a length       hex  digits          operator, interrupt: who runs it, Ctrl-C
+//! cli/        verbs and flags -> one function each in verbs/, scenario/ or bench/
+//! verbs/      what a verb prints and asks; its exit code; keys and shell: set, get, del, list, cas
+//! scenario/   files of faults and expectations, played; chaos: seeded faults; their verdict
+//! bench/      load and its figures
+//! ops/        what a verb does: status, start, kill, partition ... as a library that prints nothing
+//! plan/       (cluster, facts) -> steps. Pure
+//! providers/  cluster.yaml -> hosts: local, ssh, docker, gcp
+//! hosts/      nodes on a host: found, started, signalled; binaries; locks
+//! transport/  the way to a host, which runs a script: this machine, or ssh
+//! local/      what raftctl keeps and finds on this machine: the folder's lock, files, raft-node
+//! terminal/   results, progress, and the options of every verb
+//! admin       the gRPC calls of operators        workload/  clients whose history can be checked
+//! cluster/    cluster.yaml -> Cluster, or every error at once with its line; nodes by selector
+//! scripts/    the text of the scripts. Pure
+//! timeline/   what all dump.txt tell, as a picture, and whether it may be. Pure
+//! client/     the key-value client: hints, retries, sessions, honest timeouts
+//! text/       notations: words, lengths of time, the lines of logs.txt and dump.txt
+//! error/      every error and its exit code
 //! ```
-//! Imports go downwards in this list and never up. Only `hosts` starts processes, only `admin`,
+//! A room uses only what stands below it in this list, and `verbs`, `scenario` and `bench` do not use one
+//! another: `tests/tidy.rs` holds that. Only `transport` and `providers` start processes, only `admin`,
 //! `client` and `bench` speak gRPC, only `cluster` knows cluster.yaml.
 
-pub mod admin;
-pub mod arguments;
-pub mod bench;
-pub mod binary;
-pub mod cli;
+mod admin;
+mod bench;
+mod cli;
 pub mod client;
-pub mod cluster;
-pub mod error;
-mod hex;
-pub mod hosts;
-mod interrupt;
-pub mod keep;
-pub mod keys;
-pub mod lock;
-mod operator;
-pub mod ops;
-pub mod out;
-pub mod plan;
-pub mod progress;
-pub mod records;
-pub mod run;
-pub mod scenario;
-pub mod select;
-pub mod shell;
-mod times;
-pub mod verbs;
-pub mod words;
-pub mod workload;
+mod cluster;
+mod error;
+mod hosts;
+mod local;
+mod ops;
+mod plan;
+mod providers;
+mod scenario;
+mod scripts;
+mod terminal;
+mod text;
+mod timeline;
+mod transport;
+mod verbs;
+mod workload;
+
+pub use cli::main;

@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    raftctl::cli::main()
+    raftctl::main()
 }

@@ -1,15 +1,24 @@
 //! Opening a node's directory: create, lock, probe, recover.
 
 use super::{
-    ACCEPT_DAMAGE, DAMAGED, LOCK, LOGS, LOGS_DAMAGED, LeaseRecord, METADATA, PROBE, PROMISES,
+    ACCEPT_DAMAGE, DAMAGED, LOCK, LOGS, LOGS_DAMAGED, LeaseRecord, MARK, METADATA, MembersRecord,
+    OTHER_STATE, PROBE, PROMISES, REFUSED, RESERVE,
 };
-use crate::wal::{DamageMark, Files, Metadata, RecoverError, Recovery, recover};
+use crate::command::FORMAT_NEWEST;
+use crate::raft::{Index, ReadsSince};
+use crate::wal::{
+    DamageMark, Files, LostNote, Mend, Metadata, RecoverError, Recovery, RefusedLeader,
+    recover_behind,
+};
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Written and flushed before the node starts: room that it will need soon.
 const PROBE_BYTES: usize = 256 * 1024;
+/// Room for term and vote, many times.
+const RESERVE_BYTES: usize = 64 * 1024;
 
 /// Why a directory can't be used. Nothing was changed in its files, unless the disk itself fails.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +40,32 @@ pub enum DiskError {
     Full {
         /// What was to be written.
         path: PathBuf,
+    },
+    /// The files are of another cluster than the node was started for.
+    #[error(
+        "{} is of the cluster with the id {held:032x}, and this node was started for {given:032x}: \
+         give it a directory of its own, or no --cluster-id if this is the right directory",
+        path.display()
+    )]
+    OtherCluster {
+        /// The directory.
+        path: PathBuf,
+        /// What metadata.txt says.
+        held: u128,
+        /// What the node was told.
+        given: u128,
+    },
+    /// A former run has learnt that its state is not what a majority has.
+    #[error(
+        "{}: an earlier run ended because of its state ({why}): move snapshot.txt and other-state.txt \
+         away, and start this node; the leader sends it the state again",
+        path.display()
+    )]
+    OtherState {
+        /// The directory.
+        path: PathBuf,
+        /// What it wrote down.
+        why: String,
     },
     /// The files do not fit together.
     #[error("{}: {error}", path.display())]
@@ -73,6 +108,8 @@ pub struct Directory {
     path: PathBuf,
     /// Keeps the lock.
     _lock: File,
+    /// The process that had it before is dead.
+    pub(super) former_run_ended: bool,
 }
 
 impl Directory {
@@ -87,10 +124,11 @@ impl Directory {
                 sync_directory(parent)?;
             }
         }
-        let lock = lock(path)?;
+        let (lock, former_run_ended) = lock(path)?;
         Ok(Directory {
             path: path.to_owned(),
             _lock: lock,
+            former_run_ended,
         })
     }
 
@@ -113,68 +151,202 @@ impl Directory {
         written.and(removed)
     }
 
+    /// Whether a former run has left a log: its disk may be full, and it is needed all the same.
+    pub fn has_log(&self) -> bool {
+        self.path.join(LOGS).exists() && self.path.join(METADATA).exists()
+    }
+
+    /// Keeps some room for what a node must be able to write on a full disk, too. Returns whether
+    /// there is so much.
+    pub fn keep_reserve(&self) -> Result<bool, DiskError> {
+        let path = self.path.join(RESERVE);
+        let written = std::fs::write(&path, vec![b'.'; RESERVE_BYTES]);
+        match written.map_err(DiskError::at("write", &path)) {
+            Err(DiskError::Full { .. }) => {
+                // What was written of it is room that somebody needs now.
+                self.give_up_reserve()?;
+                Ok(false)
+            }
+            written => written.map(|()| true),
+        }
+    }
+
+    /// Gives that room up; returns whether there was any.
+    pub fn give_up_reserve(&self) -> Result<bool, DiskError> {
+        let path = self.path.join(RESERVE);
+        match std::fs::remove_file(&path) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(DiskError::at("remove", &path)(error)),
+        }
+    }
+
     /// Makes sense of the files and brings them into the state that the recovery describes:
     /// present, without a torn tail, damage marked, or given up where an operator said so with a file
     /// [`ACCEPT_DAMAGE`]. Durable when it returns.
     pub fn recover(&self) -> Result<Recovery, DiskError> {
+        self.refuse_other_state()?;
         let logs = self.read(LOGS)?;
         let metadata = self.read(METADATA)?;
         let damaged = self.read(DAMAGED)?;
+        let mark = self.read(MARK)?;
         let files = Files {
             logs: logs.as_deref(),
             metadata: metadata.as_deref(),
             damaged: damaged.as_deref(),
+            mark: mark.as_deref(),
         };
-        let mut recovery = recover(files).map_err(|error| DiskError::Recover {
+        let snapshot = self.named_snapshot(logs.as_deref().unwrap_or_default())?;
+        let mut recovery = recover_behind(snapshot, files).map_err(|error| DiskError::Recover {
             path: self.path.clone(),
             error,
         })?;
         let recovered = &mut recovery.recovered;
-        if let Some(lease_us) = self.lease_record().read()? {
-            recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
+        recovered.former_run_ended = self.former_run_ended;
+        match self.lease_record().read()? {
+            Some(lease_us) => {
+                recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
+            }
+            None if recovered.never_ran => {}
+            None => recovery.lost_notes.push(LostNote::Lease),
         }
         if metadata.is_none() {
             // Before logs.txt, so that a log without metadata is never the work of a crash.
             self.replace(METADATA, &Metadata::default().encode())?;
         }
-        if recovery.damage.is_some() {
+        if let Some(damage) = &recovery.damage {
             self.replace(LOGS_DAMAGED, logs.as_deref().unwrap_or_default())?;
+            if damage.snapshot.is_some() {
+                self.set_snapshot_aside()?;
+            }
         }
+        self.remove_unnamed()?;
         match &recovery.damage_mark {
             DamageMark::Keep => {}
             DamageMark::Write(mark) => self.replace(DAMAGED, mark)?,
             DamageMark::Remove => self.remove(DAMAGED)?,
         }
-        self.cut_log(recovery.log_bytes)?;
+        self.cut_log(recovery.log_bytes, &recovery.mends)?;
+        let keep = self.refused_after(&mut recovery)?;
         if self.read(ACCEPT_DAMAGE)?.is_some() {
-            self.accept_damage(&mut recovery)?;
+            self.accept_damage(&mut recovery, keep, logs.as_deref().unwrap_or_default())?;
         }
         Ok(recovery)
     }
 
-    /// An operator has given up what damage cost: the node votes again with what is left. Only then
-    /// can a cluster go on of which too many logs were damaged to refill each other.
-    fn accept_damage(&self, recovery: &mut Recovery) -> Result<(), DiskError> {
-        let recovered = &mut recovery.recovered;
-        if recovered.damaged_until > 0 {
-            let metadata = Metadata {
-                hard_state: recovered.hard_state,
-                commit_index: recovered.commit_index,
-                applied_index: recovered.commit_index,
+    /// Settles what tells this cluster and this directory from others. A directory without an id gets
+    /// one; the cluster's is taken over where the operator names it and none is there. Notes since when
+    /// the newest format is read here. Durable when it returns.
+    pub fn settle(&self, recovery: &mut Recovery, cluster: u128) -> Result<(), DiskError> {
+        let last_index = recovery.recovered.last_index();
+        let before = (recovery.recovered.ids, recovery.recovered.reads);
+        let (ids, reads) = (&mut recovery.recovered.ids, &mut recovery.recovered.reads);
+        if reads.format != FORMAT_NEWEST {
+            *reads = ReadsSince {
+                format: FORMAT_NEWEST,
+                index: last_index,
             };
-            // Otherwise the commit on record would call the log damaged again.
-            self.replace(METADATA, &metadata.encode())?;
-            if self.read(DAMAGED)?.is_some() {
-                self.remove(DAMAGED)?;
+        }
+        if ids.cluster == 0 {
+            ids.cluster = cluster;
+        } else if cluster != 0 && cluster != ids.cluster {
+            return Err(DiskError::OtherCluster {
+                path: self.path.clone(),
+                held: ids.cluster,
+                given: cluster,
+            });
+        }
+        while ids.directory == 0 {
+            ids.directory = rand::random();
+        }
+        if (*ids, *reads) == before {
+            return Ok(());
+        }
+        let text = self.read(METADATA)?.unwrap_or_default();
+        let metadata = Metadata::decode(&text).map_err(|error| DiskError::Recover {
+            path: self.path.clone(),
+            error: RecoverError::MetadataDamaged(error),
+        })?;
+        let metadata = Metadata {
+            ids: *ids,
+            reads: *reads,
+            ..metadata
+        };
+        self.replace(METADATA, &metadata.encode())
+    }
+
+    /// An operator has given up what damage cost: the node votes again with what is left. Only then
+    /// can a cluster go on of which too many logs were damaged to refill each other. Where the node
+    /// refused a leader that lacks what is committed here, that is given up.
+    ///
+    /// A crash in the middle of it changes nothing: the order lets the next start do it all again.
+    fn accept_damage(
+        &self,
+        recovery: &mut Recovery,
+        keep: Option<Index>,
+        logs: &[u8],
+    ) -> Result<(), DiskError> {
+        if recovery.recovered.damaged_until > 0 || keep.is_some() {
+            if keep.is_some() {
+                self.replace(LOGS_DAMAGED, logs)?;
             }
-            recovery.accepted_until = std::mem::take(&mut recovered.damaged_until);
+            let metadata = recovery.accept(keep);
+            self.replace(METADATA, &metadata.encode())?;
+            // What the first two say would call the log damaged again.
+            for name in [MARK, DAMAGED, REFUSED] {
+                self.remove_if_there(name)?;
+            }
         }
         self.remove(ACCEPT_DAMAGE)
+    }
+
+    /// How far the log equals that of the leader that this node refused at its last end. Where it has
+    /// gone on since, the cause is gone, and the note with it.
+    fn refused_after(&self, recovery: &mut Recovery) -> Result<Option<Index>, DiskError> {
+        let Some(text) = self.read(REFUSED)? else {
+            return Ok(None);
+        };
+        let refused = RefusedLeader::decode(&text);
+        if refused.is_none() {
+            recovery.lost_notes.push(LostNote::Refused);
+        }
+        let refused = refused.filter(|refused| refused.stands(&recovery.recovered));
+        if refused.is_none() {
+            self.remove(REFUSED)?;
+        }
+        Ok(refused.map(|refused| refused.keep))
+    }
+
+    /// Writes down that this node refused to follow a leader.
+    pub fn note_refusal(&self, refused: RefusedLeader) -> Result<(), DiskError> {
+        self.replace(REFUSED, &refused.encode())
+    }
+
+    /// Writes down that a majority has come to another state than this node: from now on it does not
+    /// start with what is here.
+    pub fn note_other_state(&self, why: &str) -> Result<(), DiskError> {
+        self.replace(OTHER_STATE, format!("{why}\n").as_bytes())
+    }
+
+    /// Refuses a state of which a former run knew that a majority has another one.
+    fn refuse_other_state(&self) -> Result<(), DiskError> {
+        match self.read(OTHER_STATE)? {
+            None => Ok(()),
+            Some(why) => Err(DiskError::OtherState {
+                path: self.path.clone(),
+                why: String::from_utf8_lossy(&why).trim().to_owned(),
+            }),
+        }
     }
 
     /// The longest lease that may have been promised, written down.
     pub fn lease_record(&self) -> LeaseRecord {
         LeaseRecord::new(self.path.clone())
+    }
+
+    /// Which directories the other nodes have had, written down.
+    pub fn members_record(&self) -> MembersRecord {
+        MembersRecord::new(self.path.clone())
     }
 
     /// Writes down what a node that stops in good order has promised.
@@ -200,23 +372,43 @@ impl Directory {
         options.open(&path).map_err(DiskError::at("open", &path))
     }
 
+    /// `mark.txt`, created where it is missing, to be written over.
+    pub(super) fn open_mark(&self) -> Result<File, DiskError> {
+        let path = self.path.join(MARK);
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(false);
+        options.open(&path).map_err(DiskError::at("open", &path))
+    }
+
     /// Replaces a file by these bytes, atomically and durably.
     pub(super) fn replace(&self, name: &str, bytes: &[u8]) -> Result<(), DiskError> {
         replace(&self.path, name, bytes)
     }
 
-    fn remove(&self, name: &str) -> Result<(), DiskError> {
+    pub(super) fn remove(&self, name: &str) -> Result<(), DiskError> {
         let path = self.path.join(name);
         std::fs::remove_file(&path).map_err(DiskError::at("remove", &path))?;
         sync_directory(&self.path)
     }
 
-    fn cut_log(&self, bytes: u64) -> Result<(), DiskError> {
+    fn remove_if_there(&self, name: &str) -> Result<(), DiskError> {
+        match self.read(name)? {
+            Some(_) => self.remove(name),
+            None => Ok(()),
+        }
+    }
+
+    fn cut_log(&self, bytes: u64, mends: &[Mend]) -> Result<(), DiskError> {
         let path = self.path.join(LOGS);
-        let file = self.open_log()?;
+        drop(self.open_log()?);
+        let file = OpenOptions::new().write(true).open(&path);
+        let file = file.map_err(DiskError::at("open", &path))?;
         let cut = || {
             if file.metadata()?.len() != bytes {
                 file.set_len(bytes)?;
+            }
+            for mend in mends {
+                file.write_all_at(&mend.bytes, mend.offset)?;
             }
             file.sync_all()
         };
@@ -253,18 +445,24 @@ pub(super) fn read(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, Disk
     }
 }
 
-fn lock(directory: &Path) -> Result<File, DiskError> {
+/// Locks a directory for this process. Also says whether the process that had it before is dead for
+/// certain: it had the lock of this very file in this very run of the machine's kernel. Where the
+/// directory is a copy, or its disk comes from another machine, that process may live on.
+fn lock(directory: &Path) -> Result<(File, bool), DiskError> {
     let path = directory.join(LOCK);
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     let mut file = options.open(&path).map_err(DiskError::at("open", &path))?;
-    match file.try_lock() {
+    let locked = file.try_lock();
+    let mut before = String::new();
+    // An unreadable one is as good as an empty one: it names nobody.
+    let read = file.read_to_string(&mut before).is_ok();
+    let mut lines = before.lines().filter(|_| read);
+    let (holder, place_before) = (lines.next(), lines.next());
+    match locked {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => {
-            let mut holder = String::new();
-            // Only for the message: an unreadable one is as good as an empty one.
-            let read = file.read_to_string(&mut holder).is_ok();
-            let pid = Some(holder.trim()).filter(|pid| read && !pid.is_empty());
+            let pid = holder.map(str::trim).filter(|pid| !pid.is_empty());
             return Err(DiskError::Locked {
                 path: directory.to_owned(),
                 holder: pid.map_or("another process".into(), |pid| format!("process {pid}")),
@@ -272,15 +470,42 @@ fn lock(directory: &Path) -> Result<File, DiskError> {
         }
         Err(TryLockError::Error(error)) => return Err(DiskError::at("lock", &path)(error)),
     }
+    let place = place_of(&file);
+    let former_run_ended = place.is_some() && place.as_deref() == place_before;
     let mut sign = || {
         file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())
+        file.rewind()?;
+        writeln!(file, "{}", std::process::id())?;
+        if let Some(place) = &place {
+            writeln!(file, "{place}")?;
+        }
+        // Whoever finds the disk elsewhere must not find an older place there.
+        file.sync_data()
     };
-    sign().map_err(DiskError::at("write", &path))?;
-    Ok(file)
+    match sign() {
+        // The lock holds without a name in it.
+        Err(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
+            ) => {}
+        signed => signed.map_err(DiskError::at("write", &path))?,
+    }
+    Ok((file, former_run_ended))
 }
 
-fn sync_directory(path: &Path) -> Result<(), DiskError> {
+/// Names a file, and the run of the kernel in which its lock counts. `None`: that can't be known.
+fn place_of(file: &File) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let metadata = file.metadata().ok()?;
+    let (device, inode) = (metadata.dev(), metadata.ino());
+    Some(format!(
+        "boot={} device={device} inode={inode}",
+        boot.trim()
+    ))
+}
+
+pub(super) fn sync_directory(path: &Path) -> Result<(), DiskError> {
     let sync = || File::open(path)?.sync_all();
     sync().map_err(DiskError::at("flush", path))
 }

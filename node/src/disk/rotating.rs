@@ -43,9 +43,11 @@ impl RotatingFile {
         if self.bytes > 0 && self.bytes + lines.len() as u64 > self.bytes_max {
             self.rotate().map_err(DiskError::at("rotate", &path))?;
         }
-        self.file
-            .write_all(lines)
-            .map_err(DiskError::at("write", &path))?;
+        if let Err(error) = self.file.write_all(lines) {
+            // A piece of a line would spoil the next one. Where that fails too, it is told below.
+            self.file.set_len(self.bytes).ok();
+            return Err(DiskError::at("write", &path)(error));
+        }
         self.bytes += lines.len() as u64;
         Ok(())
     }

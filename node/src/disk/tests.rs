@@ -4,7 +4,7 @@ use super::*;
 use crate::command::Command;
 use crate::engine::DiskWork;
 use crate::raft::{Entry, HardState, Index};
-use crate::wal::{LogWriter, Metadata};
+use crate::wal::{LogWriter, Mark, Metadata, RefusedLeader};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
@@ -28,6 +28,7 @@ fn metadata(commit_index: Index) -> Vec<u8> {
         hard_state,
         commit_index,
         applied_index: commit_index,
+        ..Metadata::default()
     };
     metadata.encode()
 }
@@ -36,7 +37,10 @@ fn start(path: &Path) -> (DiskThread, Receiver<DiskReport>) {
     let directory = Directory::open(path).unwrap();
     directory.recover().unwrap();
     let (sender, reports) = channel();
-    let disk = DiskThread::start(directory, move |report| sender.send(report).unwrap()).unwrap();
+    let disk = DiskThread::start(directory, &Arc::default(), move |report| {
+        sender.send(report).unwrap()
+    })
+    .unwrap();
     (disk, reports)
 }
 
@@ -46,7 +50,7 @@ fn await_ticket(reports: &Receiver<DiskReport>, ticket: u64) {
         match reports.recv_timeout(Duration::from_secs(10)).unwrap() {
             DiskReport::Durable(durable) if durable >= ticket => return,
             DiskReport::Durable(_) => {}
-            DiskReport::Failed(error) => panic!("{error}"),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -79,6 +83,28 @@ fn a_directory_has_one_owner() {
     assert!(second.contains(&holder), "{second}");
     drop(first);
     Directory::open(directory.path()).unwrap();
+}
+
+// That the process before is dead is known only of the very file that it had locked in this very run
+// of the kernel: not of a copy, nor of a disk that another machine had.
+#[test]
+fn the_death_of_the_process_before_is_proved_or_not() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let ended = |path: &Path| Directory::open(path).unwrap().former_run_ended;
+    assert!(!ended(path), "nobody had it");
+    assert!(ended(path));
+    let lock = path.join(LOCK);
+    let text = std::fs::read_to_string(&lock).unwrap();
+    let elsewhere = text.replace("boot=", "boot=0");
+    std::fs::write(&lock, elsewhere).unwrap();
+    assert!(!ended(path), "another machine");
+    assert!(ended(path));
+    let copy = TempDir::new().unwrap();
+    std::fs::copy(&lock, copy.path().join(LOCK)).unwrap();
+    assert!(!ended(copy.path()), "a copy");
+    std::fs::write(&lock, "123\n").unwrap();
+    assert!(!ended(path), "an older version");
 }
 
 // The first start makes the files; what was written is there at the next.
@@ -137,7 +163,7 @@ fn a_flush_is_shared() {
     let (sender, reports) = channel();
     let (go, gate) = channel::<()>();
     // The report of the first work holds the thread until all others wait.
-    let disk = DiskThread::start(locked, move |report| {
+    let disk = DiskThread::start(locked, &Arc::default(), move |report| {
         sender.send(report).unwrap();
         gate.recv().ok();
     })
@@ -159,7 +185,7 @@ fn a_flush_is_shared() {
     go.send(()).unwrap();
     match reports.recv_timeout(Duration::from_secs(10)).unwrap() {
         DiskReport::Durable(ticket) => assert_eq!(ticket, 100),
-        DiskReport::Failed(error) => panic!("{error}"),
+        other => panic!("{other:?}"),
     }
     assert_eq!(disk.fsyncs(), 2);
     drop(go);
@@ -217,7 +243,7 @@ fn a_failed_write_is_final() {
     disk.submit(work).unwrap();
     match reports.recv_timeout(Duration::from_secs(10)).unwrap() {
         DiskReport::Failed(error) => assert!(error.to_string().contains(METADATA), "{error}"),
-        DiskReport::Durable(ticket) => panic!("{ticket} can't be durable"),
+        other => panic!("{other:?} can't be"),
     }
     assert!(
         reports.recv_timeout(Duration::from_secs(10)).is_err(),
@@ -246,4 +272,88 @@ fn a_large_dump_rotates() {
     assert_eq!(read("dump.1.txt"), "five is long\n");
     assert_eq!(read("dump.2.txt"), "three\nfour\n");
     assert_eq!(read("dump.3.txt"), "");
+}
+
+// The flush of an idle leader goes to the disk, and fails with it.
+#[test]
+fn an_idle_flush_is_a_flush() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let (disk, reports) = start(path);
+    let mark = |ticket| {
+        let mark = Mark {
+            ticket,
+            ..Mark::default()
+        };
+        mark.encode()
+    };
+    for ticket in 1..=3 {
+        let work = DiskWork {
+            ticket,
+            mark: Some(mark(ticket)),
+            flush_mark: true,
+            ..Default::default()
+        };
+        disk.submit(work).unwrap();
+        await_ticket(&reports, ticket);
+        assert_eq!(disk.fsyncs(), ticket);
+        assert_eq!(std::fs::read(path.join(MARK)).unwrap(), mark(ticket));
+    }
+}
+
+// A node that refused a leader gives in only when an operator says so, and keeps its log aside.
+#[test]
+fn a_refusal_is_remembered() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    five_entries(path);
+    let log = std::fs::read(path.join(LOGS)).unwrap();
+    let refused = RefusedLeader {
+        keep: 2,
+        term: 1,
+        committed: 5,
+    };
+    let directory_of = |path| Directory::open(path).unwrap();
+    directory_of(path).note_refusal(refused).unwrap();
+    let commit = |path| {
+        let recovery = Directory::open(path).unwrap().recover().unwrap();
+        assert_eq!(recovery.recovered.entries.len(), 5);
+        recovery.recovered.commit_index
+    };
+    assert_eq!(commit(path), 5);
+    std::fs::write(path.join(ACCEPT_DAMAGE), "").unwrap();
+    // It can't be completed: nothing of what asks for it is gone, so the next start does it all.
+    let in_the_way = path.join(format!("{METADATA}.tmp"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    std::fs::write(path.join(MARK), Mark::default().encode()).unwrap();
+    directory_of(path).recover().unwrap_err();
+    for name in [MARK, REFUSED, ACCEPT_DAMAGE] {
+        assert!(path.join(name).exists(), "{name}");
+    }
+    std::fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(commit(path), 2);
+    assert_eq!(std::fs::read(path.join(LOGS_DAMAGED)).unwrap(), log);
+    assert!(!path.join(REFUSED).exists() && !path.join(ACCEPT_DAMAGE).exists());
+    assert_eq!(commit(path), 2);
+}
+
+// A refusal that the node has outlived, by a later term or commit, is forgotten: it gives up nothing
+// when an operator accepts something else.
+#[test]
+fn a_refusal_is_forgotten_with_its_cause() {
+    for (term, committed) in [(2, 5), (1, 4)] {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path();
+        five_entries(path);
+        let refused = RefusedLeader {
+            keep: 2,
+            term,
+            committed,
+        };
+        let opened = Directory::open(path).unwrap();
+        opened.note_refusal(refused).unwrap();
+        std::fs::write(path.join(ACCEPT_DAMAGE), "").unwrap();
+        assert_eq!(opened.recover().unwrap().recovered.commit_index, 5);
+        assert!(!path.join(REFUSED).exists() && !path.join(ACCEPT_DAMAGE).exists());
+    }
 }

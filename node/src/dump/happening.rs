@@ -1,9 +1,8 @@
 //! Each kind of happening and its sentence.
 
 use crate::command::{Command, Operation, Write};
-use crate::raft::{Event, Index, NodeId, Term};
-use crate::wal::{Damage, TornTail, plain_or_quoted, write_words};
-use std::fmt::Write as _;
+use crate::raft::{Event, Index, Micros, NodeId, SnapshotId, Term};
+use crate::wal::{Damage, LostNote, TornTail, plain_or_quoted, write_words};
 use std::sync::Arc;
 
 /// An operation in a sentence is shortened beyond this many characters.
@@ -29,11 +28,18 @@ pub enum Happening {
     },
     /// A last write that a crash cut short was cut off.
     TornTail(TornTail),
+    /// A line of the log was changed where it is known what stood there.
+    Mended {
+        /// Which, from 1.
+        line: u64,
+    },
+    /// A small file is lost.
+    NoteLost(LostNote),
     /// The log was found damaged.
     Damaged(Damage),
     /// The log was damaged at an earlier start and has not been refilled since.
     StillDamaged {
-        /// It does not vote before it knows a commit that far.
+        /// It does not vote before it is refilled that far.
         until: Index,
     },
     /// An operator gave up what damage cost.
@@ -49,6 +55,24 @@ pub enum Happening {
     PeerDisconnected(NodeId),
     /// What was to be sent to a peer could not be.
     SendFailed(NodeId),
+    /// A peer can't be reached, for a reason that is new.
+    Unreachable {
+        /// Whom.
+        peer: NodeId,
+        /// Where it was looked for.
+        address: String,
+        /// The name of the reason.
+        reason: &'static str,
+    },
+    /// The disk has so little room that writes of clients are refused, or enough again.
+    Space {
+        /// Bytes that can still be written.
+        free_bytes: u64,
+        /// Below this many, writes are refused.
+        mark_bytes: u64,
+        /// Refused, or taken again.
+        refused: bool,
+    },
     /// Links were cut on request.
     LinksCut {
         /// To whom.
@@ -93,7 +117,12 @@ pub(super) enum Frequent {
     Received,
     CommittedAsLeader,
     CommittedAsFollower,
-    Accepted,
+    /// Appends of one leader in one term, and what each of them was promised.
+    Accepted {
+        leader: NodeId,
+        term: Term,
+        promise_us: Micros,
+    },
 }
 
 impl Happening {
@@ -108,8 +137,20 @@ impl Happening {
                 };
                 Some((kind, entry.index))
             }
-            Happening::Raft(Event::AppendAccepted { last_index, .. }) => {
-                Some((Frequent::Accepted, *last_index))
+            Happening::Raft(Event::AppendAccepted {
+                leader,
+                term,
+                last_index,
+                promise_us,
+                ..
+            }) => {
+                let (leader, term, promise_us) = (*leader, *term, *promise_us);
+                let kind = Frequent::Accepted {
+                    leader,
+                    term,
+                    promise_us,
+                };
+                Some((kind, *last_index))
             }
             _ => None,
         }
@@ -134,6 +175,25 @@ impl Happening {
             Happening::SendFailed(peer) => (
                 format!("Error occurred while sending RPC to Node {peer}."),
                 format!("peer={peer}"),
+            ),
+            Happening::Unreachable {
+                peer,
+                address,
+                reason,
+            } => (
+                format!("Error occurred while sending RPC to Node {peer}."),
+                format!("peer={peer} address={address} reason={reason}"),
+            ),
+            Happening::Space {
+                free_bytes,
+                mark_bytes,
+                refused,
+            } => (
+                match refused {
+                    true => format!("Node {id} refuses writes: its disk is nearly full."),
+                    false => format!("Node {id} takes writes again: its disk has room."),
+                },
+                format!("free_bytes={free_bytes} mark_bytes={mark_bytes}"),
             ),
             Happening::LinksCut { peers, for_ms } => (
                 format!("Node {id} cut its links to Nodes {}.", commas(peers)),
@@ -170,7 +230,22 @@ impl Happening {
                 fields = format!("line={line} bytes={bytes}");
                 format!("Node {id} cut off a torn last write in logs.txt.")
             }
-            Happening::Damaged(Damage { line, until }) => {
+            Happening::Mended { line } => {
+                fields = format!("line={line}");
+                format!("Node {id} mended line {line} of logs.txt. Nothing of it was lost.")
+            }
+            Happening::NoteLost(lost) => format!("Node {id} misses a file: {lost}."),
+            Happening::Damaged(Damage {
+                until,
+                snapshot: Some(snapshot),
+                ..
+            }) => {
+                fields = format!("until={until}");
+                format!(
+                    "Node {id} has no state: {snapshot}. It does not vote until it is refilled."
+                )
+            }
+            Happening::Damaged(Damage { line, until, .. }) => {
                 fields = format!("line={line} until={until}");
                 format!(
                     "Node {id} found logs.txt damaged at line {line}. It does not vote until it \
@@ -199,9 +274,13 @@ impl Happening {
 
 fn render_event(event: &Event, id: NodeId) -> (String, String) {
     match event {
-        Event::VoteGranted { candidate, term } => (
+        Event::VoteGranted {
+            candidate,
+            term,
+            promise_us,
+        } => (
             format!("Vote granted for Node {candidate} in term {term}."),
-            format!("candidate={candidate} term={term}"),
+            format!("candidate={candidate} term={term} promise_us={promise_us}"),
         ),
         Event::VoteDenied { candidate, term } => (
             format!("Vote denied for Node {candidate} in term {term}."),
@@ -212,17 +291,27 @@ fn render_event(event: &Event, id: NodeId) -> (String, String) {
             term,
             entries,
             last_index,
+            sequence,
+            promise_us,
         } => (
             format!("Node {id} accepted AppendEntries RPC from {leader}."),
-            format!("term={term} entries={entries} last_index={last_index}"),
+            format!(
+                "term={term} entries={entries} last_index={last_index} peer={leader} \
+                 sequence={sequence} promise_us={promise_us}"
+            ),
         ),
         Event::AppendRejected {
             leader,
             term,
             base_index,
+            sequence,
+            promise_us,
         } => (
             format!("Node {id} rejected AppendEntries RPC from {leader}."),
-            format!("term={term} base_index={base_index}"),
+            format!(
+                "term={term} base_index={base_index} peer={leader} sequence={sequence} \
+                 promise_us={promise_us}"
+            ),
         ),
         Event::Committed { entry, as_leader } => {
             let role = if *as_leader { "leader" } else { "follower" };
@@ -255,9 +344,19 @@ fn render_leadership(event: &Event, id: NodeId) -> (String, String) {
             let sentence = format!("Node {id} has waited out every older lease.");
             (sentence, term, format!(" deferred={deferred}"))
         }
-        Event::HeartbeatSent { term } => {
+        Event::HeartbeatSent {
+            term,
+            sequence,
+            lease_us,
+            acknowledged,
+        } => {
             let sentence = format!("Leader {id} sending heartbeat & Renewing Lease");
-            (sentence, term, String::new())
+            let mut more = format!(" sequence={sequence} lease_us={lease_us}");
+            if !acknowledged.is_empty() {
+                more += " acknowledged=";
+                more += &with_commas(acknowledged.iter().map(|(peer, of)| format!("{peer}:{of}")));
+            }
+            (sentence, term, more)
         }
         Event::LeaseRenewalFailed { term } => {
             let sentence = format!("Leader {id} lease renewal failed. Stepping Down.");
@@ -267,6 +366,79 @@ fn render_leadership(event: &Event, id: NodeId) -> (String, String) {
         Event::TransferStarted { target, term } => {
             let sentence = format!("Leader {id} hands leadership over to Node {target}.");
             (sentence, term, format!(" target={target}"))
+        }
+        Event::LeaseReleased { target, term } => {
+            let sentence =
+                format!("Leader {id} gives up its lease for good: Node {target} need not wait.");
+            (sentence, term, format!(" target={target}"))
+        }
+        Event::PeerLostEntries {
+            peer,
+            term,
+            acknowledged,
+            last_index,
+        } => {
+            let sentence = format!(
+                "Node {peer} lacks entries that it had acknowledged: its log was damaged, or its \
+                 directory was put back from an older copy."
+            );
+            let more = format!(" peer={peer} acknowledged={acknowledged} last_index={last_index}");
+            (sentence, term, more)
+        }
+        Event::Implausible {
+            peer,
+            term,
+            acknowledged,
+        } => {
+            let sentence = format!("Node {peer} acknowledged an entry that it was never sent.");
+            (
+                sentence,
+                term,
+                format!(" peer={peer} acknowledged={acknowledged}"),
+            )
+        }
+        Event::SnapshotSent {
+            peer,
+            term,
+            snapshot,
+        } => {
+            let sentence = format!(
+                "Leader {id} sends its snapshot to Node {peer}, which lacks what the log does not \
+                 have any more."
+            );
+            (
+                sentence,
+                term,
+                format!(" peer={peer}{}", tell_snapshot(snapshot)),
+            )
+        }
+        Event::SnapshotInstalled { term, snapshot } => {
+            let sentence = format!("Node {id} goes on from a snapshot of the leader.");
+            (sentence, term, tell_snapshot(snapshot))
+        }
+        Event::SnapshotTaken { term, snapshot } => {
+            let sentence = format!("Node {id} took a snapshot and cut its log.");
+            (sentence, term, tell_snapshot(snapshot))
+        }
+        Event::SnapshotSkipped { term, index } => {
+            let sentence = format!(
+                "Node {id} left a snapshot out: too much changed meanwhile, or there was no room."
+            );
+            (sentence, term, format!(" index={index}"))
+        }
+        Event::StateDiffers {
+            peer,
+            term,
+            index,
+            agreed,
+        } => {
+            let who = match agreed {
+                true => "a majority has another, so it ends",
+                false => "no majority has one of them",
+            };
+            let sentence =
+                format!("Node {peer} has come to another state than Leader {id}: {who}.");
+            (sentence, term, format!(" peer={peer} index={index}"))
         }
         Event::DiskStalled { term } => {
             let sentence = format!("Leader {id} gives up its lease because its disk has stalled.");
@@ -292,12 +464,32 @@ impl Frequent {
             Frequent::CommittedAsFollower => {
                 format!("Node {id} (follower) committed {count} entries to the state machine.")
             }
-            Frequent::Accepted => format!("Node {id} accepted {count} AppendEntries RPCs."),
+            Frequent::Accepted { .. } => {
+                format!("Node {id} accepted {count} AppendEntries RPCs.")
+            }
+        }
+    }
+
+    /// The fields that all of them have in common.
+    pub(super) fn common_fields(self) -> String {
+        match self {
+            Frequent::Accepted {
+                leader,
+                term,
+                promise_us,
+            } => format!(" term={term} peer={leader} promise_us={promise_us}"),
+            _ => String::new(),
         }
     }
 }
 
 impl Asked {
+    /// A write, without what would not be shown of it: it waits in the queue, and the long values of
+    /// writes that are refused would wait there with it.
+    pub fn write(operation: &Operation) -> Self {
+        Asked::Write(operation.with_words(begin))
+    }
+
     /// In the notation of the log: `GET key`.
     fn words(&self) -> String {
         match self {
@@ -311,16 +503,33 @@ impl Asked {
     }
 }
 
+/// Cut first, then rendered: a value may be a thousand times as long as what is shown of it.
 fn command_words(command: &Command) -> String {
     let mut words = Vec::new();
-    write_words(command, &mut words);
+    match command {
+        Command::NoOp | Command::Format(_) => write_words(command, &mut words),
+        Command::Write(write) => {
+            let operation = write.operation.with_words(begin);
+            let request = write.request;
+            write_words(&Command::Write(Write { request, operation }), &mut words);
+        }
+    }
     shorten(words)
 }
 
-fn verb_and_word(verb: &str, word: &str) -> String {
+fn verb_and_word(verb: &str, word: &Arc<str>) -> String {
     let mut words = verb.as_bytes().to_vec();
-    plain_or_quoted(word, &mut words);
+    plain_or_quoted(&begin(word), &mut words);
     shorten(words)
+}
+
+/// As much of a word as may be shown of it, and a little more, so that it is cut once more, and
+/// marked, behind what is shown. Whether it is quoted depends on this part alone.
+fn begin(word: &Arc<str>) -> Arc<str> {
+    match word.char_indices().nth(WORDS_CHARS_MAX + 1) {
+        Some((cut, _)) => word[..cut].into(),
+        None => Arc::clone(word),
+    }
 }
 
 fn shorten(words: Vec<u8>) -> String {
@@ -333,12 +542,21 @@ fn shorten(words: Vec<u8>) -> String {
 }
 
 fn commas(ids: &[NodeId]) -> String {
-    let mut text = String::new();
-    for (position, id) in ids.iter().enumerate() {
-        let separator = if position == 0 { "" } else { ", " };
-        write!(text, "{separator}{id}").expect("a String takes every text");
-    }
-    text
+    let ids: Vec<String> = ids.iter().map(NodeId::to_string).collect();
+    ids.join(", ")
+}
+
+/// Without spaces, for a field.
+fn with_commas(words: impl Iterator<Item = String>) -> String {
+    words.collect::<Vec<_>>().join(",")
+}
+
+/// Nodes with the same index have the same hash.
+fn tell_snapshot(snapshot: &SnapshotId) -> String {
+    let SnapshotId {
+        index, hash, bytes, ..
+    } = snapshot;
+    format!(" index={index} hash={hash:08x} bytes={bytes}")
 }
 
 #[cfg(test)]

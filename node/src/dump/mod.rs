@@ -8,7 +8,9 @@
 //! up to a rate; beyond it each kind is folded into one line for a while, which gives its range.
 //! Whatever the queue can't take is counted, and the count is told.
 //!
-//! `dump.txt` is never flushed: it tells, nothing depends on it.
+//! `dump.txt` is never flushed: it tells, nothing depends on it. A line reaches the kernel a few
+//! milliseconds after it was told, a folded one after its quarter of a second; so that much is
+//! what a killed process loses of it.
 
 mod happening;
 mod queue;

@@ -47,7 +47,7 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct State {
     happenings: VecDeque<Timed>,
-    /// One for each kind at most.
+    /// One for each kind at most, where the kind names leader and term: elections are rarer than takes.
     runs: Vec<Run>,
     dropped: u64,
     closed: bool,
@@ -220,6 +220,31 @@ mod tests {
         assert_eq!((batch.runs.len(), batch.dropped), (1, 0));
         push(&queue, 5000, got());
         assert_eq!(queue.take(at_ms(5000)).happenings.len(), 1, "calm again");
+    }
+
+    // A run is of one leader and one term: who reads it must know to whom was promised.
+    #[test]
+    fn runs_of_two_leaders_stay_apart() {
+        let accepted = |leader, term| {
+            Happening::Raft(Event::AppendAccepted {
+                leader,
+                term,
+                entries: 0,
+                last_index: 7,
+                sequence: 1,
+                promise_us: 2_000_000,
+            })
+        };
+        let queue = Queue::default();
+        for _ in 0..SINGLE_LINES_BURST as usize + 3 {
+            push(&queue, 1000, accepted(2, 4));
+        }
+        push(&queue, 1000, accepted(3, 5));
+        let runs = queue.take(at_ms(2000)).runs;
+        let counts: Vec<u64> = runs.iter().map(|run| run.count).collect();
+        assert_eq!(counts, [3, 1]);
+        let fields = runs[1].kind.common_fields();
+        assert_eq!(fields, " term=5 peer=3 promise_us=2000000");
     }
 
     // What can't be folded is bounded too, and what is lost is counted.

@@ -6,11 +6,13 @@ use crate::raft::NodeId;
 use std::io::{Write, stdout};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, sync_channel};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Size at which `dump.txt` is set aside.
 const DUMP_BYTES_MAX: u64 = 16 * 1024 * 1024;
-/// Gathers what happens shortly after one another into one write.
+/// Between two writes. What comes later than this after the write before goes out at once: a process
+/// that is killed loses what it had not handed to the kernel, and nothing of what it had. What
+/// comes sooner is gathered into one write.
 const GATHER: Duration = Duration::from_millis(5);
 /// How long the end of the node waits for the last lines: standard output may be stuck.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -68,14 +70,18 @@ struct Writer {
 
 impl Writer {
     fn run(&mut self, queue: &Queue) {
+        let mut written_at: Option<Instant> = None;
         loop {
             queue.wait();
-            std::thread::sleep(GATHER);
+            if let Some(early) = written_at.and_then(|at| GATHER.checked_sub(at.elapsed())) {
+                std::thread::sleep(early);
+            }
             let now = SystemTime::now();
             let batch = queue.take(now);
             let closed = batch.closed;
             let (dump, sentences) = self.render(batch, now);
             self.write(&dump, &sentences);
+            written_at = Some(Instant::now());
             if closed {
                 return;
             }
@@ -140,9 +146,44 @@ fn run_fields(run: &Run) -> String {
             run.first_index, run.last_index
         );
     }
-    fields
+    fields + &run.kind.common_fields()
 }
 
 fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::disk::Directory;
+    use crate::dump::{Asked, Dump, Happening};
+    use std::time::{Duration, Instant};
+
+    // What was told is in the file without anything that comes after it, the folded lines too: a process that
+    // is killed then, and closes nothing, loses none of it.
+    #[test]
+    fn what_was_told_waits_for_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::open(folder.path()).unwrap();
+        let (dump, thread) = Dump::start(1, &directory, true).unwrap();
+        let lines_with = |text: &str, count: usize| {
+            let started = Instant::now();
+            loop {
+                let written = std::fs::read_to_string(folder.path().join("dump.txt")).unwrap();
+                let lines: Vec<&str> = written.lines().filter(|line| line.contains(text)).collect();
+                if lines.len() >= count {
+                    return lines.last().unwrap().to_string();
+                }
+                assert!(started.elapsed() < Duration::from_secs(60), "{written}");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        dump.tell(Happening::SendFailed(2));
+        lines_with("Error occurred while sending RPC to Node 2.", 1);
+        let read = || Happening::Received(Asked::Get("k".into()));
+        dump.tell_all((0..10_000).map(|_| read()));
+        let folded = lines_with("count=", 1);
+        assert!(folded.contains("since="), "{folded}");
+        drop(thread);
+    }
 }

@@ -4,13 +4,16 @@
 //! it is reported durable; messages of later steps queue up behind them, so that a peer never
 //! sees a later answer before an earlier one.
 
-use super::DiskWork;
-use crate::raft::{Entry, Index, Message, Micros, NodeId, Term};
-use crate::wal::{LogWriter, Metadata};
+use super::{DiskWork, SnapshotWrite};
+use crate::raft::{Entry, Index, Message, Micros, Mutation, NodeId, Term};
+use crate::wal::{LogBase, LogCut, LogWriter, Mark, Metadata};
 use std::collections::VecDeque;
 
 /// `metadata.txt` names the commit index for people and for a quick start; it may lag this much.
 const METADATA_LAG_US: Micros = 1_000_000;
+
+/// `mark.txt` rides along with other work, at most so often.
+const MARK_LAG_US: Micros = 100_000;
 
 /// See the module.
 #[derive(Debug)]
@@ -20,14 +23,20 @@ pub(super) struct DiskQueue {
     log_bytes: u64,
     written: Metadata,
     written_at_us: Micros,
+    marked_at_us: Option<Micros>,
+    /// The term of the mark that was flushed last.
+    marked_term: Option<Term>,
     next_ticket: u64,
+    durable_ticket: u64,
     outstanding: VecDeque<Outstanding>,
     batch: Batch,
+    mutation: Option<Mutation>,
 }
 
 #[derive(Debug)]
 struct Outstanding {
     ticket: u64,
+    since_us: Micros,
     last: Option<(Index, Term)>,
     hard_state_term: Option<Term>,
     messages: Vec<(NodeId, Message)>,
@@ -36,6 +45,8 @@ struct Outstanding {
 /// What has become durable.
 #[derive(Debug, Default)]
 pub(super) struct Durable {
+    /// When the newest of the works was asked for.
+    pub(super) since_us: Option<Micros>,
     /// May leave now.
     pub(super) messages: Vec<(NodeId, Message)>,
     /// The last entry that was written.
@@ -49,7 +60,10 @@ pub(super) struct Durable {
 struct Batch {
     truncate_to: Option<u64>,
     append: Vec<u8>,
+    snapshot: Option<SnapshotWrite>,
+    cut: Option<LogCut>,
     metadata_due: bool,
+    flush_due: bool,
     last: Option<(Index, Term)>,
     held: Vec<(NodeId, Message)>,
 }
@@ -61,10 +75,19 @@ impl DiskQueue {
             writer,
             written,
             written_at_us: now,
+            marked_at_us: None,
+            marked_term: None,
             next_ticket: 1,
+            durable_ticket: 0,
             outstanding: VecDeque::new(),
             batch: Batch::default(),
+            mutation: None,
         }
+    }
+
+    /// The same, with one rule broken where a test asks for that.
+    pub(super) fn mutated(self, mutation: Option<Mutation>) -> Self {
+        DiskQueue { mutation, ..self }
     }
 
     pub(super) fn truncate_after(&mut self, index: Index) {
@@ -81,6 +104,10 @@ impl DiskQueue {
     }
 
     pub(super) fn append(&mut self, entries: &[Entry]) {
+        assert!(
+            entries.is_empty() || self.batch.cut.is_none(),
+            "appended behind a cut of the same step"
+        );
         for entry in entries {
             let before = self.batch.append.len();
             self.writer.append(entry, &mut self.batch.append);
@@ -89,8 +116,61 @@ impl DiskQueue {
         }
     }
 
+    /// Writes a piece of a snapshot.
+    pub(super) fn write_snapshot(&mut self, begins: bool, bytes: &[u8]) {
+        let write = self.batch.snapshot.get_or_insert_default();
+        if begins {
+            *write = SnapshotWrite {
+                begins,
+                bytes: Vec::new(),
+            };
+        }
+        write.bytes.extend_from_slice(bytes);
+    }
+
+    /// Puts the snapshot that was written, and the rest of the log, in place of the log. Nothing is
+    /// appended in the same step any more.
+    pub(super) fn cut_log(&mut self, base: &LogBase, keeps_rest: bool) {
+        let mut cut = self.writer.cut_before(base, keeps_rest);
+        match self.mutation {
+            Some(Mutation::CutForgetsItsBase) => cut.first_line.clear(),
+            Some(Mutation::ChainBeginsAnew) => self.writer.begin_chain_anew(),
+            _ => {}
+        }
+        self.batch.cut = Some(cut);
+        self.log_bytes = self.writer.len_bytes();
+        let place = (base.snapshot.index, base.snapshot.term);
+        self.batch.last = self.batch.last.filter(|_| keeps_rest).or(Some(place));
+        // It says that what is in the snapshot is committed.
+        self.batch.metadata_due = true;
+    }
+
+    /// The ticket of the work that this step makes, if it makes one.
+    pub(super) fn next_ticket(&self) -> u64 {
+        self.next_ticket
+    }
+
+    /// All works up to this one are durable.
+    pub(super) fn durable_ticket(&self) -> u64 {
+        self.durable_ticket
+    }
+
+    /// Checksum of the line of an entry.
+    pub(super) fn log_crc(&self, index: Index) -> Option<u32> {
+        self.writer.crc_at(index)
+    }
+
+    /// Length of the line of an entry.
+    pub(super) fn line_bytes(&self, index: Index) -> u64 {
+        self.writer.line_bytes(index)
+    }
+
     pub(super) fn require_metadata(&mut self) {
         self.batch.metadata_due = true;
+    }
+
+    pub(super) fn require_flush(&mut self) {
+        self.batch.flush_due = true;
     }
 
     pub(super) fn hold(&mut self, messages: Vec<(NodeId, Message)>) {
@@ -101,12 +181,18 @@ impl DiskQueue {
     pub(super) fn finish(
         &mut self,
         metadata: Metadata,
+        durable_index: Index,
         now: Micros,
     ) -> (Option<DiskWork>, Vec<(NodeId, Message)>) {
         let batch = std::mem::take(&mut self.batch);
         let lags = self.written != metadata && now >= self.written_at_us + METADATA_LAG_US;
-        let writes_metadata = batch.metadata_due || lags;
-        let has_work = writes_metadata || batch.truncate_to.is_some() || !batch.append.is_empty();
+        let raises_format = metadata.format > self.written.format;
+        let writes_metadata = batch.metadata_due || lags || raises_format;
+        let flushes = writes_metadata
+            || batch.truncate_to.is_some()
+            || !batch.append.is_empty()
+            || batch.snapshot.is_some();
+        let has_work = flushes || batch.flush_due;
         if !has_work {
             return match self.outstanding.back_mut() {
                 Some(last) => {
@@ -116,23 +202,58 @@ impl DiskQueue {
                 None => (None, batch.held),
             };
         }
+        // What is on record now is safe to stand there in any case.
+        let before = Metadata {
+            format: metadata.format,
+            ..self.written
+        };
+        let metadata_before = raises_format.then(|| before.encode());
         if writes_metadata {
             self.written = metadata;
             self.written_at_us = now;
         }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
+        let term = metadata.hard_state.term;
+        // Without a mark of its term a line that a crash tears counts as damage.
+        let first_of_term = !batch.append.is_empty() && self.marked_term != Some(term);
+        // A log that is cut must not end before what the mark says was durable.
+        let flush_mark = !flushes
+            || batch.truncate_to.is_some()
+            || batch.cut.is_some()
+            || lags && !batch.metadata_due
+            || first_of_term;
+        if flush_mark {
+            self.marked_term = Some(term);
+        }
+        let marked_lately = self.marked_at_us.is_some_and(|at| now < at + MARK_LAG_US);
+        let mark = (flush_mark || !marked_lately).then(|| {
+            self.marked_at_us = Some(now);
+            let mark = Mark {
+                commit_index: metadata.commit_index.min(durable_index),
+                durable_index,
+                term,
+                ticket,
+            };
+            mark.encode()
+        });
         self.outstanding.push_back(Outstanding {
             ticket,
+            since_us: now,
             last: batch.last,
             hard_state_term: writes_metadata.then_some(metadata.hard_state.term),
             messages: batch.held,
         });
         let work = DiskWork {
             ticket,
+            metadata_before,
             truncate_to: batch.truncate_to,
             append: batch.append,
+            snapshot: batch.snapshot,
+            cut: batch.cut,
             metadata: writes_metadata.then(|| metadata.encode()),
+            mark,
+            flush_mark,
         };
         (Some(work), Vec::new())
     }
@@ -140,6 +261,7 @@ impl DiskQueue {
     /// Takes in that all work up to `ticket` is durable.
     pub(super) fn on_durable(&mut self, ticket: u64) -> Durable {
         assert!(ticket < self.next_ticket, "durable before it was asked for");
+        self.durable_ticket = self.durable_ticket.max(ticket);
         let mut durable = Durable::default();
         while self
             .outstanding
@@ -147,6 +269,7 @@ impl DiskQueue {
             .is_some_and(|work| work.ticket <= ticket)
         {
             if let Some(work) = self.outstanding.pop_front() {
+                durable.since_us = Some(work.since_us);
                 durable.messages.extend(work.messages);
                 durable.last = work.last.or(durable.last);
                 durable.hard_state_term = work.hard_state_term.or(durable.hard_state_term);
@@ -164,7 +287,8 @@ impl DiskQueue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::Command;
+    use crate::command::{Command, Format};
+    use crate::raft::HardState;
     use crate::wal::{Files, recover};
     use std::sync::Arc;
 
@@ -193,7 +317,7 @@ mod tests {
         let recovery = recover(Files {
             logs: Some(file),
             metadata: Some(&metadata),
-            damaged: None,
+            ..Files::default()
         });
         let entries = recovery.unwrap().recovered.entries;
         entries.iter().map(|entry| entry.term).collect()
@@ -224,10 +348,53 @@ mod tests {
                 queue.append(&entries);
                 model.extend(entries.iter().map(|entry| entry.term));
             }
-            let (work, _) = queue.finish(Metadata::default(), 0);
+            let (work, _) = queue.finish(Metadata::default(), 0, 0);
             carry_out(&mut file, work);
             assert_eq!(terms(&file), model);
         }
+    }
+
+    /// Goal: metadata.txt names a format before the log comes to it, with nothing else changed, and
+    /// no longer names it once the log was cut back: however the disk is left in between, a version
+    /// that does not read the format finds either its name or nothing of it.
+    #[test]
+    fn a_format_is_named_before_the_log_comes_to_it() {
+        let named = |metadata: &Option<Vec<u8>>| {
+            let metadata = metadata.as_deref().map(Metadata::decode);
+            metadata.map(|it| it.unwrap().format)
+        };
+        let in_term = |format| Metadata {
+            hard_state: HardState {
+                term: 7,
+                voted_for: None,
+            },
+            format,
+            ..Metadata::default()
+        };
+        let mut queue = queue();
+        let raise = Entry {
+            command: Arc::new(Command::Format(Format {
+                version: 2,
+                ..Format::default()
+            })),
+            ..entry(1, 7)
+        };
+        queue.append(&[raise]);
+        let work = queue.finish(in_term(2), 0, 0).0.unwrap();
+        assert_eq!(named(&work.metadata_before), Some(2));
+        let before = Metadata::decode(&work.metadata_before.unwrap()).unwrap();
+        assert_eq!(before.hard_state.term, 0, "only the format is new");
+        assert_eq!(named(&work.metadata), Some(2));
+
+        queue.append(&[entry(2, 7)]);
+        let work = queue.finish(in_term(2), 0, 0).0.unwrap();
+        assert_eq!((work.metadata_before, work.metadata), (None, None));
+
+        queue.truncate_after(0);
+        queue.require_metadata();
+        let work = queue.finish(in_term(0), 0, 0).0.unwrap();
+        assert_eq!(work.metadata_before, None, "the log is cut first");
+        assert_eq!(named(&work.metadata), Some(0));
     }
 
     /// Goal: a message that depends on the disk leaves after it, and nothing overtakes it.
@@ -247,15 +414,15 @@ mod tests {
         };
         let mut queue = queue();
         queue.hold(message(1));
-        let (work, free) = queue.finish(Metadata::default(), 0);
+        let (work, free) = queue.finish(Metadata::default(), 0, 0);
         assert_eq!((work, free), (None, message(1)), "nothing to wait for");
 
         queue.append(&[entry(1, 1)]);
         queue.hold(message(2));
-        let (first, free) = queue.finish(Metadata::default(), 0);
+        let (first, free) = queue.finish(Metadata::default(), 0, 0);
         assert_eq!(free, vec![]);
         queue.hold(message(3));
-        let (none, free) = queue.finish(Metadata::default(), 0);
+        let (none, free) = queue.finish(Metadata::default(), 0, 0);
         assert_eq!((none, free), (None, vec![]), "queued behind the held one");
 
         let durable = queue.on_durable(first.unwrap().ticket);
@@ -269,13 +436,101 @@ mod tests {
     fn one_flush_covers_all_earlier_works() {
         let mut queue = queue();
         queue.append(&[entry(1, 1)]);
-        queue.finish(Metadata::default(), 0);
+        queue.finish(Metadata::default(), 0, 0);
         queue.append(&[entry(2, 1)]);
-        queue.finish(Metadata::default(), 0);
+        queue.finish(Metadata::default(), 0, 0);
         queue.require_metadata();
-        let (work, _) = queue.finish(Metadata::default(), 0);
+        let (work, _) = queue.finish(Metadata::default(), 0, 0);
         let durable = queue.on_durable(work.unwrap().ticket);
         assert_eq!(durable.last, Some((2, 1)));
         assert_eq!(durable.hard_state_term, Some(0));
+    }
+
+    /// Ends a step; the work that it makes.
+    fn end(queue: &mut DiskQueue, metadata: Metadata, now: Micros) -> Option<DiskWork> {
+        queue.finish(metadata, 0, now).0
+    }
+
+    /// Goal: a commit index that changes is on record within a second, and nothing else makes work;
+    /// a term or a vote is written at once.
+    #[test]
+    fn the_record_of_a_commit_may_lag() {
+        let mut queue = queue();
+        let committed = |commit_index| Metadata {
+            commit_index,
+            ..Metadata::default()
+        };
+        let lag_us = METADATA_LAG_US;
+        assert_eq!(queue.wake_at(&committed(0)), None);
+        assert_eq!(queue.wake_at(&committed(5)), Some(lag_us));
+        assert_eq!(end(&mut queue, committed(0), 9 * lag_us), None, "as it was");
+        assert_eq!(end(&mut queue, committed(5), lag_us - 1), None, "not yet");
+        let work = end(&mut queue, committed(5), lag_us).expect("it is time");
+        assert_eq!(work.metadata, Some(committed(5).encode()));
+        assert_eq!(
+            (work.ticket, work.truncate_to, &*work.append),
+            (1, None, &[][..])
+        );
+        assert_eq!(queue.wake_at(&committed(5)), None, "written");
+        assert_eq!(queue.wake_at(&committed(6)), Some(2 * lag_us));
+
+        queue.append(&[entry(1, 1)]);
+        let work = end(&mut queue, committed(6), lag_us + 1);
+        let work = work.expect("entries are written at once");
+        assert_eq!((work.ticket, work.metadata), (2, None));
+        queue.require_metadata();
+        let work = end(&mut queue, committed(6), lag_us + 2);
+        let work = work.expect("so is a vote");
+        assert_eq!(
+            (work.ticket, work.metadata),
+            (3, Some(committed(6).encode()))
+        );
+        queue.append(&[entry(2, 1)]);
+        end(&mut queue, committed(6), lag_us + 3);
+        queue.truncate_after(1);
+        let work = end(&mut queue, committed(6), lag_us + 4);
+        assert!(
+            work.is_some_and(|work| work.truncate_to.is_some()),
+            "a cut alone"
+        );
+    }
+
+    /// Goal: the first entries of a term find a mark of that term on disk, so that a line which a
+    /// crash tears is known for what it is; the others need no flush of their own.
+    #[test]
+    fn a_term_begins_with_a_mark() {
+        let mut queue = queue();
+        let of = |term| Metadata {
+            hard_state: crate::raft::HardState {
+                term,
+                voted_for: None,
+            },
+            ..Metadata::default()
+        };
+        for (index, term, flushed) in [(1, 1, true), (2, 1, false), (3, 2, true), (4, 2, false)] {
+            queue.append(&[entry(index, term)]);
+            let work = end(&mut queue, of(term), 0).expect("an entry");
+            assert_eq!(work.flush_mark, flushed, "entry {index}");
+            let mark = work.mark.as_deref().and_then(Mark::decode);
+            assert_eq!(mark.map(|mark| mark.term), flushed.then_some(term));
+        }
+    }
+
+    /// Goal: what is durable says nothing about later works, and each is told of once.
+    #[test]
+    fn later_works_are_not_durable_yet() {
+        let mut queue = queue();
+        for index in 1..=2 {
+            queue.append(&[entry(index, 1)]);
+            end(&mut queue, Metadata::default(), 0);
+        }
+        queue.require_metadata();
+        end(&mut queue, Metadata::default(), 0);
+        assert_eq!(queue.on_durable(0).last, None);
+        let first = queue.on_durable(1);
+        assert_eq!((first.last, first.hard_state_term), (Some((1, 1)), None));
+        let rest = queue.on_durable(3);
+        assert_eq!((rest.last, rest.hard_state_term), (Some((2, 1)), Some(0)));
+        assert_eq!(queue.on_durable(3).last, None);
     }
 }

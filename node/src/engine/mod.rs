@@ -15,18 +15,25 @@
 //!
 //! Never reads a clock. Does no I/O.
 
+mod backup;
 mod disk;
+mod on_demand;
 mod pending;
 mod reads;
+mod snapshots;
 mod work;
 
 pub use reads::{LeaseRead, ReadGate, ReadView};
+pub use snapshots::Start;
 pub use work::Engine;
 
-pub use crate::kv::{Answer, Query};
+pub use crate::kv::{Answer, Query, Walk};
+pub use crate::wal::SnapshotHead;
 
 use crate::command::{Operation, RequestId};
-use crate::raft::{Event, Index, Message, Micros, NodeId};
+use crate::raft::{ChunkWanted, Contradiction, Event, Index, Message, Micros, NodeId, SnapshotId};
+use crate::wal::LogCut;
+use std::sync::Arc;
 
 /// Chosen by the caller for each request; comes back with the reply.
 pub type Token = u64;
@@ -47,6 +54,8 @@ pub enum Input {
     Connected {
         /// The peer.
         peer: NodeId,
+        /// The newest format that it reads, as it says.
+        reads_format: u64,
     },
     /// The connection from the peer broke.
     Disconnected {
@@ -64,6 +73,20 @@ pub enum Input {
     Abandoned {
         /// Of the request.
         token: Token,
+    },
+    /// What was written of a snapshot could not be kept. Comes before the news that the works which
+    /// wrote it are durable, and those that follow write it in vain, up to the next that begins one.
+    SnapshotLost,
+    /// A piece of a snapshot that [`Effects::chunks`] asked for; empty where it is of another one.
+    Chunk {
+        /// Whom it is for.
+        peer: NodeId,
+        /// Of which snapshot.
+        snapshot: SnapshotId,
+        /// Where in it.
+        offset: u64,
+        /// The bytes.
+        data: Arc<[u8]>,
     },
     /// The disk work with this ticket, and all before it, is durable.
     Durable {
@@ -94,6 +117,13 @@ pub enum Request {
     Transfer {
         /// To whom; `None`: the most up-to-date follower.
         target: Option<NodeId>,
+    },
+    /// Take a snapshot of the state of now.
+    TakeSnapshot,
+    /// Begin to walk over the state for a backup, once it is that after this entry or a later one.
+    Backup {
+        /// The entry.
+        not_before: Index,
     },
 }
 
@@ -143,6 +173,18 @@ pub enum Reply {
     /// To a lease read that had to wait: ask [`ReadView::lease_read`] again now. The engine can't
     /// answer itself, because its time is that of before the read.
     LookAgain,
+    /// To a request for a snapshot: it is durable, and the log begins behind it.
+    SnapshotTaken {
+        /// Which one.
+        snapshot: SnapshotId,
+    },
+    /// To a backup: it goes on with [`ReadView::backup_next`].
+    BackupBegun {
+        /// Which one.
+        walk: Walk,
+        /// What is told first.
+        head: SnapshotHead,
+    },
     /// To a transfer: the new leader.
     Transferred {
         /// The new leader.
@@ -171,6 +213,12 @@ pub enum RequestError {
     /// The session is gone: whether the write applied cannot be told.
     #[error("the session has expired, so whether this write was applied cannot be told")]
     SessionExpired,
+    /// Nothing was done by it: its request id stands for another write.
+    #[error(
+        "this request id stands for another write, which was done before: count the sequence up \
+         with each write, and open a session of its own for each run of a client"
+    )]
+    IdReused,
     /// Nothing was done, and asking again will not help.
     #[error("{0}")]
     Invalid(String),
@@ -182,12 +230,34 @@ pub enum RequestError {
 pub struct DiskWork {
     /// Rises by one from work to work; reported back by [`Input::Durable`].
     pub ticket: u64,
-    /// First cut `logs.txt` to this length in bytes.
+    /// Before anything else replace `metadata.txt` by these bytes, durably: they name a format that
+    /// `logs.txt` is about to come to. A version that does not read it then refuses the directory,
+    /// and never takes the new lines for damage.
+    pub metadata_before: Option<Vec<u8>>,
+    /// Then cut `logs.txt` to this length in bytes.
     pub truncate_to: Option<u64>,
     /// Then append these bytes to it.
     pub append: Vec<u8>,
+    /// Write these bytes behind those of the snapshot that is begun, and flush them.
+    pub snapshot: Option<SnapshotWrite>,
+    /// Then put that snapshot, and the rest of the log, in place of the log: see `disk::snapshot`.
+    pub cut: Option<LogCut>,
     /// Replace `metadata.txt` by these bytes, atomically.
     pub metadata: Option<Vec<u8>>,
+    /// Write these bytes over `mark.txt`, which is always as long: before the log is cut, and then
+    /// flushed; otherwise at any time, and flushed only where `flush_mark` says so.
+    pub mark: Option<Vec<u8>>,
+    /// Flush `mark.txt`: nothing else shows that the disk is there, or what it says is wanted soon.
+    pub flush_mark: bool,
+}
+
+/// A piece of a snapshot, for the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotWrite {
+    /// It is the first: what was written of another one is void.
+    pub begins: bool,
+    /// The piece.
+    pub bytes: Vec<u8>,
 }
 
 /// What a step wants done. Before any of it leaves, the [`ReadView`] is up to date.
@@ -195,6 +265,8 @@ pub struct DiskWork {
 pub struct Effects {
     /// Start this; do not wait for it before the messages.
     pub disk: Option<DiskWork>,
+    /// Read these pieces of the snapshot that is in place by then, and report [`Input::Chunk`].
+    pub chunks: Vec<ChunkWanted>,
     /// Send these, in order for each peer. Those that depend on the disk are held back inside the
     /// engine until [`Input::Durable`].
     pub messages: Vec<(NodeId, Message)>,
@@ -202,6 +274,11 @@ pub struct Effects {
     pub replies: Vec<(Token, Result<Reply, RequestError>)>,
     /// Tell the operator.
     pub events: Vec<Event>,
+    /// End the node and tell the operator why.
+    pub contradiction: Option<Contradiction>,
     /// Step again at this time at the latest.
     pub wake_at_us: Option<Micros>,
 }
+
+#[cfg(test)]
+mod tests;

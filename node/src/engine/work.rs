@@ -3,11 +3,13 @@
 use super::disk::DiskQueue;
 use super::pending::Pending;
 use super::reads::{ReadGate, ReadView};
+use super::snapshots::{Snapshots, Start};
 use super::{Consistency, Effects, Input, Query, ReadPath, Reply, Request, RequestError, Token};
-use crate::command::{Command, Write};
-use crate::kv::{Applied, Store};
+use crate::command::{Command, FORMAT_FIRST, Write};
+use crate::kv::Applied;
 use crate::raft::{
-    self, Config, Index, Micros, Mutation, Output, Raft, Recovered, Refusal, Role, Term,
+    self, Config, Ids, Index, Micros, Mutation, Output, Raft, ReadsSince, Recovered, Refusal, Role,
+    Term,
 };
 use crate::wal::{LogWriter, Metadata};
 use std::collections::HashSet;
@@ -19,48 +21,93 @@ const PROPOSE_MAX: usize = 1024;
 /// refused even if it had room for most.
 const PROPOSE_BYTES_MAX: usize = 4 * 1024 * 1024;
 
+/// See [`Mutation::StateGoesAstray`].
+const ASTRAY_NODE: raft::NodeId = 2;
+
 /// One whole node without its machine. See the module's prose.
 #[derive(Debug)]
 pub struct Engine {
-    raft: Raft,
-    disk: DiskQueue,
-    view: Arc<ReadView>,
-    pending: Pending,
+    pub(super) raft: Raft,
+    pub(super) disk: DiskQueue,
+    pub(super) view: Arc<ReadView>,
+    pub(super) pending: Pending,
+    pub(super) snapshots: Snapshots,
+    /// The core is to hear that what was received of a snapshot is of no use.
+    pub(super) snapshots_refused: bool,
     /// The keys in limbo of this node's leadership of the given term.
     limbo: Option<(Term, Arc<HashSet<Arc<str>>>)>,
     inherited_reads: bool,
-    mutation: Option<Mutation>,
-    applied_index: Index,
-    effects: Effects,
+    pub(super) mutation: Option<Mutation>,
+    pub(super) applied_index: Index,
+    ids: Ids,
+    reads: ReadsSince,
+    pub(super) effects: Effects,
 }
 
 impl Engine {
     /// A node as it starts, with what its files held. Entries that were known to be committed are
     /// applied before it returns.
     pub fn new(config: Config, recovered: Recovered, writer: LogWriter, now: Micros) -> Self {
-        let mutation = config.mutation;
+        let start = Start {
+            log: writer,
+            ..Start::default()
+        };
+        Engine::behind(start, config, recovered, now)
+    }
+
+    /// The same where the log was cut: the state is that after the snapshot that precedes it.
+    pub fn behind(
+        Start {
+            log: writer,
+            store,
+            snapshot_log_bytes,
+        }: Start,
+        config: Config,
+        recovered: Recovered,
+        now: Micros,
+    ) -> Self {
+        // One node alone does it: else all have the same wrong state.
+        let is_astray =
+            |it: &Mutation| *it != Mutation::StateGoesAstray || config.id == ASTRAY_NODE;
+        let mutation = config.mutation.filter(is_astray);
         let inherited_reads = config.inherited_reads;
         let metadata = Metadata {
             hard_state: recovered.hard_state,
             commit_index: recovered.commit_index,
             applied_index: recovered.commit_index,
+            accepted_until: recovered.accepted_until,
+            voters: recovered.voters,
+            format: recovered.format,
+            ids: recovered.ids,
+            reads: recovered.reads,
         };
         let view = Arc::new(ReadView::default());
-        view.lock().store = Store::with_mutation(mutation);
+        let applied_index = store.applied_index();
+        let snapshots = Snapshots::new(snapshot_log_bytes, &store, recovered.reads.index);
+        view.lock().store = store.mutated(mutation);
         let mut engine = Engine {
             raft: Raft::new(config, recovered, now),
-            disk: DiskQueue::new(writer, metadata, now),
+            disk: DiskQueue::new(writer, metadata, now).mutated(mutation),
             view,
             pending: Pending::default(),
+            snapshots,
+            snapshots_refused: false,
             limbo: None,
             inherited_reads,
             mutation,
-            applied_index: 0,
+            applied_index,
+            ids: metadata.ids,
+            reads: metadata.reads,
             effects: Effects::default(),
         };
         engine.apply_to(engine.raft.commit_index());
         engine.publish(now);
         engine.effects = Effects::default();
+        let now_on_record = engine.metadata();
+        if metadata.hard_state.term > 0 && now_on_record.voters > metadata.voters {
+            // Before anything is promised to the new ones.
+            engine.disk.require_metadata();
+        }
         engine
     }
 
@@ -96,7 +143,9 @@ impl Engine {
                 Input::Received { from, message } => {
                     self.drive(now, raft::Input::Received { from, message });
                 }
-                Input::Connected { peer } => self.drive(now, raft::Input::Connected { peer }),
+                Input::Connected { peer, reads_format } => {
+                    self.drive(now, raft::Input::Connected { peer, reads_format });
+                }
                 Input::Disconnected { peer } => {
                     self.drive(now, raft::Input::Disconnected { peer });
                 }
@@ -104,10 +153,27 @@ impl Engine {
                     self.on_request(now, token, request, &mut writes);
                 }
                 Input::Abandoned { token } => self.pending.abandon(token),
+                Input::SnapshotLost => self.on_snapshot_lost(now),
+                Input::Chunk {
+                    peer,
+                    snapshot,
+                    offset,
+                    data,
+                } => {
+                    let chunk = raft::Input::Chunk {
+                        peer,
+                        snapshot,
+                        offset,
+                        data,
+                    };
+                    self.drive(now, chunk);
+                }
                 Input::Durable { ticket } => self.on_durable(now, ticket),
             }
         }
         self.propose(now, writes);
+        self.advance_snapshots(now);
+        self.advance_backup();
         self.finish(now)
     }
 
@@ -125,6 +191,8 @@ impl Engine {
             }
             Request::Read { query, consistency } => self.on_read(now, token, query, consistency),
             Request::Transfer { target } => self.on_transfer(now, token, target),
+            Request::TakeSnapshot => self.on_take_snapshot(token),
+            Request::Backup { not_before } => self.on_backup(token, not_before),
         }
     }
 
@@ -155,6 +223,9 @@ impl Engine {
     fn on_durable(&mut self, now: Micros, ticket: u64) {
         let durable = self.disk.on_durable(ticket);
         self.effects.messages.extend(durable.messages);
+        if let Some(since_us) = durable.since_us {
+            self.drive(now, raft::Input::Flushed { since_us });
+        }
         if let Some(term) = durable.hard_state_term {
             self.drive(now, raft::Input::HardStatePersisted { term });
         }
@@ -193,7 +264,7 @@ impl Engine {
         }
     }
 
-    fn drive(&mut self, now: Micros, input: raft::Input) {
+    pub(super) fn drive(&mut self, now: Micros, input: raft::Input) {
         let output = self.raft.step(now, input);
         self.absorb(output);
     }
@@ -207,6 +278,19 @@ impl Engine {
             self.disk.truncate_after(index);
         }
         self.disk.append(&output.append);
+        if output.flush {
+            self.disk.require_flush();
+        }
+        if output.contradiction.is_some() {
+            self.effects.contradiction = output.contradiction;
+        }
+        if let Some(piece) = &output.piece {
+            self.on_piece(piece);
+        }
+        if let Some(keeps_rest) = output.installed {
+            self.install(keeps_rest);
+        }
+        self.effects.chunks.extend(output.chunks);
         self.effects.messages.extend(output.messages);
         match self.mutation {
             Some(Mutation::AckBeforeFsync) => {
@@ -233,15 +317,45 @@ impl Engine {
         let leader = self.raft.leader();
         let entries = self.raft.entries(self.applied_index, commit_index);
         let mut view = self.view.lock();
+        let mut wants_format = false;
         for entry in entries {
             let applied = view.store.apply(entry.index, &entry.command);
+            let line_bytes = self.disk.line_bytes(entry.index);
+            wants_format |= self
+                .snapshots
+                .note_growth(&view.store, entry.index, line_bytes);
+            if self.snapshots.note_applied(&view.store, line_bytes)
+                && let Some(log_crc) = self.disk.log_crc(entry.index)
+            {
+                if self
+                    .snapshots
+                    .may_begin(&view.store, self.raft.is_installing())
+                {
+                    let text = self.snapshots.begin(&mut view.store, entry.term, log_crc);
+                    self.disk.write_snapshot(true, &text);
+                } else if view.store.format() > FORMAT_FIRST {
+                    let (term, index) = (entry.term, entry.index);
+                    let left_out = raft::Event::SnapshotSkipped { term, index };
+                    self.effects.events.push(left_out);
+                }
+            }
             let waiting = self.pending.applied(entry, applied, leader);
             if let Some((token, outcome)) = waiting {
                 let reply = outcome.and_then(|applied| written(entry.index, applied));
                 self.effects.replies.push((token, reply));
             }
         }
+        drop(view);
         self.applied_index = self.applied_index.max(commit_index);
+        if wants_format {
+            self.raft.want_newer_format();
+        }
+    }
+
+    /// How much more text of the log it takes until a newer format is asked for. `None`: it is in
+    /// force, or nothing asks for it.
+    pub fn format_growth_left(&self) -> Option<u64> {
+        self.snapshots.growth_left(&self.view.lock().store)
     }
 
     fn on_quorum_read(&mut self, token: Token, outcome: Result<Index, Refusal>) {
@@ -267,7 +381,7 @@ impl Engine {
         self.reply(token, Ok(reply));
     }
 
-    fn reply(&mut self, token: Token, reply: Result<Reply, RequestError>) {
+    pub(super) fn reply(&mut self, token: Token, reply: Result<Reply, RequestError>) {
         self.effects.replies.push((token, reply));
     }
 
@@ -278,7 +392,9 @@ impl Engine {
         }
         self.publish(now);
         let metadata = self.metadata();
-        let (work, free) = self.disk.finish(metadata, now);
+        // The core's time never goes back, whatever the clock does.
+        let now = self.raft.now().max(now);
+        let (work, free) = self.disk.finish(metadata, self.raft.durable_index(), now);
         self.effects.messages.extend(free);
         self.effects.disk = work;
         self.effects.wake_at_us = Some(self.wake_at());
@@ -290,6 +406,14 @@ impl Engine {
             hard_state: self.raft.hard_state(),
             commit_index: self.raft.commit_index(),
             applied_index: self.applied_index,
+            accepted_until: self.raft.accepted_until(),
+            voters: self.raft.voters_on_record(),
+            format: match self.raft.format_of_log() {
+                ..=FORMAT_FIRST => 0,
+                format => format,
+            },
+            ids: self.ids,
+            reads: self.reads,
         }
     }
 
@@ -321,7 +445,10 @@ impl Engine {
             role: look.role,
             term: look.term,
             leader: look.leader,
-            lease_until_us: look.lease_until_us,
+            lease_until_us: match self.mutation {
+                Some(Mutation::InheritedReadWithoutLease) if limbo.is_some() => Micros::MAX,
+                _ => look.lease_until_us,
+            },
             own_term_applied,
             limbo,
             old_lease_until_us: look.old_lease_until_us,
@@ -341,7 +468,7 @@ impl Engine {
         let entries = self.raft.limbo().filter(|_| guarded);
         let keys = entries.filter_map(|entry| match &*entry.command {
             Command::Write(write) => Some(Arc::clone(write.operation.key())),
-            Command::NoOp => None,
+            Command::NoOp | Command::Format(_) => None,
         });
         let keys: Arc<HashSet<_>> = Arc::new(keys.collect());
         self.limbo = Some((term, Arc::clone(&keys)));
@@ -364,7 +491,12 @@ fn written(index: Index, applied: Applied) -> Result<Reply, RequestError> {
     match applied {
         Applied::Written { result, .. } => Ok(Reply::Written { index, result }),
         Applied::SessionExpired => Err(RequestError::SessionExpired),
-        Applied::Nothing => unreachable!("a waiting write stands at a no-op of the same term"),
+        Applied::IdReused => Err(RequestError::IdReused),
+        // Only where two nodes led the same term.
+        Applied::Nothing => {
+            let why = "another entry of this term took its place in the log";
+            Err(RequestError::OutcomeUnknown(why))
+        }
     }
 }
 
@@ -394,6 +526,7 @@ mod tests {
             election_timeout_us: 1_000_000..=2_000_000,
             heartbeat_us: 100_000,
             inherited_reads: true,
+            formats: Default::default(),
             seed: 1,
             mutation: None,
         };
@@ -405,6 +538,7 @@ mod tests {
         let (mut now, mut inputs) = (0, Vec::new());
         while engine.raft().commit_index() == 0 {
             now += 10_000;
+            assert!(now < 60_000_000, "it leads within a minute");
             let effects = engine.step(now, std::mem::take(&mut inputs));
             let durable = |work: crate::engine::DiskWork| Input::Durable {
                 ticket: work.ticket,
@@ -441,5 +575,32 @@ mod tests {
         };
         assert_eq!(effects.replies.len() as u64, 100 - taken);
         assert!(effects.replies.iter().all(overloaded));
+    }
+
+    // Writes go to the core in bounded pieces, none of them empty.
+    #[test]
+    fn pieces_are_bounded_in_number_and_bytes() {
+        let of_bytes = |count: usize, bytes: usize| -> Vec<(Token, Arc<Command>)> {
+            let write = |value: &str| {
+                let value = value.into();
+                let operation = Operation::Set {
+                    key: "k".into(),
+                    value,
+                };
+                let request = None;
+                Arc::new(Command::Write(Write { request, operation }))
+            };
+            let fixed = write("").size_bytes();
+            let command = write(&"x".repeat(bytes - fixed));
+            (0..count as Token)
+                .map(|token| (token, Arc::clone(&command)))
+                .collect()
+        };
+        let mib = 1024 * 1024;
+        assert_eq!(fitting(&of_bytes(5_000, 100)), 1024);
+        assert_eq!(fitting(&of_bytes(10, 100)), 10);
+        assert_eq!(fitting(&of_bytes(10, mib)), 4);
+        assert_eq!(fitting(&of_bytes(10, mib + 1)), 3);
+        assert_eq!(fitting(&of_bytes(10, 5 * mib)), 1);
     }
 }

@@ -8,14 +8,18 @@
 //! Limits on the size of a key or a value are not checked here: an entry that is in the log is
 //! applied, so they are checked where a request comes in.
 //!
-//! Deliberately absent: snapshots, and watching a key.
+//! Deliberately absent: watching a key.
 
+mod digest;
 mod session;
+mod snapshot;
 
 pub use session::{SESSION_WINDOW, SESSIONS_MAX};
+pub use snapshot::{ExportStep, Import, ImportError, Record, SessionRecord, StateHead, Walk};
 
-use crate::command::{Command, Operation, Write};
+use crate::command::{Command, FORMAT_FIRST, Operation, Write};
 use crate::raft::{Index, Mutation};
+use digest::digest;
 use session::{Known, Sessions};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -38,6 +42,18 @@ pub struct Store {
     map: BTreeMap<Arc<str>, Arc<str>>,
     sessions: Sessions,
     applied_index: Index,
+    /// 0: none was named yet.
+    format: u64,
+    /// The cluster's id, as of the entry that began the format. 0: it had none.
+    cluster: u128,
+    /// Its members, each with the entry that made it one.
+    members: BTreeMap<u64, Index>,
+    /// Bytes of all keys and values, and what each takes beside.
+    live_bytes: u64,
+    /// A walk over the state under way, for a snapshot.
+    export: Option<snapshot::Export>,
+    /// Another one, for a backup.
+    backup: snapshot::Backup,
     mutation: Option<Mutation>,
 }
 
@@ -72,6 +88,8 @@ pub enum Applied {
     },
     /// The session is gone: not applied now; whether it was before cannot be told.
     SessionExpired,
+    /// Not applied: its request id stands for another write, which was applied before.
+    IdReused,
 }
 
 /// What to read.
@@ -112,12 +130,9 @@ pub struct Page {
 }
 
 impl Store {
-    /// An empty store, with one rule broken where a test asks for that.
-    pub fn with_mutation(mutation: Option<Mutation>) -> Self {
-        Store {
-            mutation,
-            ..Store::default()
-        }
+    /// The same store, with one rule broken where a test asks for that.
+    pub fn mutated(self, mutation: Option<Mutation>) -> Self {
+        Store { mutation, ..self }
     }
 
     /// Applies the entry at `index`, which must be the one after [`Store::applied_index`].
@@ -130,6 +145,15 @@ impl Store {
         self.applied_index = index;
         match command {
             Command::NoOp => Applied::Nothing,
+            Command::Format(format) => {
+                if format.version > self.format {
+                    self.format = format.version;
+                    self.cluster = format.cluster;
+                    let members = format.voters.iter().map(|id| (*id, index));
+                    self.members = members.collect();
+                }
+                Applied::Nothing
+            }
             Command::Write(write) => self.apply_write(index, write),
         }
     }
@@ -142,7 +166,8 @@ impl Store {
                 resent: false,
             };
         };
-        match self.sessions.look_up(index, request) {
+        let digest = digest(&write.operation);
+        match self.sessions.look_up(index, request, digest) {
             Known::Answered(result) if self.mutation != Some(Mutation::ResendAppliedTwice) => {
                 Applied::Written {
                     result,
@@ -150,9 +175,10 @@ impl Store {
                 }
             }
             Known::Expired => Applied::SessionExpired,
+            Known::Another => Applied::IdReused,
             Known::Answered(_) | Known::New => {
                 let result = self.operate(&write.operation);
-                self.sessions.remember(request, result);
+                self.sessions.remember(request, digest, result);
                 Applied::Written {
                     result,
                     resent: false,
@@ -164,11 +190,13 @@ impl Store {
     fn operate(&mut self, operation: &Operation) -> WriteResult {
         match operation {
             Operation::Set { key, value } => {
-                self.map.insert(key.clone(), value.clone());
+                let astray = self.mutation == Some(Mutation::StateGoesAstray);
+                let other = format!("{value} ").into();
+                self.bind(key, Some(if astray { &other } else { value }));
                 WriteResult::Set
             }
             Operation::Delete { key } => WriteResult::Deleted {
-                existed: self.map.remove(key).is_some(),
+                existed: self.bind(key, None),
             },
             Operation::CompareAndSet {
                 key,
@@ -177,11 +205,32 @@ impl Store {
             } => {
                 let swapped = self.map.get(key) == expected.as_ref();
                 if swapped {
-                    self.map.insert(key.clone(), value.clone());
+                    self.bind(key, Some(value));
                 }
                 WriteResult::Swapped { swapped }
             }
         }
+    }
+
+    /// Binds a key to a value, or to none; returns whether it had one. The only place where the map
+    /// changes.
+    fn bind(&mut self, key: &Arc<str>, value: Option<&Arc<str>>) -> bool {
+        let before = match value {
+            Some(value) => self.map.insert(Arc::clone(key), Arc::clone(value)),
+            None => self.map.remove(key),
+        };
+        self.live_bytes += value.map_or(0, |value| live_bytes(key, value));
+        self.live_bytes -= before.as_ref().map_or(0, |before| live_bytes(key, before));
+        let existed = before.is_some();
+        if let Some(export) = self.backup.under_way() {
+            export.save(key, before.clone());
+        }
+        if let Some(export) = &mut self.export
+            && self.mutation != Some(Mutation::FuzzySnapshot)
+        {
+            export.save(key, before);
+        }
+        existed
     }
 
     /// Answers a read.
@@ -223,15 +272,32 @@ impl Store {
         self.applied_index
     }
 
+    /// The format that is in force: what the cluster's files and messages may be of. Like all else
+    /// here it depends on the log alone, so all nodes go over to it at the same entry.
+    pub fn format(&self) -> u64 {
+        self.format.max(FORMAT_FIRST)
+    }
+
     /// How many keys are bound.
     pub fn key_count(&self) -> usize {
         self.map.len()
+    }
+
+    /// Roughly what the state takes as text or in memory: a function of the state alone.
+    pub fn live_bytes(&self) -> u64 {
+        self.live_bytes
     }
 
     /// How many clients' sessions are remembered.
     pub fn session_count(&self) -> usize {
         self.sessions.len()
     }
+}
+
+/// What a key and its value count for in [`Store::live_bytes`].
+fn live_bytes(key: &str, value: &str) -> u64 {
+    const BESIDE: usize = 24;
+    (key.len() + value.len() + BESIDE) as u64
 }
 
 #[cfg(test)]

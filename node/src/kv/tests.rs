@@ -1,7 +1,7 @@
 //! The store as its callers see it.
 
 use super::*;
-use crate::command::RequestId;
+use crate::command::{Format, RequestId};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 use std::collections::HashMap;
@@ -74,6 +74,24 @@ fn list(store: &Store, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<
     }
 }
 
+fn begins(version: u64) -> Command {
+    Command::Format(Format {
+        version,
+        ..Format::default()
+    })
+}
+
+// The format in force is a function of the log: it begins with the first and never goes down.
+#[test]
+fn the_format_follows_the_log() {
+    let mut store = Store::default();
+    assert_eq!(store.format(), 1);
+    for (index, named, in_force) in [(1, 2, 2), (2, 3, 3), (3, 2, 3)] {
+        assert_eq!(store.apply(index, &begins(named)), Applied::Nothing);
+        assert_eq!(store.format(), in_force);
+    }
+}
+
 // Each operation does what it says and reports what it found.
 #[test]
 fn operations_and_what_they_find() {
@@ -135,14 +153,15 @@ fn pages_are_bounded() {
     let (keys, more) = list(&store, "small/", None, usize::MAX);
     assert_eq!((keys.len(), more), (PAGE_ENTRIES_MAX, true));
 
-    let large = "x".repeat(1024 * 1024);
+    // Four of these would fit in a message, but not with other replies beside them.
+    let large = "x".repeat(1_000_000);
     for number in 0..9 {
         apply(&mut store, None, set(&format!("large/{number}"), &large));
     }
     let (mut seen, mut after) = (0, None::<String>);
     loop {
         let (keys, more) = list(&store, "large/", after.as_deref(), usize::MAX);
-        assert!(!keys.is_empty() && keys.len() <= 3, "{} a page", keys.len());
+        assert_eq!(keys.len(), 3, "a page");
         seen += keys.len();
         after = keys.last().cloned();
         if !more {
@@ -150,6 +169,19 @@ fn pages_are_bounded() {
         }
     }
     assert_eq!(seen, 9);
+}
+
+// What just fills a page is in it.
+#[test]
+fn a_page_is_filled_to_its_end() {
+    let half = PAGE_BYTES_MAX / 2 - "k/1".len() - PAGE_ENTRY_OVERHEAD_BYTES;
+    for (last, whole) in [(half, true), (half + 1, false)] {
+        let mut store = Store::default();
+        apply(&mut store, None, set("k/1", &"x".repeat(half)));
+        apply(&mut store, None, set("k/2", &"x".repeat(last)));
+        let (keys, more) = list(&store, "k/", None, 10);
+        assert_eq!((keys.len() == 2, more), (whole, !whole));
+    }
 }
 
 // A write that is sent again takes effect once and gets the first result, whatever was written
@@ -177,10 +209,73 @@ fn a_resent_write_applies_once() {
     assert_eq!(get(&store, "k"), None);
 }
 
+// An id stands for one write: another one under it, of the same kind or not, does nothing and is
+// told so, and the first one is still answered. A node that applies the same log later agrees.
+#[test]
+fn an_id_stands_for_one_write() {
+    let writes = [
+        set("k", "1"),
+        set("k", "2"),
+        set("l", "1"),
+        Operation::Delete { key: "k".into() },
+        Operation::Delete { key: "l".into() },
+        compare_and_set("k", None, "1"),
+        compare_and_set("k", Some("1"), "1"),
+        compare_and_set("k", Some(""), "1"),
+    ];
+    for first in &writes {
+        let (mut store, mut later) = (Store::default(), Store::default());
+        apply(&mut store, None, set("l", "before"));
+        let answer = apply(&mut store, request(7, 1, 0), first.clone());
+        let Applied::Written { result, .. } = answer else {
+            panic!("{answer:?}");
+        };
+        let state = [get(&store, "k"), get(&store, "l")];
+        for other in &writes {
+            let applied = apply(&mut store, request(7, 1, 0), other.clone());
+            let expected = match other == first {
+                true => resent(result),
+                false => Applied::IdReused,
+            };
+            assert_eq!(applied, expected, "{first:?}, then {other:?}");
+            assert_eq!([get(&store, "k"), get(&store, "l")], state);
+        }
+        apply(&mut later, None, set("l", "before"));
+        apply(&mut later, request(7, 1, 0), first.clone());
+        for other in writes.iter().filter(|other| *other != first) {
+            let applied = apply(&mut later, request(7, 1, 0), other.clone());
+            assert_eq!(applied, Applied::IdReused);
+        }
+    }
+}
+
+// A write that did nothing is as much of an answer as one that did: sent again when it would do
+// something, it still does nothing and says so.
+#[test]
+fn a_resent_write_that_had_failed_fails_again() {
+    let mut store = Store::default();
+    apply(&mut store, None, set("k", "1"));
+    let swap = || compare_and_set("k", Some("2"), "mine");
+    let delete = || Operation::Delete { key: "gone".into() };
+    let failed = fresh(WriteResult::Swapped { swapped: false });
+    assert_eq!(apply(&mut store, request(7, 1, 0), swap()), failed);
+    let nothing = fresh(WriteResult::Deleted { existed: false });
+    assert_eq!(apply(&mut store, request(7, 2, 0), delete()), nothing);
+
+    apply(&mut store, request(8, 1, 0), set("k", "2"));
+    apply(&mut store, request(8, 2, 0), set("gone", "back"));
+    let again = resent(WriteResult::Swapped { swapped: false });
+    assert_eq!(apply(&mut store, request(7, 1, 0), swap()), again);
+    let again = resent(WriteResult::Deleted { existed: false });
+    assert_eq!(apply(&mut store, request(7, 2, 0), delete()), again);
+    assert_eq!(get(&store, "k").as_deref(), Some("2"));
+    assert_eq!(get(&store, "gone").as_deref(), Some("back"));
+}
+
 // The switch that lets a test show that it would notice a resend applied twice.
 #[test]
 fn the_mutation_applies_a_resend_twice() {
-    let mut store = Store::with_mutation(Some(Mutation::ResendAppliedTwice));
+    let mut store = Store::default().mutated(Some(Mutation::ResendAppliedTwice));
     apply(&mut store, request(7, 1, 0), set("k", "1"));
     apply(&mut store, None, Operation::Delete { key: "k".into() });
     apply(&mut store, request(7, 1, 0), set("k", "1"));
@@ -304,6 +399,7 @@ fn nothing_applies_twice() {
                     resends += u64::from(resent);
                 }
                 Applied::SessionExpired => refusals += 1,
+                Applied::IdReused => panic!("each id has its own key here"),
                 Applied::Nothing => panic!("a write is not a no-op"),
             }
         }

@@ -1,12 +1,18 @@
 //! Takes in the streams that peers dial.
 
-use super::{Links, MESSAGE_BYTES_MAX, Peers, greeting};
+use super::greeting::{self, Caller};
+use super::successors::Successors;
+use super::{Links, MESSAGE_BYTES_MAX, Peers};
 use crate::clock::Clock;
 use crate::convert;
 use crate::desk::Desk;
 use crate::dump::{Dump, Happening};
+use crate::engine::ReadView;
+use crate::guests::Guest;
 use crate::identity::Identity;
-use crate::raft::NodeId;
+use crate::kv::Store;
+use crate::raft::{Message, NodeId};
+use crate::space::Space;
 use raftkv::raft as wire;
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -17,81 +23,163 @@ use tokio_stream::Stream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::raft_server::{Raft, RaftServer};
 
+/// At most so much more than its command does an entry take on disk.
+const LINE_BYTES: usize = 128;
+
 /// The `Raft` service. See the module.
 #[derive(Clone, Debug)]
 pub struct RaftService {
     identity: Arc<Identity>,
     desk: Arc<Desk>,
+    /// Shows the format that is in force.
+    view: Arc<ReadView>,
     peers: Peers,
     links: Arc<Links>,
     clock: Arc<Clock>,
+    space: Arc<Space>,
     dump: Dump,
     /// The newest stream of each peer that is up.
     streams: Arc<Mutex<Streams>>,
+    successors: Arc<Mutex<Successors>>,
+    keep: Keep,
+}
+
+/// Keeps what is known of the directories of others.
+#[derive(Clone)]
+pub struct Keep(pub Arc<dyn Fn(&str) + Send + Sync>);
+
+impl std::fmt::Debug for Keep {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Keep")
+    }
 }
 
 #[derive(Debug, Default)]
 struct Streams {
     last: u64,
-    by_peer: BTreeMap<NodeId, u64>,
+    by_peer: BTreeMap<NodeId, (u64, Caller)>,
+}
+
+impl Streams {
+    /// Why a caller is not let in beside those whose streams are up: a directory is copied, or a node
+    /// is started twice. Two that share it would each give the vote that is theirs together. A caller
+    /// whose former run has just died is let in at its next try: the end of that one's stream is near.
+    fn refuse(&self, caller: Caller) -> Option<String> {
+        let node = caller.id;
+        self.by_peer.iter().find_map(|(peer, (_, up))| {
+            let same_directory = caller.directory_id != 0 && caller.directory_id == up.directory_id;
+            let two_runs = caller.run_id != 0 && up.run_id != 0 && caller.run_id != up.run_id;
+            if *peer != node && same_directory {
+                return Some(format!(
+                    "node {node}'s directory is a copy of that of node {peer}, which is connected: \
+                     start one of them with an empty directory, and it is filled from the leader"
+                ));
+            }
+            (*peer == node && two_runs).then(|| {
+                format!(
+                    "another process is connected as node {node}: a copy of its directory is in use, \
+                     or it was made anew while the old one runs; stop one of the two"
+                )
+            })
+        })
+    }
 }
 
 impl RaftService {
     /// The service, ready to be added to a server.
     pub fn server(
         identity: &Arc<Identity>,
-        desk: &Arc<Desk>,
+        (desk, view): (&Arc<Desk>, Arc<ReadView>),
         peers: &Peers,
+        space: &Arc<Space>,
         dump: &Dump,
+        (successors, keep): (Successors, Keep),
     ) -> RaftServer<Self> {
         let service = RaftService {
             identity: Arc::clone(identity),
             desk: Arc::clone(desk),
+            view,
             peers: peers.clone(),
             links: Arc::clone(&peers.links),
             clock: Arc::clone(&peers.clock),
+            space: Arc::clone(space),
             dump: dump.clone(),
             streams: Arc::default(),
+            successors: Arc::new(Mutex::new(successors)),
+            keep,
         };
         RaftServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
     /// Notes a new stream of a peer. An older one that is still open has been given up by the
     /// peer: it counts as broken first.
-    fn open(&self, peer: NodeId) -> u64 {
+    fn open(&self, caller: Caller) -> Result<u64, Status> {
+        let peer = caller.id;
+        self.judge_directory(caller)?;
         let (stream, replaced) = {
             let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(why) = streams.refuse(caller) {
+                return Err(Status::permission_denied(why));
+            }
             streams.last += 1;
             let stream = streams.last;
-            (stream, streams.by_peer.insert(peer, stream).is_some())
+            let before = streams.by_peer.insert(peer, (stream, caller));
+            (stream, before.is_some())
         };
         if replaced {
-            self.desk.report_link(peer, false);
+            self.desk.report_disconnected(peer);
         }
-        self.desk.report_link(peer, true);
+        self.desk.report_connected(peer, caller.reads_format);
         self.dump.tell(Happening::PeerConnected(peer));
         self.peers.nudge(peer);
-        stream
+        Ok(stream)
+    }
+
+    /// Refuses a directory that had a successor. One that is new is written down before it is let in.
+    fn judge_directory(&self, caller: Caller) -> Result<(), Status> {
+        let mut successors = self
+            .successors
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let noted = successors.note(caller.id, caller.directory_id);
+        if noted.map_err(Status::permission_denied)? {
+            (self.keep.0)(&successors.encode());
+        }
+        Ok(())
     }
 
     fn close(&self, peer: NodeId, stream: u64) {
         let newest = {
             let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            let newest = streams.by_peer.get(&peer) == Some(&stream);
+            let open = streams.by_peer.get(&peer);
+            let newest = open.is_some_and(|(open, _)| *open == stream);
             if newest {
                 streams.by_peer.remove(&peer);
             }
             newest
         };
         if newest {
-            self.desk.report_link(peer, false);
+            self.desk.report_disconnected(peer);
             self.dump.tell(Happening::PeerDisconnected(peer));
         }
     }
 
+    /// Whether a message is treated as lost, because what it holds would fill the disk: the leader
+    /// sends it again, and heartbeats meanwhile.
+    fn has_no_room_for(&self, message: &Message) -> bool {
+        match message {
+            Message::Append { entries, .. } if !entries.is_empty() => {
+                let sizes = entries.iter().map(|entry| entry.command.size_bytes());
+                let bytes = sizes.map(|bytes| bytes + LINE_BYTES).sum::<usize>();
+                !self.space.takes_entries(bytes as u64)
+            }
+            Message::InstallSnapshot { data, .. } => !self.space.takes_entries(data.len() as u64),
+            _ => false,
+        }
+    }
+
     /// Reads a stream to its end.
-    async fn read(&self, peer: NodeId, mut messages: Streaming<wire::Message>) {
-        let stream = self.open(peer);
+    async fn read(&self, peer: NodeId, stream: u64, mut messages: Streaming<wire::Message>) {
         loop {
             let message = match messages.message().await {
                 Ok(Some(message)) => message,
@@ -103,7 +191,8 @@ impl RaftService {
             };
             match convert::from_wire(message) {
                 Ok(message) => {
-                    if !self.links.is_cut(peer, || self.clock.now_us()) {
+                    let is_cut = self.links.is_cut(peer, || self.clock.now_us());
+                    if !is_cut && !self.has_no_room_for(&message) {
                         self.desk.deliver(peer, message).await;
                     }
                 }
@@ -125,12 +214,16 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<wire::Message>>,
     ) -> Result<Response<UntilEnd>, Status> {
-        let peer = greeting::admit(&self.identity, request.metadata())?;
+        let format = self.view.with_store(Store::format);
+        let caller = greeting::admit(&self.identity, format, request.metadata())?;
+        let (peer, stream) = (caller.id, self.open(caller)?);
+        // Whoever has no such stream does not keep its connection for long.
+        let call = request.extensions().get::<Arc<Guest>>().map(Guest::begin);
         let (end, ended) = oneshot::channel();
         let service = self.clone();
         tokio::spawn(async move {
-            service.read(peer, request.into_inner()).await;
-            drop(end);
+            service.read(peer, stream, request.into_inner()).await;
+            drop((end, call));
         });
         Ok(Response::new(UntilEnd(ended)))
     }

@@ -1,5 +1,7 @@
-//! Links cut on request, to try out partitions: messages are dropped silently, connections stay.
+//! Links that are down: those cut on request, to try out partitions (messages are dropped silently,
+//! connections stay), and those to peers that can't be reached.
 
+use super::trouble::Trouble;
 use crate::raft::{Micros, NodeId};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +10,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Longest cut: an hour. A forgotten fault heals itself.
 pub const CUT_MS_MAX: u64 = 3_600_000;
 
-/// Which links are cut, and until when.
+/// Which links are cut, and until when; whom this node can't reach, and why.
 #[derive(Debug, Default)]
 pub struct Links {
     any: AtomicBool,
     cut_until_us: Mutex<BTreeMap<NodeId, Micros>>,
+    troubles: Mutex<BTreeMap<NodeId, Trouble>>,
 }
 
 /// A link that is cut.
@@ -58,12 +61,28 @@ impl Links {
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Micros>> {
-        // A panic ends the process, so a poisoned lock is never seen outside tests.
-        self.cut_until_us
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// Notes why a peer can't be reached; `None`: it was.
+    pub(super) fn report_trouble(&self, peer: NodeId, trouble: Option<Trouble>) {
+        let mut troubles = lock(&self.troubles);
+        match trouble {
+            Some(trouble) => drop(troubles.insert(peer, trouble)),
+            None => drop(troubles.remove(&peer)),
+        }
     }
+
+    /// The peers that could not be reached when it was last tried, and why.
+    pub fn troubles(&self) -> BTreeMap<NodeId, Trouble> {
+        lock(&self.troubles).clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<NodeId, Micros>> {
+        lock(&self.cut_until_us)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic ends the process, so a poisoned lock is never seen outside tests.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -13,9 +13,13 @@ mod incoming;
 mod links;
 mod outbox;
 mod outgoing;
+mod successors;
+mod trouble;
 
-pub use incoming::RaftService;
+pub use incoming::{Keep, RaftService};
 pub use links::{CUT_MS_MAX, CutLink, Links};
+pub use successors::Successors;
+pub use trouble::{Reason, Trouble};
 
 use crate::clock::Clock;
 use crate::dump::Dump;
@@ -60,6 +64,7 @@ impl Peers {
                 address: member.peer_address.clone(),
                 identity: Arc::clone(identity),
                 outbox: Arc::clone(&outbox),
+                links: Arc::clone(links),
                 dump: dump.clone(),
             };
             tokio::spawn(dialer.run());

@@ -80,8 +80,12 @@ impl State {
     /// long, and nobody takes them in.
     fn begin_term(&mut self, term: Term) {
         self.term = term;
-        self.messages
-            .retain(|message| !matches!(message, Message::Append { .. }));
+        self.messages.retain(|message| {
+            !matches!(
+                message,
+                Message::Append { .. } | Message::InstallSnapshot { .. }
+            )
+        });
     }
 }
 

@@ -1,19 +1,23 @@
 //! Dials one peer, for ever.
 
 use super::outbox::{Outbox, OutboxStream};
-use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, greeting};
+use super::trouble::{Lost, Reason, Trouble};
+use super::{KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, Links, greeting};
 use crate::dump::{Dump, Happening};
 use crate::identity::Identity;
 use crate::raft::NodeId;
 use raftkv::raft::raft_client::RaftClient;
+use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tonic::Request;
 use tonic::transport::Endpoint;
-use tonic::{Code, Request, Status};
 
 const BACKOFF_MIN: Duration = Duration::from_millis(30);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// What goes away by itself while nodes start is told when it has lasted for so long.
+const TELL_AFTER: Duration = Duration::from_secs(1);
 /// Room for a few large appends in flight.
 const STREAM_WINDOW_BYTES: u32 = 8 * 1024 * 1024;
 
@@ -23,30 +27,32 @@ pub(super) struct Dialer {
     pub(super) address: String,
     pub(super) identity: Arc<Identity>,
     pub(super) outbox: Arc<Outbox>,
+    pub(super) links: Arc<Links>,
     pub(super) dump: Dump,
 }
 
-/// Why a connection is not there, or no longer.
-#[derive(Debug, thiserror::Error)]
-enum Lost {
-    /// Nobody answers, or the connection broke.
-    #[error("{0}")]
-    Unreachable(#[from] tonic::transport::Error),
-    /// The peer answered with an error.
-    #[error("{}", .0.message())]
-    Status(#[from] Status),
-    /// The peer ended the stream.
-    #[error("the peer closed the connection")]
-    Closed,
+/// Since the peer was last reached, or this node started.
+struct Down {
+    since: Instant,
+    told: BTreeSet<Reason>,
+}
+
+impl Default for Down {
+    fn default() -> Self {
+        Down {
+            since: Instant::now(),
+            told: BTreeSet::new(),
+        }
+    }
 }
 
 impl Dialer {
     pub(super) async fn run(self) {
         let mut backoff = BACKOFF_MIN;
-        let mut refused = None;
+        let mut down = Down::default();
         loop {
-            let lost = self.connect(&mut backoff).await;
-            self.report(&lost, &mut refused);
+            let lost = self.connect(&mut backoff, &mut down).await;
+            self.report(&lost, &mut down);
             // Half of it random, so that nodes that lost each other do not dial in step.
             let wait = backoff.mul_f64(0.5 + rand::random::<f64>() / 2.0);
             backoff = (backoff * 2).min(BACKOFF_MAX);
@@ -58,14 +64,14 @@ impl Dialer {
     }
 
     /// Connects, and sends for as long as the connection lives.
-    async fn connect(&self, backoff: &mut Duration) -> Lost {
-        match self.exchange(backoff).await {
+    async fn connect(&self, backoff: &mut Duration, down: &mut Down) -> Lost {
+        match self.exchange(backoff, down).await {
             Ok(()) => Lost::Closed,
             Err(lost) => lost,
         }
     }
 
-    async fn exchange(&self, backoff: &mut Duration) -> Result<(), Lost> {
+    async fn exchange(&self, backoff: &mut Duration, down: &mut Down) -> Result<(), Lost> {
         let endpoint = Endpoint::from_shared(format!("http://{}", self.address))?
             .connect_timeout(CONNECT_TIMEOUT)
             .tcp_nodelay(true)
@@ -79,24 +85,40 @@ impl Dialer {
         greeting::write(&self.identity, self.peer, request.metadata_mut())?;
         let mut replies = client.exchange(request).await?.into_inner();
         *backoff = BACKOFF_MIN;
+        self.links.report_trouble(self.peer, None);
         // The peer says nothing on this stream; it ends when the peer is gone.
-        while replies.message().await?.is_some() {}
-        Ok(())
+        let ended = loop {
+            match replies.message().await {
+                Ok(Some(_)) => {}
+                Ok(None) => break Ok(()),
+                Err(status) => break Err(status.into()),
+            }
+        };
+        *down = Down::default();
+        ended
     }
 
-    /// Tells what is worth telling; a refusal only when it is another than the one before.
-    fn report(&self, lost: &Lost, refused: &mut Option<String>) {
+    /// Tells what is worth telling: each kind of trouble once, until the peer has been reached again.
+    fn report(&self, lost: &Lost, down: &mut Down) {
         let peer = self.peer;
-        match lost {
-            Lost::Status(status) if status.code() == Code::PermissionDenied => {
-                let why = Some(status.message().to_owned());
-                if *refused != why {
-                    tracing::error!(peer, "node {peer} refuses this one: {lost}");
-                    *refused = why;
-                }
-            }
-            _ => tracing::debug!(peer, "no connection to node {peer}: {lost}"),
+        let trouble = Trouble::new(&self.address, lost);
+        let Trouble {
+            address,
+            reason,
+            text,
+        } = &trouble;
+        let lasts = reason.is_told_at_once() || down.since.elapsed() >= TELL_AFTER;
+        if lasts && down.told.insert(*reason) {
+            tracing::warn!("node {peer} can't be reached at {address}: {text}");
+            self.dump.tell(Happening::Unreachable {
+                peer,
+                address: address.clone(),
+                reason: reason.name(),
+            });
+        } else {
+            tracing::debug!(peer, "no connection to node {peer}: {text}");
         }
+        self.links.report_trouble(peer, Some(trouble));
         // What waited is out of date. It is worth a line only where there was something to send.
         if self.outbox.clear() {
             self.dump.tell(Happening::SendFailed(peer));

@@ -1,7 +1,7 @@
 //! Elections: pre-vote, vote, and what a voter tells of its promises.
 
-use super::core::{Raft, State};
-use super::{Event, HardState, Message, Micros, Mutation, NodeId, Term};
+use super::state::{Candidacy, Raft, State};
+use super::{Event, HardState, LEASE_US_MAX, Message, Micros, Mutation, NodeId, Term};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -9,29 +9,7 @@ use std::ops::RangeInclusive;
 const EARLY_DELAY_US: RangeInclusive<Micros> = 1_000..=12_000;
 /// Early attempts before the normal timer takes over again; their delays double.
 const EARLY_ATTEMPTS_MAX: u32 = 5;
-/// Timeout of a node that never ran, while it looks for the others of a new cluster.
-const FIRST_TIMEOUT_US: RangeInclusive<Micros> = 20_000..=150_000;
-
-/// A run for leadership.
-#[derive(Debug)]
-pub(super) struct Candidacy {
-    /// Only asking whether votes would be given.
-    pub(super) pre: bool,
-    votes: BTreeSet<NodeId>,
-    denials: BTreeSet<NodeId>,
-    /// Older leases may be alive until then, by all votes counted so far.
-    old_lease_until_us: Micros,
-}
-
 impl Raft {
-    pub(super) fn reset_election_timer(&mut self) {
-        let range = match self.never_ran && self.term() == 0 {
-            true => FIRST_TIMEOUT_US,
-            false => self.config.election_timeout_us.clone(),
-        };
-        self.election_at_us = self.now + self.random.within(&range);
-    }
-
     pub(super) fn schedule_early_election(&mut self) {
         let delay_us = self.random.within(&EARLY_DELAY_US) << self.early_attempts;
         self.early_attempts += 1;
@@ -43,10 +21,26 @@ impl Raft {
         if self.leader_link_broken && self.early_attempts < EARLY_ATTEMPTS_MAX {
             self.schedule_early_election();
         }
+        if self.vote_awaits_disk() {
+            return; // Where there is no room, one election after another would wait for it.
+        }
         if self.is_damaged() {
             return; // It may have lost what it voted for; it waits to be refilled.
         }
+        if self.leaves_it_to_others() {
+            return;
+        }
         self.start_pre_vote();
+    }
+
+    /// Whether this node stands for election and its own vote is not durable yet.
+    fn vote_awaits_disk(&self) -> bool {
+        match &self.state {
+            State::Candidate(candidacy) => {
+                !candidacy.pre && !candidacy.votes.contains(&self.config.id)
+            }
+            State::Follower | State::Leader(_) => false,
+        }
     }
 
     fn start_pre_vote(&mut self) {
@@ -91,6 +85,10 @@ impl Raft {
         let request = self.vote_request(term, false, released);
         for peer in self.peers() {
             self.send_after_persist(peer, request.clone());
+        }
+        if self.mutated(Mutation::OwnVoteBeforeFsync) {
+            self.send_without_persist();
+            self.on_hard_state_persisted(term);
         }
     }
 
@@ -188,12 +186,13 @@ impl Raft {
             voted_for: Some(from),
         });
         self.reset_election_timer();
+        let open_until_us = self.promises.open_until(from, released);
+        let remaining_us = open_until_us.saturating_sub(self.now);
         self.event(Event::VoteGranted {
             candidate: from,
             term,
+            promise_us: remaining_us,
         });
-        let open_until_us = self.promises.open_until(from, released);
-        let remaining_us = open_until_us.saturating_sub(self.now);
         self.send_after_persist(
             from,
             Message::VoteReply {
@@ -203,6 +202,9 @@ impl Raft {
                 promise_remaining_ms: Some(remaining_us.div_ceil(1_000)),
             },
         );
+        if self.mutated(Mutation::VoteBeforeFsync) {
+            self.send_without_persist();
+        }
     }
 
     pub(super) fn deny_vote(&mut self, from: NodeId, pre: bool) {
@@ -243,7 +245,9 @@ impl Raft {
         }
         candidacy.votes.insert(from);
         if !pre {
-            let remaining_us = promise_remaining_ms.map_or(lease_us, |ms| ms.saturating_mul(1_000));
+            // Nothing longer is ever promised.
+            let promised_us = |ms: u64| ms.saturating_mul(1_000).min(LEASE_US_MAX);
+            let remaining_us = promise_remaining_ms.map_or(lease_us, promised_us);
             candidacy.old_lease_until_us = candidacy.old_lease_until_us.max(now + remaining_us);
         }
         self.count_votes();
@@ -280,16 +284,10 @@ impl Raft {
         match candidacy.pre {
             true => self.start_election(None),
             false => {
-                let wait = self.config.voters.len() > 1 && !self.mutated(Mutation::NoWait);
+                let wait = self.may_owe_a_lease() && !self.mutated(Mutation::NoWait);
                 let until_us = candidacy.old_lease_until_us;
                 self.become_leader(if wait { until_us } else { 0 });
             }
         }
-    }
-
-    /// The log lost entries to damage and is not refilled yet: this node's vote could elect a
-    /// leader that lacks what this node once acknowledged.
-    pub(super) fn is_damaged(&self) -> bool {
-        self.commit_index < self.damaged_until && !self.mutated(Mutation::DamagedNodeVotes)
     }
 }

@@ -1,6 +1,6 @@
 //! What happened, as values. Rendering them into sentences is the business of others.
 
-use super::{Entry, Index, Micros, NodeId, Term};
+use super::{Entry, Index, Micros, NodeId, SnapshotId, Term};
 
 /// Something an operator wants to read about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,12 @@ pub enum Event {
     HeartbeatSent {
         /// The leader's term.
         term: Term,
+        /// The first append of the round has this sequence, or a higher one.
+        sequence: u64,
+        /// What is left of the lease as the round begins; 0: there is none.
+        lease_us: Micros,
+        /// The newest append that each peer has acknowledged, by its sequence; none: 0.
+        acknowledged: Vec<(NodeId, u64)>,
     },
     /// No majority acknowledged for a whole lease.
     LeaseRenewalFailed {
@@ -50,6 +56,8 @@ pub enum Event {
         candidate: NodeId,
         /// In which term.
         term: Term,
+        /// What the candidate is told: how long another leader may still rely on this node.
+        promise_us: Micros,
     },
     /// A vote was refused.
     VoteDenied {
@@ -68,6 +76,10 @@ pub enum Event {
         entries: u64,
         /// The last index it covers.
         last_index: Index,
+        /// Which of the leader's appends in this term.
+        sequence: u64,
+        /// What this node promised the leader, from now on.
+        promise_us: Micros,
     },
     /// An append was refused.
     AppendRejected {
@@ -77,6 +89,10 @@ pub enum Event {
         term: Term,
         /// Index before the first entry that did not fit.
         base_index: Index,
+        /// Which of the leader's appends in its term.
+        sequence: u64,
+        /// What this node promised the leader, from now on; 0 where its term is over.
+        promise_us: Micros,
     },
     /// An entry was committed and goes to the state machine.
     Committed {
@@ -91,6 +107,76 @@ pub enum Event {
         target: NodeId,
         /// The term that ends.
         term: Term,
+    },
+    /// The lease was given up for good: whoever takes over need not wait for it.
+    LeaseReleased {
+        /// Who takes over.
+        target: NodeId,
+        /// The term that ends.
+        term: Term,
+    },
+    /// A peer lacks entries that it had acknowledged: its log was damaged, or its directory was put
+    /// back from an older copy.
+    PeerLostEntries {
+        /// The peer.
+        peer: NodeId,
+        /// The leader's term.
+        term: Term,
+        /// It had acknowledged entries up to here.
+        acknowledged: Index,
+        /// Its log ends here.
+        last_index: Index,
+    },
+    /// A peer lacks entries that the log does not have any more: it gets the snapshot.
+    SnapshotSent {
+        /// The peer.
+        peer: NodeId,
+        /// The leader's term.
+        term: Term,
+        /// What is sent.
+        snapshot: SnapshotId,
+    },
+    /// A snapshot that was received took the place of the own log.
+    SnapshotInstalled {
+        /// Of its last entry.
+        term: Term,
+        /// Which one.
+        snapshot: SnapshotId,
+    },
+    /// The own state was written down, and what it holds left the log.
+    SnapshotTaken {
+        /// Of its last entry.
+        term: Term,
+        /// Which one.
+        snapshot: SnapshotId,
+    },
+    /// The own state should have been written down at this entry, and was not: too much changed
+    /// meanwhile, or there was no room. The next one comes by itself.
+    SnapshotSkipped {
+        /// The own term.
+        term: Term,
+        /// The entry.
+        index: Index,
+    },
+    /// A peer has come to another state than the others.
+    StateDiffers {
+        /// The peer.
+        peer: NodeId,
+        /// The leader's term.
+        term: Term,
+        /// After this entry.
+        index: Index,
+        /// A majority has one state, and the peer another: it ends. Otherwise nobody knows who is right.
+        agreed: bool,
+    },
+    /// A peer said something that cannot be, and it was ignored.
+    Implausible {
+        /// The peer.
+        peer: NodeId,
+        /// The own term.
+        term: Term,
+        /// An index beyond the own log that it acknowledged.
+        acknowledged: Index,
     },
     /// The disk has not answered for a whole lease: the lease is given up.
     DiskStalled {

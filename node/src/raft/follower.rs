@@ -1,11 +1,11 @@
 //! A follower: takes in the leader's log, promises it a lease, and stands for election when it
 //! hears nothing.
 
-use super::core::{Raft, State};
-use super::{AppendOutcome, Entry, Event, Index, Message, Micros, NodeId, Term};
-
-/// A lease carried by an append is believed up to here: the longest that a cluster may have.
-const LEASE_MS_MAX: u64 = 10_000;
+use super::state::{Raft, State};
+use super::{
+    AppendOutcome, Contradiction, Entry, Event, Index, LEASE_US_MAX, Message, Micros, Mutation,
+    NodeId, Term,
+};
 
 impl Raft {
     pub(super) fn on_append(&mut self, from: NodeId, message: Message) {
@@ -21,21 +21,33 @@ impl Raft {
         else {
             return;
         };
-        assert!(
-            !matches!(self.state, State::Leader(_)),
-            "two leaders in term {term}: this node and {from}"
-        );
-        self.follow(from, lease_ms);
+        if matches!(self.state, State::Leader(_)) {
+            return self.contradict(Contradiction::TwoLeaders { other: from, term });
+        }
+        let accepts = self.log.has(base_index, base_term);
+        let promises = accepts || !self.mutated(Mutation::PromiseOnlyOnAccept);
+        let promise_us = self.follow(from, lease_ms, promises);
         let covered = base_index + entries.len() as Index;
         let brought = entries.len() as u64;
+        if let Some(keep) = self.cut_of_committed(base_index, base_term, &entries) {
+            return self.contradict(Contradiction::LeaderLacksCommitted {
+                leader: from,
+                term,
+                keep,
+                committed: self.commit_index,
+            });
+        }
         let outcome = self.splice(base_index, base_term, entries);
         match outcome {
             AppendOutcome::Accepted { .. } => {
+                self.refilled_to(covered);
                 self.event(Event::AppendAccepted {
                     leader: from,
                     term,
                     entries: brought,
                     last_index: covered,
+                    sequence,
+                    promise_us,
                 });
                 // Only what this append has shown to be equal may be taken for committed.
                 let commit_index = commit_index.min(covered);
@@ -47,6 +59,8 @@ impl Raft {
                 leader: from,
                 term,
                 base_index,
+                sequence,
+                promise_us,
             }),
         }
         self.send_after_persist(
@@ -57,11 +71,12 @@ impl Raft {
                 outcome,
             },
         );
+        self.tell_state(from);
     }
 
     /// Accepts `from` as the leader of this term and promises it a lease: before anything is
-    /// acknowledged, whether or not the logs meet.
-    fn follow(&mut self, from: NodeId, lease_ms: u64) {
+    /// acknowledged, whether or not the logs meet. Returns how long it promised.
+    pub(super) fn follow(&mut self, from: NodeId, lease_ms: u64, promises: bool) -> Micros {
         let term = self.term();
         if !matches!(self.state, State::Follower) || self.leader != Some(from) {
             self.become_follower(term, Some(from));
@@ -71,16 +86,35 @@ impl Raft {
         self.early_attempts = 0;
         self.never_ran = false;
         self.reset_election_timer();
-        let carried: Micros = lease_ms.min(LEASE_MS_MAX) * 1_000;
-        let lease_us = carried.max(self.config.lease_us);
-        self.promises.promise(from, term, self.now, lease_us);
+        // No cluster has a longer lease, whatever an append carries.
+        let carried_us = lease_ms.saturating_mul(1_000).min(LEASE_US_MAX);
+        let lease_us = carried_us.max(self.config.lease_us);
+        if promises {
+            self.promises.promise(from, term, self.now, lease_us);
+        }
         self.finish_transfer(from);
+        if promises { lease_us } else { 0 }
+    }
+
+    /// The last equal entry, where taking in these would cut one that is committed.
+    fn cut_of_committed(
+        &self,
+        base_index: Index,
+        base_term: Term,
+        entries: &[Entry],
+    ) -> Option<Index> {
+        if !self.log.has(base_index, base_term) {
+            return None;
+        }
+        let differs = |entry: &&Entry| !self.log.has(entry.index, entry.term);
+        let keep = entries.iter().find(differs)?.index - 1;
+        (keep < self.commit_index).then_some(keep)
     }
 
     /// Makes the log equal to the leader's where the two meet.
     fn splice(&mut self, base_index: Index, base_term: Term, entries: Vec<Entry>) -> AppendOutcome {
         match self.log.term_at(base_index) {
-            None => AppendOutcome::Rejected {
+            None if base_index > self.log.last_index() => AppendOutcome::Rejected {
                 conflict_index: self.log.last_index() + 1,
                 conflict_term: None,
             },
@@ -88,11 +122,12 @@ impl Raft {
                 conflict_index: self.log.first_index_of_term_at(base_index),
                 conflict_term: Some(term),
             },
-            Some(_) => {
+            // Equal, or let go because it is committed.
+            Some(_) | None => {
                 let match_index = base_index + entries.len() as Index;
                 let known = entries
                     .iter()
-                    .take_while(|entry| self.log.term_at(entry.index) == Some(entry.term))
+                    .take_while(|entry| self.log.has(entry.index, entry.term))
                     .count();
                 self.replace_suffix(entries.into_iter().skip(known).collect());
                 AppendOutcome::Accepted { match_index }
@@ -106,11 +141,7 @@ impl Raft {
         };
         let keep = first.index - 1;
         if keep < self.log.last_index() {
-            assert!(
-                keep >= self.commit_index,
-                "a leader asks to cut the committed entry {}",
-                self.commit_index
-            );
+            assert!(keep >= self.commit_index, "looked at before");
             self.counters.conflicts += 1;
             self.log.truncate_after(keep);
             self.durable_index = self.durable_index.min(keep);

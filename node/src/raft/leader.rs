@@ -1,12 +1,12 @@
 //! A leader: appends, commits, and does in time what is due. How it replicates, keeps its lease,
 //! confirms reads and hands over stands in `replication`, `leader_lease`, `quorum_read`, `transfer`.
 
-use super::core::{PeerStatus, Raft, State};
+use super::hashes::StateHashes;
 use super::progress::{Mode, Progress};
-use super::transfer::Handover;
+use super::state::{Leadership, Raft, State};
 use super::{Event, Index, Micros, Mutation, NodeId, Proposed, Refusal};
 use crate::command::Command;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 /// Uncommitted entries of the own term; then proposals are refused. Those of earlier terms are as
@@ -18,55 +18,14 @@ const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// restarted cluster then has little in limbo.
 const COMMIT_NOTICE_US: Micros = 5_000;
 
-/// What a leader keeps for as long as it leads.
-#[derive(Debug)]
-pub(super) struct Leadership {
-    pub(super) elected_at_us: Micros,
-    /// Its own NO-OP: once this is committed, all before it is.
-    first_index: Index,
-    pub(super) old_lease_until_us: Micros,
-    old_lease_over: bool,
-    /// The lease of this term was given up for good.
-    pub(super) released: bool,
-    pub(super) progress: BTreeMap<NodeId, Progress>,
-    pub(super) sequence: u64,
-    heartbeat_at_us: Micros,
-    commit_notice_at_us: Option<Micros>,
-    /// Own appends that are not known to be durable yet: last index and time of the request.
-    pub(super) unpersisted: VecDeque<(Index, Micros)>,
-    /// Size of each uncommitted entry of the own term from this index on, and their sum.
-    backlog_first_index: Index,
-    backlog: VecDeque<usize>,
-    backlog_bytes: usize,
-    pub(super) reads_waiting: Vec<u64>,
-    pub(super) read_round: Option<ReadRound>,
-    pub(super) handover: Option<Handover>,
-}
-
-/// A heartbeat round that confirms leadership for quorum reads.
-#[derive(Debug)]
-pub(super) struct ReadRound {
-    pub(super) first_sequence: u64,
-    pub(super) read_index: Index,
-    pub(super) tokens: Vec<u64>,
-}
-
-impl Leadership {
-    pub(super) fn peers(&self) -> Vec<PeerStatus> {
-        let peers = self.progress.iter().map(|(id, progress)| PeerStatus {
-            id: *id,
-            match_index: progress.match_index,
-            connected: progress.connected,
-        });
-        peers.collect()
-    }
-}
-
 impl Raft {
     pub(super) fn become_leader(&mut self, old_lease_until_us: Micros) {
         let first_index = self.log.last_index() + 1;
-        let begin =
-            |peer| Progress::new(first_index, self.is_connected(peer), self.config.lease_us);
+        let begin = |peer| {
+            let kept_index = self.kept_by_peers.get(&peer).copied().unwrap_or(0);
+            let connected = self.is_connected(peer);
+            Progress::new(first_index, connected, self.config.lease_us).keeping(kept_index)
+        };
         let peers = self.peers().into_iter();
         let progress = peers.map(|peer| (peer, begin(peer))).collect();
         let waits = old_lease_until_us > self.now;
@@ -81,18 +40,21 @@ impl Raft {
             heartbeat_at_us: self.now,
             commit_notice_at_us: None,
             unpersisted: VecDeque::new(),
+            flush_asked_us: None,
             backlog_first_index: first_index,
             backlog: VecDeque::new(),
             backlog_bytes: 0,
             reads_waiting: Vec::new(),
             read_round: None,
             handover: None,
+            states: StateHashes::default(),
         }));
         self.leader = Some(self.config.id);
         self.never_ran = false;
         self.early_attempts = 0;
         let term = self.term();
         self.event(Event::BecameLeader { term });
+        self.note_own_state();
         if waits {
             self.counters.old_lease_waits += 1;
             self.event(Event::WaitingForOldLease {
@@ -102,15 +64,6 @@ impl Raft {
         }
         self.append_own(vec![Arc::new(Command::NoOp)]);
         self.on_leader_time(); // The first heartbeat is due and carries the NO-OP.
-    }
-
-    /// Called with the state already replaced: nobody sees a lease any more.
-    pub(super) fn end_leadership(&mut self, leadership: Leadership) {
-        let refusal = Refusal::NotLeader { leader: None };
-        let round = leadership.read_round.into_iter().flat_map(|r| r.tokens);
-        for token in round.chain(leadership.reads_waiting) {
-            self.out.quorum_reads.push((token, Err(refusal)));
-        }
     }
 
     pub(super) fn on_propose(&mut self, commands: Vec<Arc<Command>>) {
@@ -145,7 +98,7 @@ impl Raft {
         self.replicate();
     }
 
-    fn append_own(&mut self, commands: Vec<Arc<Command>>) {
+    pub(super) fn append_own(&mut self, commands: Vec<Arc<Command>>) {
         let (term, now) = (self.term(), self.now);
         let mut sizes = Vec::with_capacity(commands.len());
         for command in commands {
@@ -181,6 +134,18 @@ impl Raft {
         }
         self.commit_to(majority_index);
         self.note_committed();
+    }
+
+    /// What a peer acknowledged and is committed is there for good. Kept beyond this leadership.
+    pub(super) fn note_kept_by_peers(&mut self) {
+        let commit_index = self.commit_index;
+        let State::Leader(leading) = &self.state else {
+            return;
+        };
+        for (peer, progress) in &leading.progress {
+            let kept_index = self.kept_by_peers.entry(*peer).or_default();
+            *kept_index = (*kept_index).max(progress.match_index.min(commit_index));
+        }
     }
 
     fn note_committed(&mut self) {
@@ -227,7 +192,8 @@ impl Raft {
             (!leading.old_lease_over).then_some(leading.old_lease_until_us),
             leading.commit_notice_at_us,
             self.disk_deadline_us(leading),
-            leading.handover.as_ref().map(|h| h.deadline_us),
+            self.flush_due_us(leading),
+            leading.handover.as_ref().map(|h| h.due_us()),
         ];
         for at in others.into_iter().flatten() {
             wake_at = wake_at.min(at);
@@ -253,8 +219,10 @@ impl Raft {
             self.end_old_lease();
         }
         self.heartbeat_if_due();
+        self.flush_if_due();
         self.tell_commit_if_due();
         self.expire_handover();
+        self.raise_format_if_due();
     }
 
     fn end_old_lease(&mut self) {
@@ -279,9 +247,8 @@ impl Raft {
             }
             _ => return,
         }
-        let term = self.term();
         self.counters.heartbeat_rounds += 1;
-        self.event(Event::HeartbeatSent { term });
+        self.tell_heartbeat();
         for peer in self.peers() {
             // A peer that left a probe unanswered gets bare heartbeats: cheap, and an answer to one
             // shows as well where the logs meet.
@@ -291,6 +258,20 @@ impl Raft {
                 self.send_append(peer, false);
             }
         }
+    }
+
+    fn tell_heartbeat(&mut self) {
+        let Some(leading) = self.leadership() else {
+            return;
+        };
+        let peers = leading.progress.iter();
+        let round = Event::HeartbeatSent {
+            term: self.term(),
+            sequence: leading.sequence + 1,
+            lease_us: self.lease_until_us(leading).saturating_sub(self.now),
+            acknowledged: peers.map(|(id, p)| (*id, p.acked_sequence)).collect(),
+        };
+        self.event(round);
     }
 
     fn tell_commit_if_due(&mut self) {
@@ -319,7 +300,7 @@ impl Raft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::{Config, Entry, HardState, Input, Output, Recovered};
+    use crate::raft::{Config, Entry, Formats, HardState, Input, Output, Recovered};
 
     const LEASE_US: Micros = 2_000_000;
 
@@ -334,6 +315,10 @@ mod tests {
             election_timeout_us: 100_000..=100_000,
             heartbeat_us: 100_000,
             inherited_reads: true,
+            formats: Formats {
+                raise_from: Index::MAX,
+                ..Formats::default()
+            },
             seed: 1,
             mutation: None,
         };

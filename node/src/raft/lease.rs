@@ -62,11 +62,12 @@ impl Promises {
     }
 
     /// Takes up the promises of the former run of this node.
-    pub(super) fn restore(&mut self, kept: &[Promise]) {
+    pub(super) fn restore(&mut self, kept: &[Promise], now: Micros) {
         for promise in kept {
             let slot = (promise.leader, promise.term);
             let until = self.open.entry(slot).or_default();
-            *until = (*until).max(promise.until_us);
+            // Whatever a file says, nothing longer is ever promised.
+            *until = (*until).max(promise.until_us.min(now.saturating_add(LEASE_US_MAX)));
         }
     }
 
@@ -162,7 +163,7 @@ mod tests {
         let mut before = Promises::new(3 * SECOND, false);
         before.promise(1, 4, SECOND, 4 * SECOND);
         let mut after = Promises::new(0, false);
-        after.restore(&before.open(2 * SECOND));
+        after.restore(&before.open(2 * SECOND), 2 * SECOND);
         assert_eq!(after.open_until(2, None), 5 * SECOND);
         assert_eq!(after.open_until(2, Some((1, 4))), 3 * SECOND, "to anyone");
         assert_eq!(after.open(5 * SECOND), vec![]);

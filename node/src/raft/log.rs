@@ -1,55 +1,104 @@
-//! The log in memory: consecutive entries from index 1.
+//! The log in memory: consecutive entries behind the *base*, the last entry that is known to be in
+//! a snapshot and was let go. Index and term of the base are kept: appends may meet there.
 //!
-//! Deliberately absent: the disk. What is durable is told by [`super::Input::Persisted`]. Nothing
-//! is compacted yet, so the log also is the history.
+//! What is at or before the base is committed, so it equals that of every leader to come.
+//!
+//! Deliberately absent: the disk. What is durable is told by [`super::Input::Persisted`].
 
-use super::{Entry, Index, Term};
-use crate::command::Command;
+use super::{Entry, Index, SnapshotId, Term};
+use crate::command::{Command, FORMAT_FIRST};
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
 pub(super) struct Log {
+    base_index: Index,
+    base_term: Term,
     entries: Vec<Entry>,
+    /// Where it went over to which format.
+    formats: Vec<(Index, u64)>,
 }
 
 impl Log {
-    /// Panics where the entries are not consecutive from 1 or terms fall: the codec has checked
-    /// this, so it would be a bug.
-    pub(super) fn new(entries: Vec<Entry>) -> Self {
-        let mut log = Log::default();
+    /// Panics where the entries are not consecutive behind the base or terms fall: the codec has
+    /// checked this, so it would be a bug.
+    pub(super) fn new(base: SnapshotId, entries: Vec<Entry>) -> Self {
+        let mut log = Log {
+            base_index: base.index,
+            base_term: base.term,
+            entries: Vec::with_capacity(entries.len()),
+            formats: vec![(base.index, base.format)],
+        };
         entries.into_iter().for_each(|entry| log.push(entry));
         log
     }
 
+    pub(super) fn base_index(&self) -> Index {
+        self.base_index
+    }
+
     pub(super) fn last_index(&self) -> Index {
-        self.entries.len() as Index
+        self.base_index + self.entries.len() as Index
     }
 
     pub(super) fn last_term(&self) -> Term {
-        self.entries.last().map_or(0, |entry| entry.term)
+        self.entries
+            .last()
+            .map_or(self.base_term, |entry| entry.term)
     }
 
     pub(super) fn entry(&self, index: Index) -> Option<&Entry> {
-        self.entries.get(index.checked_sub(1)? as usize)
+        let behind = index.checked_sub(self.base_index)?;
+        self.entries.get(behind.checked_sub(1)? as usize)
     }
 
-    /// Term of the entry at `index`; 0 before the first entry; `None` behind the last.
+    /// Term of the entry at `index`; 0 before the first entry of all; `None` behind the last, and
+    /// for what was let go.
     pub(super) fn term_at(&self, index: Index) -> Option<Term> {
-        match index {
-            0 => Some(0),
-            _ => self.entry(index).map(|entry| entry.term),
+        match index == self.base_index {
+            true => Some(self.base_term),
+            false => self.entry(index).map(|entry| entry.term),
         }
     }
 
-    /// Entries after `index` up to and with `last`.
+    /// Whether the entry of this index and term is here, or was let go.
+    pub(super) fn has(&self, index: Index, term: Term) -> bool {
+        index < self.base_index || self.term_at(index) == Some(term)
+    }
+
+    /// Entries after `index` up to and with `last`, of those that were not let go.
     pub(super) fn range(&self, after: Index, last: Index) -> &[Entry] {
-        let end = last.min(self.last_index()) as usize;
-        &self.entries[(after as usize).min(end)..end]
+        let at = |index: Index| index.saturating_sub(self.base_index) as usize;
+        let end = at(last.min(self.last_index()));
+        &self.entries[at(after).min(end)..end]
+    }
+
+    /// Lets go of what is up to `index`.
+    pub(super) fn let_go(&mut self, index: Index) {
+        let Some(term) = self.term_at(index).filter(|_| index > self.base_index) else {
+            return;
+        };
+        self.entries.drain(..(index - self.base_index) as usize);
+        // What was many is few now.
+        self.entries.shrink_to(2 * self.entries.len());
+        (self.base_index, self.base_term) = (index, term);
+    }
+
+    /// Test-only: see [`Mutation::BaseTermForgotten`](super::Mutation::BaseTermForgotten).
+    pub(super) fn forget_base_term(&mut self) {
+        self.base_term = 0;
+    }
+
+    /// The log behind a snapshot that holds all that is here, and more.
+    pub(super) fn begin_after(&mut self, snapshot: SnapshotId) {
+        *self = Log::new(snapshot, Vec::new());
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
         assert_eq!(entry.index, self.last_index() + 1, "a gap in the log");
         assert!(entry.term >= self.last_term(), "terms fall in the log");
+        if let Command::Format(format) = &*entry.command {
+            self.formats.push((entry.index, format.version));
+        }
         self.entries.push(entry);
     }
 
@@ -60,11 +109,22 @@ impl Log {
             term,
             command,
         });
-        &self.entries[index as usize - 1]
+        &self.entries[self.entries.len() - 1]
     }
 
     pub(super) fn truncate_after(&mut self, index: Index) {
-        self.entries.truncate(index as usize);
+        assert!(index >= self.base_index, "what was let go is cut");
+        let keep = (index - self.base_index) as usize;
+        self.entries.truncate(keep);
+        self.formats.retain(|(at, _)| *at <= index);
+    }
+
+    /// The format that its last entry may be of, whether that is committed or not.
+    pub(super) fn format(&self) -> u64 {
+        self.formats
+            .iter()
+            .map(|(_, format)| *format)
+            .fold(FORMAT_FIRST, u64::max)
     }
 
     /// Whether a log that ends with this entry is at least as up to date (Raft paper 5.4.1).
@@ -77,11 +137,17 @@ impl Log {
         let Some(term) = self.term_at(index) else {
             return self.last_index() + 1;
         };
-        self.entries.partition_point(|entry| entry.term < term) as Index + 1
+        let before = self.entries.partition_point(|entry| entry.term < term);
+        match before == 0 && self.base_term == term {
+            // Where the run began was let go, and so far the logs meet.
+            true => self.base_index.max(1),
+            false => self.base_index + before as Index + 1,
+        }
     }
 
-    /// Last index whose entry has at most this term.
+    /// Last index whose entry has at most this term, the base at least.
     pub(super) fn last_index_up_to_term(&self, term: Term) -> Index {
-        self.entries.partition_point(|entry| entry.term <= term) as Index
+        let up_to = self.entries.partition_point(|entry| entry.term <= term);
+        self.base_index + up_to as Index
     }
 }

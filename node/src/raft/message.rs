@@ -1,6 +1,7 @@
 //! What nodes say to each other: one variant a message, named fields, no wire format.
 
-use super::{Entry, Index, NodeId, Term};
+use super::{Entry, Index, NodeId, SnapshotId, Term};
+use std::sync::Arc;
 
 /// A message between two nodes. Sender and receiver stand beside it, not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +33,33 @@ pub enum Message {
         /// What became of it.
         outcome: AppendOutcome,
     },
+    /// A piece of a snapshot, for a follower that lacks what the leader's log does not have any more
+    /// (InstallSnapshot, Raft paper figure 13). Asks for a promise as an append does.
+    InstallSnapshot {
+        /// The leader's term.
+        term: Term,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// Where in it the piece stands.
+        offset: u64,
+        /// The piece.
+        data: Arc<[u8]>,
+        /// How long the receiver promises, from its receipt.
+        lease_ms: u64,
+        /// One of the numbers that appends have.
+        sequence: u64,
+    },
+    /// Answer to [`Message::InstallSnapshot`].
+    InstallReply {
+        /// The replier's term.
+        term: Term,
+        /// Echo of the piece's sequence.
+        sequence: u64,
+        /// Which snapshot, by its last entry.
+        index: Index,
+        /// How many bytes of it are here: where to go on. Says nothing about the log.
+        offset: u64,
+    },
     /// Asks for a vote, or, with `pre`, whether a vote would be given (dissertation 9.6).
     Vote {
         /// The candidate's term; with `pre` the term it would take.
@@ -56,6 +84,17 @@ pub enum Message {
         /// The longest promise still open to any leader but the candidate, rounded up.
         /// `None` counts as a full lease.
         promise_remaining_ms: Option<u64>,
+    },
+    /// The hash of the state after an entry, from a snapshot that ends there.
+    State {
+        /// The sender's term.
+        term: Term,
+        /// The entry.
+        index: Index,
+        /// The hash.
+        hash: u32,
+        /// From a leader: what a majority has. Otherwise: what the sender has.
+        agreed: bool,
     },
     /// Tells the receiver to stand for election at once (dissertation 3.10).
     TimeoutNow {
@@ -91,8 +130,11 @@ impl Message {
         match self {
             Message::Append { term, .. }
             | Message::AppendReply { term, .. }
+            | Message::InstallSnapshot { term, .. }
+            | Message::InstallReply { term, .. }
             | Message::Vote { term, .. }
             | Message::VoteReply { term, .. }
+            | Message::State { term, .. }
             | Message::TimeoutNow { term, .. } => *term,
         }
     }

@@ -15,13 +15,24 @@
 //! acknowledged, and counts an entry as committed when a majority holds it durably, the entry is
 //! of its own term, and no older lease can still be alive.
 //!
-//! Deliberately absent: snapshots and changes of membership (the places where they will come in
-//! are the log's first index and [`Config::voters`]), and any knowledge of what a command means.
+//! What a node keeps is in `state`, the one entry with the check of terms and the timers in `step`.
+//! Between them stands a file for each role and each rule.
+//!
+//! What is in a snapshot leaves the log, and a follower that needs it gets the snapshot (`install`). The
+//! hashes of snapshots show whether all have come to the same state (`agreement`).
+//!
+//! Deliberately absent: changes of membership (the place where they will come in is
+//! [`Config::voters`]), and any knowledge of what a command means or what is in a snapshot.
 
-mod core;
+mod agreement;
+mod contradiction;
+mod damage;
 mod election;
 mod event;
 mod follower;
+mod format;
+mod hashes;
+mod install;
 mod leader;
 mod leader_lease;
 mod lease;
@@ -31,15 +42,23 @@ mod progress;
 mod quorum_read;
 mod random;
 mod replication;
+mod snapshot;
+mod state;
+mod status;
+mod step;
 mod transfer;
 mod window;
 
-pub use self::core::{Counters, LeaseStatus, PeerStatus, Raft, Role, Status};
+pub use contradiction::Contradiction;
 pub use event::Event;
+pub use format::FormatHindrance;
 pub use lease::{LEASE_FLOOR_US, LEASE_US_MAX, Promise, leader_lease_us};
 pub use message::{AppendOutcome, Message};
+pub use snapshot::{ChunkWanted, Piece, SnapshotId};
+pub use state::{Counters, Raft, Role};
+pub use status::{LeaseStatus, LogState, PeerStatus, Status};
 
-use crate::command::Command;
+use crate::command::{Command, FORMAT_NEWEST};
 use std::{ops::RangeInclusive, sync::Arc};
 
 /// Names a node for good; never 0.
@@ -80,10 +99,34 @@ pub struct Config {
     pub heartbeat_us: Micros,
     /// Whether a new leader serves reads while an older lease may be alive.
     pub inherited_reads: bool,
+    /// What it reads, and when it goes over to something newer.
+    pub formats: Formats,
     /// Seeds the random timeouts.
     pub seed: u64,
     /// Test-only: breaks one rule, so that the tests can show they would notice.
     pub mutation: Option<Mutation>,
+}
+
+/// What a node reads, and when a leader takes the cluster to a newer format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Formats {
+    /// The newest format that this node reads. It reads all that came before.
+    pub reads: u64,
+    /// Once so many entries are committed, a leader proposes the newest format that all voters read,
+    /// whether or not anything needs it: see [`Raft::want_newer_format`].
+    pub raise_from: Index,
+    /// The newest format that it proposes: an operator keeps the way back to an older version open.
+    pub hold_at: u64,
+}
+
+impl Default for Formats {
+    fn default() -> Self {
+        Formats {
+            reads: FORMAT_NEWEST,
+            raise_from: Index::MAX,
+            hold_at: FORMAT_NEWEST,
+        }
+    }
 }
 
 /// What must be on disk before a reply depends on it (Raft paper, figure 2).
@@ -95,12 +138,34 @@ pub struct HardState {
     pub voted_for: Option<NodeId>,
 }
 
+/// Random numbers that tell apart what has the same name. The core only keeps them for
+/// `metadata.txt`. 0: none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Of the cluster: another one of the same name has another.
+    pub cluster: u128,
+    /// Of the node's directory: a copy of it has the same.
+    pub directory: u128,
+}
+
+/// Since when a directory is used by a version that reads a format. An older one that comes between
+/// forgets it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReadsSince {
+    /// The newest format that was read by the version that used it last.
+    pub format: u64,
+    /// The log's last entry when the first version that reads it opened the directory.
+    pub index: Index,
+}
+
 /// What a node finds in its files when it starts.
 #[derive(Clone, Debug, Default)]
 pub struct Recovered {
     /// Term and vote.
     pub hard_state: HardState,
-    /// The log, from index 1.
+    /// The snapshot that holds what precedes the log: the state after its last entry is there.
+    pub snapshot: Option<SnapshotId>,
+    /// The log, from index 1 or behind the snapshot.
     pub entries: Vec<Entry>,
     /// Up to here entries were known to be committed. May be behind, never ahead.
     pub commit_index: Index,
@@ -113,8 +178,33 @@ pub struct Recovered {
     /// [`Config::lease_us`].
     pub former_lease_us: Micros,
     /// The log lost entries to damage that reached up to this index: the node neither votes nor
-    /// stands until it has been refilled and knows a commit that far. 0: no damage.
+    /// stands until a leader has refilled it that far, or it knows a commit by one that was elected
+    /// since. 0: no damage.
     pub damaged_until: Index,
+    /// What the damage cost was acknowledged in this term or earlier.
+    pub damaged_term: Term,
+    /// An operator gave up entries up to this index that damage had cost, and nobody has been
+    /// elected since: others may still hold them, and should lead. 0: nothing was given up.
+    pub accepted_until: Index,
+    /// As many voters the former runs had. 0: not known.
+    pub voters: u64,
+    /// The format that `metadata.txt` names. 0: the first.
+    pub format: u64,
+    /// Of its cluster and directory.
+    pub ids: Ids,
+    /// Since when the newest format is read here.
+    pub reads: ReadsSince,
+    /// The process of the former run is known to be dead. Otherwise it may live on without its
+    /// disk, and a node without peers still hold the lease that it gave itself.
+    pub former_run_ended: bool,
+}
+
+impl Recovered {
+    /// The last entry, in the log or in the snapshot.
+    pub fn last_index(&self) -> Index {
+        let before = self.snapshot.map_or(0, |snapshot| snapshot.index);
+        before + self.entries.len() as Index
+    }
 }
 
 /// What can happen to a node.
@@ -133,6 +223,8 @@ pub enum Input {
     Connected {
         /// The peer.
         peer: NodeId,
+        /// The newest format that it reads, as it says.
+        reads_format: u64,
     },
     /// The connection from the peer broke: its process died or the way to it did.
     Disconnected {
@@ -163,6 +255,35 @@ pub enum Input {
         /// Its term.
         term: Term,
     },
+    /// The state up to a committed entry is in a durable snapshot, and the log on disk begins behind
+    /// it.
+    SnapshotTaken {
+        /// Which one.
+        snapshot: SnapshotId,
+        /// So much of what is in it stays in memory, for peers that are a little behind.
+        keep_bytes: usize,
+    },
+    /// A piece of a snapshot that [`Output::chunks`] asked for; empty: it can't be had.
+    Chunk {
+        /// Whom it is for.
+        peer: NodeId,
+        /// Of which snapshot.
+        snapshot: SnapshotId,
+        /// Where in it.
+        offset: u64,
+        /// The bytes.
+        data: Arc<[u8]>,
+    },
+    /// All pieces of a snapshot are here and make a state. See [`Output::installed`].
+    Installed(SnapshotId),
+    /// They do not, or there is no room for them.
+    InstallFailed,
+    /// A flush is done that was asked for at this time: until then at least the disk was there.
+    /// Comes before the news of what it made durable.
+    Flushed {
+        /// On the own clock.
+        since_us: Micros,
+    },
 }
 
 /// What a node must do next. Fields stand in the order in which they must be honoured.
@@ -174,6 +295,17 @@ pub struct Output {
     pub truncate_after: Option<Index>,
     /// Write these behind the durable log, then report [`Input::Persisted`].
     pub append: Vec<Entry>,
+    /// Flush something, however little, unless the above makes for a flush; then report
+    /// [`Input::Flushed`].
+    pub flush: bool,
+    /// Keep this piece of a snapshot behind those before it; the first of another one ends them.
+    pub piece: Option<Piece>,
+    /// Answer to [`Input::Installed`], if it was taken: put the snapshot's state in place of the own,
+    /// and the snapshot in place of the durable log, with what follows its last entry if this is
+    /// true; then report [`Input::Persisted`] of that entry.
+    pub installed: Option<bool>,
+    /// Read these, and report [`Input::Chunk`].
+    pub chunks: Vec<ChunkWanted>,
     /// May leave at once, while the disk works.
     pub messages: Vec<(NodeId, Message)>,
     /// Leave only when everything asked for up to and with this output is durable.
@@ -189,6 +321,8 @@ pub struct Output {
     pub transferred: Vec<Result<NodeId, Refusal>>,
     /// What happened, for the operator.
     pub events: Vec<Event>,
+    /// End the node and say why: no later input is taken in.
+    pub contradiction: Option<Contradiction>,
 }
 
 /// Where proposed commands stand: consecutive indexes of one term.
@@ -254,4 +388,66 @@ pub enum Mutation {
     StalledDiskKeepsLease,
     /// A node votes and stands although its log lost entries to damage.
     DamagedNodeVotes,
+    /// A follower promises a lease only where it accepts the append, though a rejection counts for
+    /// the leader's lease.
+    PromiseOnlyOnAccept,
+    /// A new leader answers early although nobody has acknowledged a heartbeat of its own.
+    InheritedReadWithoutLease,
+    /// One confirmation less than a majority is enough for a quorum read.
+    QuorumReadOfMinority,
+    /// A quorum read is confirmed by the acknowledgement of a heartbeat that was sent before it.
+    QuorumReadByEarlierAck,
+    /// A candidate counts its own vote, and asks for others, before it is durable.
+    OwnVoteBeforeFsync,
+    /// A voter replies before its vote is durable.
+    VoteBeforeFsync,
+    /// What is durable at an index counts for whatever entry stands there now.
+    PersistedOfAnyTerm,
+    /// A leader whose target did not take over in time counts on its lease again.
+    TransferRegainsLease,
+    /// A leader's own acknowledgement is dated by its clock, not by its last finished flush.
+    OwnAcknowledgementDatedNow,
+    /// What follows a snapshot stays in the log although the entry there is of another term.
+    InstallKeepsConflict,
+    /// A leader whose log was cut behind its last entry sends nothing to who lacks it.
+    PurgedLogSendsNothing,
+    /// A snapshot that could not be kept counts as under way for ever.
+    LostSnapshotBlocksNext,
+    /// A follower takes a snapshot of what it has committed already.
+    OlderSnapshotInstalled,
+    /// A log that is cut does not say what precedes it.
+    CutForgetsItsBase,
+    /// The checksums behind a cut do not go on from those before it.
+    ChainBeginsAnew,
+    /// The term of the entry before the first that is left in memory is forgotten.
+    BaseTermForgotten,
+    /// A leader takes a snapshot for applied when all of it was received.
+    InstallReportedOnTransfer,
+    /// A follower goes on from a received snapshot before it is durable.
+    InstalledBeforeDurable,
+    /// A node cuts its log before its snapshot is durable.
+    CutBeforeDurable,
+    /// A snapshot that waits for the disk is put in place although the next one begins to arrive.
+    SecondSnapshotBesideTheFirst,
+    /// What is received of a snapshot begins anew with each connection.
+    InstallStartsOver,
+    /// A snapshot ends the damage of a log whatever it holds.
+    SnapshotHealsAnyDamage,
+    /// A piece of a snapshot asks for a promise and gets none.
+    InstallPromisesNothing,
+    /// A snapshot is sent in one piece, whatever the wire takes.
+    PiecesIgnoreWindow,
+    /// Sessions are left out of snapshots.
+    SnapshotWithoutSessions,
+    /// A snapshot holds each key as it is when the walk comes to it.
+    FuzzySnapshot,
+    /// A node that gave up what damage cost stands at once, although another may hold it.
+    AcceptedDamageStandsAtOnce,
+    /// A node applies a write to another value than it has.
+    StateGoesAstray,
+    /// A leader goes over to a newer format whether or not all voters read it.
+    FormatRaisedUnasked,
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //! which of the leader's sends it has acknowledged.
 
 use super::window::Window;
-use super::{Index, Micros};
+use super::{Index, Micros, SnapshotId};
 use std::collections::VecDeque;
 
 /// Appends with entries under way to one peer; more wait for a reply.
@@ -25,12 +25,20 @@ struct Sent {
     at_us: Micros,
     /// Of its entries; 0: it has none.
     bytes: usize,
+    /// What the peer had acknowledged by then.
+    kept_index: Index,
 }
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct Progress {
     pub(super) match_index: Index,
+    /// It has acknowledged entries up to here, in this leadership or as committed in an earlier one.
+    pub(super) kept_index: Index,
+    /// It had acknowledged entries up to here and lacks some of them. 0: none.
+    pub(super) lost_until: Index,
+    /// What it had acknowledged before the append was sent that it answered last.
+    pub(super) kept_before: Index,
     pub(super) next_index: Index,
     pub(super) mode: Mode,
     /// The newest commit index this peer was told.
@@ -49,12 +57,46 @@ pub(super) struct Progress {
     in_flight: usize,
     in_flight_bytes: usize,
     window: Window,
+    /// A snapshot is on its way to it.
+    pub(super) install: Option<Install>,
+}
+
+/// A snapshot on its way to a peer.
+#[derive(Debug)]
+pub(super) struct Install {
+    pub(super) snapshot: SnapshotId,
+    /// So many bytes are there.
+    pub(super) offset: u64,
+    /// The piece from there on was asked for, and is not answered yet; or all is there, and does not
+    /// show yet.
+    pub(super) waits: bool,
+    /// Until then it is waited for.
+    pub(super) retry_at_us: Micros,
+    /// Of the last piece.
+    pub(super) sequence: u64,
+    pub(super) answered_us: Micros,
+}
+
+impl Install {
+    pub(super) fn new(snapshot: SnapshotId) -> Self {
+        Install {
+            snapshot,
+            offset: 0,
+            waits: false,
+            retry_at_us: 0,
+            sequence: 0,
+            answered_us: 0,
+        }
+    }
 }
 
 impl Progress {
     pub(super) fn new(next_index: Index, connected: bool, lease_us: Micros) -> Self {
         Progress {
             match_index: 0,
+            kept_index: 0,
+            lost_until: 0,
+            kept_before: 0,
             next_index,
             mode: Mode::Probe,
             commit_told: 0,
@@ -67,7 +109,14 @@ impl Progress {
             in_flight: 0,
             in_flight_bytes: 0,
             window: Window::new(lease_us),
+            install: None,
         }
+    }
+
+    /// It has acknowledged committed entries up to here in an earlier leadership.
+    pub(super) fn keeping(mut self, kept_index: Index) -> Self {
+        self.kept_index = kept_index;
+        self
     }
 
     /// Whether a further append with entries may leave now: one at least is always under way.
@@ -96,12 +145,13 @@ impl Progress {
         if self.sent.len() == SENT_MAX {
             self.pop_sent();
         }
-        self.in_flight += usize::from(entries > 0);
+        self.in_flight += usize::from(bytes > 0);
         self.in_flight_bytes += bytes;
         self.sent.push_back(Sent {
             sequence,
             at_us,
             bytes,
+            kept_index: self.kept_index,
         });
         match self.mode {
             Mode::Probe => self.probing = true,
@@ -113,6 +163,7 @@ impl Progress {
     /// acknowledged before or is not known (any more): then it proves nothing.
     pub(super) fn note_acked(&mut self, sequence: u64, now: Micros) -> Option<Micros> {
         self.acked_sequence = self.acked_sequence.max(sequence);
+        self.kept_before = 0;
         while self.sent.front()?.sequence < sequence {
             self.pop_sent();
         }
@@ -122,6 +173,7 @@ impl Progress {
                 let in_flight = self.in_flight_bytes;
                 self.window.learn(front.at_us, front.bytes, in_flight, now);
             }
+            self.kept_before = front.kept_index;
             self.pop_sent();
             front.at_us
         })
@@ -149,6 +201,7 @@ impl Progress {
         self.probing = false;
         self.next_index = next_index;
         self.valid_from_sequence = next_sequence;
+        self.install = None;
         self.sent.iter_mut().for_each(|sent| sent.bytes = 0);
         self.in_flight = 0;
         self.in_flight_bytes = 0;
@@ -180,5 +233,20 @@ mod tests {
         let mut progress = Progress::new(1, true, 2_000_000);
         (1..5_000).for_each(|sequence| progress.note_sent(sequence, sequence, 0, 0));
         assert_eq!(progress.sent.len(), SENT_MAX);
+    }
+
+    /// Goal: what is answered is no longer under way, and makes room for as many bytes.
+    #[test]
+    fn answered_bytes_make_room() {
+        let mut progress = Progress::new(1, true, 2_000_000);
+        progress.mode = Mode::Replicate;
+        for sequence in 1..=4 {
+            assert!(progress.may_send_entries(100), "{sequence}");
+            progress.note_sent(sequence, 100, 1, 60_000);
+        }
+        assert!(!progress.may_send_entries(100), "the window is full");
+        (1..=3).for_each(|sequence| assert!(progress.note_acked(sequence, 200).is_some()));
+        assert!(progress.may_send_entries(200));
+        assert_eq!((progress.in_flight, progress.in_flight_bytes), (1, 60_000));
     }
 }

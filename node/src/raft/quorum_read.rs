@@ -1,9 +1,8 @@
 //! Quorum reads (ReadIndex, Raft dissertation 6.4): one heartbeat round confirms leadership for all
 //! the reads that wait. Trusts no clock.
 
-use super::Refusal;
-use super::core::Raft;
-use super::leader::ReadRound;
+use super::state::{Raft, ReadRound};
+use super::{Mutation, Refusal};
 
 /// Quorum reads that wait; then further ones are refused.
 const QUORUM_READS_MAX: usize = 16 * 1024;
@@ -40,7 +39,8 @@ impl Raft {
     }
 
     fn finish_read_round(&mut self) {
-        let others_needed = self.quorum() - 1;
+        let too_few = usize::from(self.mutated(Mutation::QuorumReadOfMinority));
+        let others_needed = (self.quorum() - 1).saturating_sub(too_few);
         let Some(leading) = self.leadership_mut() else {
             return;
         };
@@ -63,6 +63,7 @@ impl Raft {
 
     fn start_read_round(&mut self) -> bool {
         let read_index = self.commit_index;
+        let earlier = u64::from(self.mutated(Mutation::QuorumReadByEarlierAck));
         match self.leadership() {
             Some(leading)
                 if leading.read_round.is_none()
@@ -72,7 +73,7 @@ impl Raft {
         }
         if let Some(leading) = self.leadership_mut() {
             leading.read_round = Some(ReadRound {
-                first_sequence: leading.sequence + 1,
+                first_sequence: leading.sequence + 1 - earlier,
                 read_index,
                 tokens: std::mem::take(&mut leading.reads_waiting),
             });

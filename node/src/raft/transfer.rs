@@ -5,34 +5,34 @@
 //! out of what they report, so the target need not wait. If the message comes late or never, no
 //! harm is done: the lease is gone either way, and a target that does not know so waits.
 
-use super::core::{Raft, State};
-use super::{Event, Message, Micros, NodeId, Refusal, Term};
+use super::state::{Choice, Handover, Raft, State, TransferWatch};
+use super::{Event, Message, Micros, Mutation, NodeId, Refusal};
 
-/// A transfer under way, at the leader.
-#[derive(Debug)]
-pub(super) struct Handover {
-    target: NodeId,
-    pub(super) deadline_us: Micros,
-    told: bool,
-}
-
-/// Somebody waits for the transfer's outcome, whatever this node becomes meanwhile.
-#[derive(Debug)]
-pub(super) struct TransferWatch {
-    term: Term,
-    pub(super) deadline_us: Micros,
-}
+/// Where anybody may take over, somebody must answer within this part of the time that a transfer
+/// may take: who stops a node waits for it.
+const ANSWER_PARTS: Micros = 4;
 
 impl Raft {
     pub(super) fn on_transfer(&mut self, target: Option<NodeId>) {
         match self.begin_transfer(target) {
-            Ok(target) => self.advance_handover(target),
+            Ok(Choice::This(target)) => {
+                let term = self.term();
+                self.event(Event::TransferStarted { target, term });
+                self.advance_handover(target);
+            }
+            Ok(Choice::First { .. }) => {
+                for peer in self.peers() {
+                    self.send_append(peer, false);
+                }
+            }
             Err(refusal) => self.out.transferred.push(Err(refusal)),
         }
     }
 
-    fn begin_transfer(&mut self, target: Option<NodeId>) -> Result<NodeId, Refusal> {
-        let deadline_us = self.now + *self.config.election_timeout_us.start();
+    fn begin_transfer(&mut self, target: Option<NodeId>) -> Result<Choice, Refusal> {
+        let timeout_us = *self.config.election_timeout_us.start();
+        let deadline_us = self.now + timeout_us;
+        let answer_by_us = Some(self.now + timeout_us / ANSWER_PARTS);
         let (term, leader) = (self.term(), self.leader);
         let watched = self.transfer_watch.is_some();
         let Some(leading) = self.leadership_mut() else {
@@ -41,19 +41,50 @@ impl Raft {
         if leading.handover.is_some() || leading.released || watched {
             return Err(Refusal::Transferring);
         }
-        let candidates = leading.progress.iter().filter(|(id, progress)| {
+        let mut candidates = leading.progress.iter().filter(|(id, progress)| {
             progress.connected && target.is_none_or(|target| target == **id)
         });
-        let best = candidates.max_by_key(|(_, progress)| progress.match_index);
-        let target = *best.ok_or(Refusal::TransferFailed)?.0;
+        let any = *candidates.next().ok_or(Refusal::TransferFailed)?.0;
+        let choice = match target {
+            Some(_) => Choice::This(any),
+            None => Choice::First {
+                sequence: leading.sequence + 1,
+                answer_by_us,
+            },
+        };
         leading.handover = Some(Handover {
-            target,
+            target: choice,
             deadline_us,
             told: false,
         });
         self.transfer_watch = Some(TransferWatch { term, deadline_us });
-        self.event(Event::TransferStarted { target, term });
-        Ok(target)
+        Ok(choice)
+    }
+
+    /// A peer has answered an append of this sequence: it may be the one to take over.
+    pub(super) fn choose_target(&mut self, from: NodeId, answered: u64) {
+        let (last_index, term) = (self.log.last_index(), self.term());
+        let Some(leading) = self.leadership_mut() else {
+            return;
+        };
+        let holds_all = leading
+            .progress
+            .get(&from)
+            .is_some_and(|progress| progress.match_index == last_index);
+        let Some(handover) = &mut leading.handover else {
+            return;
+        };
+        match &mut handover.target {
+            Choice::First {
+                sequence,
+                answer_by_us,
+            } if answered >= *sequence => *answer_by_us = None,
+            _ => return,
+        }
+        if holds_all {
+            handover.target = Choice::This(from);
+            self.event(Event::TransferStarted { target: from, term });
+        }
     }
 
     /// Tells the target to stand as soon as it holds the whole log.
@@ -67,13 +98,16 @@ impl Raft {
             progress.is_some_and(|progress| progress.match_index == last_index)
         };
         match &mut leading.handover {
-            Some(handover) if handover.target == from && !handover.told && up_to_date(from) => {
+            Some(handover)
+                if handover.target == Choice::This(from) && !handover.told && up_to_date(from) =>
+            {
                 handover.told = true;
             }
             _ => return,
         }
         // For good, and before the target can hear of it.
         leading.released = true;
+        self.event(Event::LeaseReleased { target: from, term });
         self.send(
             from,
             Message::TimeoutNow {
@@ -87,17 +121,24 @@ impl Raft {
     /// The target did not catch up, or did not win, in time.
     pub(super) fn expire_handover(&mut self) {
         let (now, term) = (self.now, self.term());
+        let regains = self.mutated(Mutation::TransferRegainsLease);
         let Some(leading) = self.leadership_mut() else {
             return;
         };
         match &leading.handover {
-            Some(handover) if now >= handover.deadline_us => {}
+            Some(handover) if now >= handover.due_us() => {}
             _ => return,
         }
         leading.handover = None;
-        if leading.released {
+        if leading.released && regains {
+            leading.released = false;
+        } else if leading.released {
             // Without a lease there is no use in leading on.
-            self.become_follower(term, None);
+            return self.become_follower(term, None);
+        }
+        // Nobody was told, so nobody will take over.
+        if self.transfer_watch.take().is_some() {
+            self.out.transferred.push(Err(Refusal::TransferFailed));
         }
     }
 

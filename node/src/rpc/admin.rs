@@ -1,16 +1,26 @@
 //! The `Admin` service.
 
+use super::backup::{self, BACKUPS_MAX, Pieces};
 use super::{Front, Refusal};
+use crate::command::FORMAT_NEWEST;
 use crate::desk::Inspection;
 use crate::dump::Happening;
 use crate::engine::{Reply, Request as EngineRequest, RequestError};
+use crate::identity::id_text;
 use crate::peers::CUT_MS_MAX;
-use crate::raft::{Micros, NodeId, Role};
+use crate::raft::{LogState, Micros, NodeId, Role};
+use crate::space::Room;
 use raftkv::admin as wire;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 use wire::admin_server::{Admin, AdminServer};
+
+/// A large state takes a while, on a slow disk.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Most that a clock may be made to run fast or slow, in parts per million.
 const CLOCK_RATE_PPM_MAX: u64 = 900_000;
@@ -19,17 +29,24 @@ const CLOCK_RATE_PPM_MAX: u64 = 900_000;
 #[derive(Debug)]
 pub(super) struct AdminService {
     front: Arc<Front>,
+    backups: Arc<Semaphore>,
 }
 
 impl AdminService {
     pub(super) fn server(front: Arc<Front>) -> AdminServer<Self> {
-        AdminServer::new(AdminService { front })
+        let backups = Arc::new(Semaphore::new(BACKUPS_MAX));
+        AdminServer::new(AdminService { front, backups })
     }
 
     fn status_reply(&self, inspection: Inspection) -> wire::StatusReply {
         let front = &*self.front;
         let now = front.clock.now_us();
-        let Inspection { status, fsyncs } = inspection;
+        let Inspection {
+            status,
+            fsyncs,
+            format_held_at,
+            format_growth_left,
+        } = inspection;
         let lease = status.lease;
         let remaining_ms = |until_us: Micros| {
             let remaining = until_us.checked_sub(now).filter(|left| *left > 0);
@@ -37,9 +54,10 @@ impl AdminService {
             remaining.map(|left| left.div_ceil(1000))
         };
         let leader_id = lease.leader.unwrap_or(0);
-        let (applied_index, key_count, session_count) = front.view.with_store(|store| {
+        let (log_state, damaged_from, damaged_until) = log_state(status.log);
+        let (applied_index, format, key_count, session_count) = front.view.with_store(|store| {
             let counts = (store.key_count() as u64, store.session_count() as u64);
-            (store.applied_index(), counts.0, counts.1)
+            (store.applied_index(), store.format(), counts.0, counts.1)
         });
         wire::StatusReply {
             node_id: front.identity.id,
@@ -64,6 +82,19 @@ impl AdminService {
             lease_duration_ms: front.identity.lease_ms,
             fault_injection_allowed: front.fault_injection_allowed,
             forgotten_promises_remaining_ms: remaining_ms(lease.unknown_promises_until_us),
+            unreachable_peers: self.unreachable_peers(),
+            disk: Some(self.disk_room()),
+            log_state: log_state.into(),
+            log_damaged_from: damaged_from,
+            log_damaged_until: damaged_until,
+            format,
+            reads_format: FORMAT_NEWEST,
+            format_max: format_held_at.min(FORMAT_NEWEST),
+            format_due_bytes: format_growth_left,
+            cluster_id: id_text(front.identity.ids.cluster),
+            directory_id: id_text(front.identity.ids.directory),
+            snapshot_index: status.snapshot.map_or(0, |snapshot| snapshot.index),
+            snapshot_hash: status.snapshot.map_or(0, |snapshot| snapshot.hash),
         }
     }
 
@@ -91,14 +122,43 @@ impl AdminService {
             .collect()
     }
 
-    fn fault_injection(&self) -> Result<(), Status> {
+    fn unreachable_peers(&self) -> Vec<wire::UnreachablePeer> {
+        let troubles = self.front.links.troubles().into_iter();
+        troubles
+            .map(|(peer_id, trouble)| wire::UnreachablePeer {
+                peer_id,
+                address: trouble.address,
+                reason: trouble.reason.name().to_owned(),
+                text: trouble.text,
+            })
+            .collect()
+    }
+
+    fn disk_room(&self) -> wire::DiskRoom {
+        let space = &self.front.space;
+        wire::DiskRoom {
+            free_bytes: space.free_bytes(),
+            kept_bytes: space.mark_bytes(),
+            refuses_writes: space.room() != Room::Enough,
+        }
+    }
+
+    fn fault_injection(&self) -> Result<(), Refusal> {
         match self.front.fault_injection_allowed {
             true => Ok(()),
-            false => Err(Status::permission_denied(
+            false => Err(Refusal::not_allowed(
                 "fault injection is not allowed on this node: start it with \
                  --allow-fault-injection",
             )),
         }
+    }
+
+    /// Each of these once: a message has room for a million repetitions, dump.txt has not.
+    fn distinct_peers(&self, mut peers: Vec<NodeId>) -> Result<Vec<NodeId>, Refusal> {
+        peers.sort_unstable();
+        peers.dedup();
+        self.known_peers(&peers)?;
+        Ok(peers)
     }
 
     fn known_peers(&self, peers: &[NodeId]) -> Result<(), Refusal> {
@@ -120,11 +180,23 @@ fn role(role: Role) -> wire::Role {
     }
 }
 
+/// The state of the log; where it is damaged, the first damaged line and the last index that may be lost.
+fn log_state(log: LogState) -> (wire::LogState, u64, u64) {
+    match log {
+        LogState::Whole => (wire::LogState::Whole, 0, 0),
+        LogState::Damaged { from, until } => (wire::LogState::Damaged, from, until),
+        LogState::Accepted { until } => (wire::LogState::Accepted, 0, until),
+    }
+}
+
 fn peer_progress(peer: &crate::raft::PeerStatus) -> wire::PeerProgress {
     wire::PeerProgress {
         node_id: peer.id,
         match_index: peer.match_index,
         connected: peer.connected,
+        lost_until: peer.lost_until,
+        reads_format: peer.reads_format,
+        state_differs_at: peer.state_differs_at,
     }
 }
 
@@ -144,12 +216,51 @@ fn inspection_counters(status: &crate::raft::Status, fsyncs: u64) -> wire::Count
 
 #[tonic::async_trait]
 impl Admin for AdminService {
+    type BackupStream = Pieces;
+
+    async fn take_snapshot(
+        &self,
+        _: Request<wire::TakeSnapshotRequest>,
+    ) -> Result<Response<wire::TakeSnapshotReply>, Status> {
+        let deadline = Instant::now() + SNAPSHOT_TIMEOUT;
+        match self
+            .front
+            .ask(EngineRequest::TakeSnapshot, deadline)
+            .await?
+        {
+            Some(Ok(Reply::SnapshotTaken { snapshot })) => {
+                Ok(Response::new(wire::TakeSnapshotReply {
+                    index: snapshot.index,
+                    term: snapshot.term,
+                    hash: snapshot.hash,
+                    bytes: snapshot.bytes,
+                }))
+            }
+            Some(Ok(other)) => unreachable!("a snapshot is not answered by {other:?}"),
+            Some(Err(error)) => Err(self.front.refuse(&error).into_status()),
+            None => {
+                let error = RequestError::NotReady("the snapshot is not done in time");
+                Err(self.front.refuse(&error).into_status())
+            }
+        }
+    }
+
+    async fn backup(
+        &self,
+        request: Request<wire::BackupRequest>,
+    ) -> Result<Response<Pieces>, Status> {
+        let deadline = super::call::deadline(request.metadata());
+        let not_before = request.into_inner().not_before_index;
+        let pieces = backup::begin(&self.front, &self.backups, not_before, deadline).await?;
+        Ok(Response::new(pieces))
+    }
+
     async fn status(
         &self,
         _: Request<wire::StatusRequest>,
     ) -> Result<Response<wire::StatusReply>, Status> {
         let inspection = self.front.desk.inspect().await;
-        let inspection = inspection.map_err(|_| Status::unavailable("this node has stopped"))?;
+        let inspection = inspection.map_err(|_| self.front.stopping())?;
         Ok(Response::new(self.status_reply(inspection)))
     }
 
@@ -159,6 +270,12 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::TransferLeadershipReply>, Status> {
         let deadline = super::call::deadline(request.metadata());
         let target = Some(request.into_inner().target_id).filter(|id| *id != 0);
+        if target == Some(self.front.identity.id) {
+            // A leader has nothing to hand over to itself; any other node can't do it.
+            self.front.must_lead()?;
+            let leader_id = self.front.identity.id;
+            return Ok(Response::new(wire::TransferLeadershipReply { leader_id }));
+        }
         self.known_peers(target.as_slice())?;
         let transfer = EngineRequest::Transfer { target };
         match self.front.ask(transfer, deadline).await? {
@@ -182,7 +299,7 @@ impl Admin for AdminService {
     ) -> Result<Response<wire::CutLinksReply>, Status> {
         self.fault_injection()?;
         let wire::CutLinksRequest { peer_ids, for_ms } = request.into_inner();
-        self.known_peers(&peer_ids)?;
+        let peer_ids = self.distinct_peers(peer_ids)?;
         if peer_ids.is_empty() || for_ms == 0 || for_ms > CUT_MS_MAX {
             let why = format!("name the peers, and a time from 1 to {CUT_MS_MAX} ms");
             return Err(Refusal::invalid(why).into_status());
@@ -209,7 +326,7 @@ impl Admin for AdminService {
         }
         if !self.front.clock.disturb(jump_ms * 1000, rate_ppm) {
             let why = "start the node with --allow-clock-faults to run its clock wrong";
-            return Err(Status::permission_denied(why));
+            return Err(Refusal::not_allowed(why).into_status());
         }
         self.front
             .dump
@@ -222,8 +339,7 @@ impl Admin for AdminService {
         request: Request<wire::HealLinksRequest>,
     ) -> Result<Response<wire::HealLinksReply>, Status> {
         self.fault_injection()?;
-        let mut peers = request.into_inner().peer_ids;
-        self.known_peers(&peers)?;
+        let mut peers = self.distinct_peers(request.into_inner().peer_ids)?;
         self.front.links.heal(&peers);
         if peers.is_empty() {
             peers = self.front.identity.peers().map(|(peer, _)| peer).collect();

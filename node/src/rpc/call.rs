@@ -1,11 +1,12 @@
 //! One request, from a client's call to its outcome, within a bound of time.
 
-use super::translate::Done;
+use super::translate::{Done, Wanted};
 use super::{Front, Refusal};
 use crate::desk::{Desk, Outcome, Waiter};
 use crate::dump::{Asked, Happening};
 use crate::engine::{Consistency, LeaseRead, Query, ReadPath, Reply, Request, RequestError, Token};
 use crate::raft::Role;
+use crate::space::Room;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -14,20 +15,32 @@ use tonic::metadata::MetadataMap;
 /// Longest wait of any request.
 pub(super) const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a lease read comes to without waiting.
-pub(super) enum Looked {
+/// What became of a read that was tried without asking the loop.
+pub(super) enum DirectRead {
     /// Answered.
     Done(Done),
     /// Only the loop knows when it may be answered.
     Wait,
-    /// Not here.
+    /// This node does not answer it.
     Refused(Refusal),
 }
 
 impl Front {
+    /// Carries out what a client asks for.
+    pub(super) async fn carry_out(
+        &self,
+        wanted: Wanted,
+        deadline: Instant,
+    ) -> Result<Done, Refusal> {
+        match wanted {
+            Wanted::Read(query, consistency) => self.read(query, consistency, deadline).await,
+            Wanted::Write(request) => self.write(request, deadline).await,
+        }
+    }
+
     /// Carries out a write.
     pub(super) async fn write(&self, request: Request, deadline: Instant) -> Result<Done, Refusal> {
-        self.must_lead()?;
+        self.may_write()?;
         match self.ask(request, deadline).await? {
             Some(Ok(Reply::Written { index, result })) => Ok(Done::Written { index, result }),
             Some(Ok(other)) => unreachable!("a write is not answered by {other:?}"),
@@ -45,11 +58,11 @@ impl Front {
     ) -> Result<Done, Refusal> {
         self.tell_read(&query, consistency);
         loop {
-            if let Some(looked) = self.look(&query, consistency) {
-                match looked {
-                    Looked::Done(done) => return Ok(done),
-                    Looked::Refused(refusal) => return Err(refusal),
-                    Looked::Wait => {}
+            if let Some(read) = self.read_directly(&query, consistency) {
+                match read {
+                    DirectRead::Done(done) => return Ok(done),
+                    DirectRead::Refused(refusal) => return Err(refusal),
+                    DirectRead::Wait => {}
                 }
             }
             let query = query.clone();
@@ -65,18 +78,22 @@ impl Front {
     }
 
     /// Answers a read without the loop, where its consistency allows that. `None`: it does not.
-    pub(super) fn look(&self, query: &Query, consistency: Consistency) -> Option<Looked> {
+    pub(super) fn read_directly(
+        &self,
+        query: &Query,
+        consistency: Consistency,
+    ) -> Option<DirectRead> {
         match consistency {
-            Consistency::Lease => Some(self.look_under_lease(query)),
+            Consistency::Lease => Some(self.read_under_lease(query)),
             Consistency::Stale => {
                 let (answer, applied_index) = self.view.stale_read(query);
-                Some(Looked::Done(self.done_reading(Reply::Read {
+                Some(DirectRead::Done(self.done_reading(Reply::Read {
                     answer,
                     applied_index,
                     path: ReadPath::Stale,
                 })))
             }
-            Consistency::Quorum => self.must_lead().err().map(Looked::Refused),
+            Consistency::Quorum => self.must_lead().err().map(DirectRead::Refused),
         }
     }
 
@@ -91,20 +108,29 @@ impl Front {
         }
     }
 
-    fn look_under_lease(&self, query: &Query) -> Looked {
+    /// Refuses a write at once that this node can't, or should not, take.
+    pub(super) fn may_write(&self) -> Result<(), Refusal> {
+        self.must_lead()?;
+        match self.space.room() {
+            Room::Enough => Ok(()),
+            Room::Low | Room::Critical => Err(self.disk_full()),
+        }
+    }
+
+    fn read_under_lease(&self, query: &Query) -> DirectRead {
         match self.view.lease_read(query, || self.clock.now_us()) {
             LeaseRead::Done {
                 answer,
                 applied_index,
                 path,
-            } => Looked::Done(self.done_reading(Reply::Read {
+            } => DirectRead::Done(self.done_reading(Reply::Read {
                 answer,
                 applied_index,
                 path,
             })),
-            LeaseRead::Wait => Looked::Wait,
+            LeaseRead::Wait => DirectRead::Wait,
             LeaseRead::NotLeader { leader } => {
-                Looked::Refused(self.refuse(&RequestError::NotLeader { leader }))
+                DirectRead::Refused(self.refuse(&RequestError::NotLeader { leader }))
             }
         }
     }
@@ -154,7 +180,7 @@ impl Front {
         };
         match tokio::time::timeout_at(deadline, outcome).await {
             Ok(Ok(outcome)) => Ok(Some(outcome)),
-            // The desk was closed without an answer: as good as none.
+            // Too late, or the node has ended without an answer: nobody knows the outcome.
             Ok(Err(_)) | Err(_) => Ok(None),
         }
     }
@@ -174,6 +200,10 @@ impl Drop for Waiting<'_> {
 
 pub(super) fn write_timed_out() -> RequestError {
     RequestError::OutcomeUnknown("it was not committed in time")
+}
+
+pub(super) fn write_cut_off() -> RequestError {
+    RequestError::OutcomeUnknown("this node stopped before it was committed")
 }
 
 pub(super) fn read_timed_out() -> RequestError {
@@ -235,7 +265,7 @@ mod tests {
         assert_eq!(front.desk.waiting(), 0);
     }
 
-    // Every unit is understood; what is none is left to the bound.
+    // Every unit of gRPC is understood; text that is no timeout counts as none given.
     #[test]
     fn timeouts_are_read() {
         assert_eq!(parse_timeout("250m"), Some(Duration::from_millis(250)));

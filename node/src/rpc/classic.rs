@@ -20,6 +20,9 @@ const NO_LEADER: &str = "NULL";
 /// (`\u0001`), and room for the verb. A value that is too large is refused by name up to there.
 const MESSAGE_BYTES_MAX: usize = 6 * (KEY_BYTES_MAX + VALUE_BYTES_MAX) + 4096;
 
+/// Most words of a request: `SET`, a key and a value.
+const WORDS_MAX: usize = 3;
+
 /// See the module.
 #[derive(Debug)]
 pub(super) struct ClassicService {
@@ -38,19 +41,21 @@ impl ClassicService {
     ) -> Result<Done, Refusal> {
         match words {
             [verb, key, value] if &**verb == "SET" => {
-                let set = translate::set(wire::SetRequest {
+                let set = wire::SetRequest {
                     request: None,
                     key: key.to_string(),
                     value: value.to_string(),
-                })?;
-                self.front.write(set, deadline).await
+                };
+                let set = translate::wanted(set.into())?;
+                self.front.carry_out(set, deadline).await
             }
             [verb, key] if &**verb == "GET" => {
-                let (query, consistency) = translate::get(wire::GetRequest {
+                let get = wire::GetRequest {
                     key: key.to_string(),
                     ..Default::default()
-                })?;
-                self.front.read(query, consistency, deadline).await
+                };
+                let get = translate::wanted(get.into())?;
+                self.front.carry_out(get, deadline).await
             }
             _ => Err(Refusal::invalid(
                 "expected 'SET key value' or 'GET key'; a word with spaces, quotes or anything \
@@ -89,7 +94,10 @@ impl ClassicService {
 fn must_not_ask_again(reason: ErrorReason) -> bool {
     matches!(
         reason,
-        ErrorReason::Invalid | ErrorReason::Overloaded | ErrorReason::OutcomeUnknown
+        ErrorReason::Invalid
+            | ErrorReason::Overloaded
+            | ErrorReason::DiskFull
+            | ErrorReason::OutcomeUnknown
     )
 }
 
@@ -100,7 +108,7 @@ impl Classic for ClassicService {
         request: Request<wire::ServeClientArgs>,
     ) -> Result<Response<wire::ServeClientReply>, Status> {
         let deadline = deadline(request.metadata());
-        let words = split_words(&request.into_inner().request).unwrap_or_default();
+        let words = split_words(&request.into_inner().request, WORDS_MAX).unwrap_or_default();
         let reply = match self.serve(&words, deadline).await {
             Ok(done) => {
                 let room = self.front.reply_room(translate::size_bytes(&done))?;

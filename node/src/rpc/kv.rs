@@ -2,16 +2,15 @@
 
 use super::call::deadline;
 use super::pipeline::{PIPELINES_MAX, Pipeline};
-use super::room::ReplyRoom;
-use super::translate::{self, Done};
+use super::translate;
 use super::{Front, Refusal};
-use crate::engine::{Consistency, Query};
-use raftkv::MESSAGE_BYTES_MAX;
 use raftkv::kv as wire;
+use raftkv::{CLIENT_ID_END, MESSAGE_BYTES_MAX};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 use wire::kv_server::{Kv, KvServer};
+use wire::operation::Operation as WireOperation;
 use wire::outcome::Outcome as WireOutcome;
 
 /// See the module.
@@ -30,47 +29,21 @@ impl KvService {
         KvServer::new(service).max_decoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    async fn read<T>(
-        &self,
-        request: Request<T>,
-        translate: fn(T) -> Result<(Query, Consistency), Refusal>,
-    ) -> Result<(WireOutcome, ReplyRoom), Status> {
+    /// One call, on the same path as an operation of a stream.
+    async fn call<Q, R>(&self, request: Request<Q>) -> Result<Response<R>, Status>
+    where
+        Q: Into<WireOperation>,
+        R: TryFrom<WireOutcome, Error = WireOutcome>,
+    {
         let deadline = deadline(request.metadata());
-        let (query, consistency) = translate(request.into_inner())?;
-        let done = self.front.read(query, consistency, deadline).await?;
+        let wanted = translate::wanted(request.into_inner().into())?;
+        let done = self.front.carry_out(wanted, deadline).await?;
         let room = self.front.reply_room(translate::size_bytes(&done))?;
-        Ok((translate::outcome(done), room))
-    }
-
-    async fn write<T>(
-        &self,
-        request: Request<T>,
-        translate: fn(T) -> Result<crate::engine::Request, Refusal>,
-    ) -> Result<WireOutcome, Status> {
-        let deadline = deadline(request.metadata());
-        let write = translate(request.into_inner())?;
-        let done: Done = self.front.write(write, deadline).await?;
-        Ok(translate::outcome(done))
-    }
-}
-
-/// Takes the reply of one kind out of an outcome of that kind.
-macro_rules! reply {
-    ($outcome:expr, $kind:ident) => {
-        match $outcome {
-            WireOutcome::$kind(reply) => Ok(Response::new(reply)),
-            other => unreachable!("answered by {other:?}"),
+        match R::try_from(translate::outcome(done)) {
+            Ok(reply) => Ok(room.around(Response::new(reply))),
+            Err(other) => Err(Refusal::of_another_kind(&other).into_status()),
         }
-    };
-}
-
-/// The same, with the room that it takes.
-macro_rules! reply_in_room {
-    ($found:expr, $kind:ident) => {{
-        let (outcome, room) = $found;
-        let reply: Result<_, Status> = reply!(outcome, $kind);
-        reply.map(|reply| room.around(reply))
-    }};
+    }
 }
 
 #[tonic::async_trait]
@@ -82,8 +55,9 @@ impl Kv for KvService {
         _: Request<wire::OpenSessionRequest>,
     ) -> Result<Response<wire::OpenSessionReply>, Status> {
         Ok(Response::new(wire::OpenSessionReply {
-            // 64 random bits: two clients do not meet by chance.
-            client_id: rand::random_range(1..=u64::MAX),
+            // 53 random bits: two clients do not meet by chance, and should they, the digests in
+            // their session tell them apart.
+            client_id: rand::random_range(1..CLIENT_ID_END),
             since_index: self.front.view.with_store(|store| store.applied_index()),
         }))
     }
@@ -92,36 +66,35 @@ impl Kv for KvService {
         &self,
         request: Request<wire::GetRequest>,
     ) -> Result<Response<wire::GetReply>, Status> {
-        reply_in_room!(self.read(request, translate::get).await?, Get)
+        self.call(request).await
     }
 
     async fn set(
         &self,
         request: Request<wire::SetRequest>,
     ) -> Result<Response<wire::SetReply>, Status> {
-        reply!(self.write(request, translate::set).await?, Set)
+        self.call(request).await
     }
 
     async fn delete(
         &self,
         request: Request<wire::DeleteRequest>,
     ) -> Result<Response<wire::DeleteReply>, Status> {
-        reply!(self.write(request, translate::delete).await?, Delete)
+        self.call(request).await
     }
 
     async fn compare_and_set(
         &self,
         request: Request<wire::CompareAndSetRequest>,
     ) -> Result<Response<wire::CompareAndSetReply>, Status> {
-        let outcome = self.write(request, translate::compare_and_set).await?;
-        reply!(outcome, CompareAndSet)
+        self.call(request).await
     }
 
     async fn list(
         &self,
         request: Request<wire::ListRequest>,
     ) -> Result<Response<wire::ListReply>, Status> {
-        reply_in_room!(self.read(request, translate::list).await?, List)
+        self.call(request).await
     }
 
     async fn pipeline(

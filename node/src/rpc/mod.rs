@@ -1,5 +1,5 @@
-//! What clients and operators talk to: the services of `kv.proto` and `admin.proto`, and the
-//! standard ones for health and reflection.
+//! What clients and operators talk to: the services of `raftkv/v1` and
+//! `raftkv/admin/v1`, and the standard ones for health and reflection.
 //!
 //! A lease read is answered right here, from the [`ReadView`] that the engine keeps up to date:
 //! it passes no queue and waits for nobody. Everything else goes over the [`Desk`] to the loop.
@@ -7,21 +7,25 @@
 //! comes in vain is told so at once, with a reason that says what to do.
 
 mod admin;
+mod backup;
+mod budget;
 mod call;
 mod classic;
+mod health;
 mod kv;
+mod limited;
 mod listen;
 mod pipeline;
 mod reading;
 mod refusal;
-mod room;
 mod serve;
 mod translate;
 
-pub use listen::Listen;
+pub use budget::Room;
+pub use health::{Health, LiveHealth};
+pub use listen::{Listen, Places};
 pub use refusal::Refusal;
-pub use room::Room;
-pub use serve::{Health, ReflectionError, serve_clients, serve_peers};
+pub use serve::{ReflectionError, serve_clients, serve_peers};
 
 use crate::clock::Clock;
 use crate::desk::Desk;
@@ -30,35 +34,45 @@ use crate::engine::{ReadPath, ReadView};
 use crate::identity::Identity;
 use crate::peers::Links;
 use crate::raft::Micros;
+use crate::space::Space;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::watch;
+
+// The state machine knows no wire: what it keeps is what clients are told.
+const _: () = assert!(crate::kv::SESSIONS_MAX == raftkv::SESSIONS_MAX);
+const _: () = assert!(crate::kv::SESSION_WINDOW == raftkv::SESSION_WINDOW);
 
 /// What all services share.
 #[derive(Debug)]
 pub struct Front {
     /// Who this is.
     pub identity: Arc<Identity>,
-    /// The way to the loop.
+    /// Where requests wait for the loop.
     pub desk: Arc<Desk>,
-    /// The way around it.
+    /// For reads that need not wait for the loop.
     pub view: Arc<ReadView>,
     /// The clock of leases.
     pub clock: Arc<Clock>,
     /// Where requests are told.
     pub dump: Dump,
-    /// To cut links.
+    /// To cut links, and to say which are down.
     pub links: Arc<Links>,
-    /// Whether that was allowed at the start.
+    /// How much room the disk has.
+    pub space: Arc<Space>,
+    /// Whether the node was started with permission to cut its own links.
     pub fault_injection_allowed: bool,
-    /// On the node's clock.
+    /// When the process started, on the node's clock.
     pub started_us: Micros,
     /// What was answered and refused here.
     pub counters: Counters,
-    /// For what is on its way.
+    /// Bounds what all requests and replies that are on their way may take.
     pub room: Room,
+    /// Turns true when streams are to end.
+    pub closing: watch::Sender<bool>,
 }
 
-/// Since the process started.
+/// What was answered and refused since the process started.
 #[derive(Debug, Default)]
 pub struct Counters {
     lease_reads: AtomicU64,

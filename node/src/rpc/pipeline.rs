@@ -2,36 +2,41 @@
 //! task, the one that writes the replies. A client that does not take its replies is not read
 //! from either, so neither side piles up; whatever is ready at a time goes out as one message.
 
-use super::call::{Looked, REQUEST_TIMEOUT, read_timed_out, write_timed_out};
-use super::room::ReplyRoom;
-use super::translate::{self, Done};
+use super::budget::ReplyRoom;
+use super::call::{DirectRead, REQUEST_TIMEOUT, read_timed_out, write_cut_off, write_timed_out};
+use super::refusal::explained;
+use super::translate::{self, Done, Wanted};
 use super::{Front, Refusal};
-use crate::desk::{Basket, Outcome, Waiter};
+use crate::desk::{Outcome, StreamOutcomes, Waiter};
 use crate::engine::{Consistency, Query, Reply, Request, Token};
 use prost::Message as _;
+use raftkv::MESSAGE_BYTES_MAX;
 use raftkv::kv as wire;
-use raftkv::{MESSAGE_BYTES_MAX, PIPELINE_OPERATIONS_MAX};
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::Stream;
 use tonic::{Code, Status, Streaming};
-use wire::operation::Operation as WireOperation;
 use wire::outcome::Outcome as WireOutcome;
 
 /// Most streams at a time, from all clients together.
 pub(super) const PIPELINES_MAX: usize = 1024;
-/// Most operations of one stream that wait; further ones are refused.
+/// Most operations of one stream that wait. Further ones are not begun, and nothing more is read,
+/// until there is room again.
 const OPEN_MAX: usize = 4096;
-/// A reply message is sent off when it has grown to this size.
-const REPLY_BYTES: usize = 256 * 1024;
+/// A reply message is sent off when it has grown to this size. One is made while the one before it
+/// leaves, so a stream whose client takes nothing holds two.
+const REPLY_BYTES: usize = 64 * 1024;
 /// A larger outcome takes room of its own: [`REPLY_BYTES`] bounds the others.
-const LARGE_BYTES: usize = 64 * 1024;
+const LARGE_BYTES: usize = 16 * 1024;
 /// Most operations begun before others get their turn.
 const TURN_OPERATIONS_MAX: usize = 1024;
+
+/// Why an operation can't be carried out of which no more than its id can be read.
+const UNREADABLE: &str = "an operation that this version does not know, or text that is not UTF-8";
 
 /// One stream.
 #[derive(Debug)]
@@ -39,13 +44,15 @@ pub(super) struct Pipeline {
     front: Arc<Front>,
     requests: Streaming<wire::PipelineRequest>,
     requests_ended: bool,
-    /// Why they ended, where it was no good end: said when everything else is.
+    /// Why the requests ended, where it was an error: it ends the stream, after all outcomes.
     broken: Option<Status>,
     /// What is left of the message read last.
     operations: std::vec::IntoIter<wire::Operation>,
+    operations_room: Option<OwnedSemaphorePermit>,
     open: HashMap<Token, Open>,
-    basket: Arc<Basket>,
-    /// Taken out of the basket, but not yet written out.
+    /// What the loop has answered, until it is taken out.
+    outcomes: Arc<StreamOutcomes>,
+    /// Taken out of `outcomes`, but not yet written to the stream.
     answered: VecDeque<(Token, Outcome)>,
     /// In the order in which they were begun; those already answered are skipped.
     deadlines: VecDeque<(Instant, Token)>,
@@ -55,7 +62,37 @@ pub(super) struct Pipeline {
     ready_rooms: Vec<ReplyRoom>,
     /// Of the message written last, until the next one is asked for.
     leaving_rooms: Vec<ReplyRoom>,
+    /// Ready once the node ends.
+    closing: Closing,
     _permit: OwnedSemaphorePermit,
+}
+
+/// Waits for the end of the node.
+struct Closing {
+    told: Pin<Box<dyn Future<Output = ()> + Send>>,
+    /// Whoever ends the node waits until all of these are gone, and with them the streams.
+    _open: watch::Receiver<bool>,
+}
+
+impl std::fmt::Debug for Closing {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Closing")
+    }
+}
+
+impl Closing {
+    fn of(front: &Front) -> Self {
+        let open = front.closing.subscribe();
+        let mut closing = open.clone();
+        let told = async move {
+            // The sender outlives the stream, which holds the front.
+            closing.wait_for(|closing| *closing).await.ok();
+        };
+        Closing {
+            told: Box::pin(told),
+            _open: open,
+        }
+    }
 }
 
 /// An operation that waits for the loop.
@@ -73,13 +110,15 @@ impl Pipeline {
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Pipeline {
+            closing: Closing::of(&front),
             front,
             requests,
             requests_ended: false,
             broken: None,
             operations: Vec::new().into_iter(),
+            operations_room: None,
             open: HashMap::new(),
-            basket: Arc::default(),
+            outcomes: Arc::default(),
             answered: VecDeque::new(),
             deadlines: VecDeque::new(),
             timer: Box::pin(sleep_until(Instant::now())),
@@ -97,10 +136,14 @@ impl Pipeline {
             if self.ready_bytes >= REPLY_BYTES {
                 return true;
             }
+            if self.open.len() >= OPEN_MAX {
+                return false; // The next outcome wakes this stream.
+            }
             if let Some(operation) = self.operations.next() {
                 self.begin(operation);
                 continue;
             }
+            self.operations_room = None;
             if self.requests_ended {
                 return false;
             }
@@ -108,23 +151,22 @@ impl Pipeline {
                 Poll::Pending => return false,
                 Poll::Ready(Some(Ok(request))) => self.take(request),
                 // Cut off or done: what was begun is still answered, if anybody listens.
-                Poll::Ready(Some(Err(status))) => self.end(too_long(status)),
+                Poll::Ready(Some(Err(status))) => self.end(unreadable(status)),
                 Poll::Ready(None) => self.requests_ended = true,
             }
         }
         true
     }
 
-    /// In memory, an operation takes many times what an empty one takes in a message, so messages
-    /// are bounded in operations, too.
+    /// In memory, an operation takes many times what an empty one takes in a message. How many there
+    /// may be was looked at before they were made; what they take has room of its own for as long as
+    /// some of them have not begun.
     fn take(&mut self, request: wire::PipelineRequest) {
-        let count = request.operations.len();
-        if count > PIPELINE_OPERATIONS_MAX {
-            let why = format!(
-                "a message with {count} operations; at most {PIPELINE_OPERATIONS_MAX} are \
-                 allowed: send several messages"
-            );
-            return self.end(Refusal::invalid(why).into_status());
+        let bytes = request.operations.len() * size_of::<wire::Operation>();
+        self.operations_room = self.front.room.for_request(bytes);
+        if self.operations_room.is_none() {
+            let why = "too many requests are being read";
+            return self.end(self.front.overloaded(why).into_status());
         }
         self.operations = request.operations.into_iter();
     }
@@ -134,25 +176,36 @@ impl Pipeline {
         self.broken = Some(why);
     }
 
+    /// When the node ends, nothing more is begun and everything that was begun is told, so that
+    /// what has no outcome was not done.
+    fn close_if_told(&mut self, context: &mut Context<'_>) {
+        if self.closing.told.as_mut().poll(context).is_pending() {
+            return;
+        }
+        self.closing.told = Box::pin(std::future::pending());
+        for operation in std::mem::take(&mut self.operations) {
+            self.refuse(operation.id, self.front.stopping());
+        }
+        for (token, open) in std::mem::take(&mut self.open) {
+            self.front.desk.abandon(token);
+            let refusal = match open.read {
+                Some(_) => self.front.stopping(),
+                None => self.front.refuse(&write_cut_off()),
+            };
+            self.refuse(open.id, refusal);
+        }
+        let mut stopping = self.front.stopping();
+        stopping.message += "; an operation without an outcome was not done";
+        self.end(stopping.into_status());
+    }
+
     fn begin(&mut self, operation: wire::Operation) {
         let id = operation.id;
-        let begun = match operation.operation {
-            Some(WireOperation::Get(get)) => {
-                translate::get(get).and_then(|(query, how)| self.begin_read(id, query, how))
-            }
-            Some(WireOperation::List(list)) => {
-                translate::list(list).and_then(|(query, how)| self.begin_read(id, query, how))
-            }
-            Some(WireOperation::Set(set)) => {
-                translate::set(set).and_then(|write| self.submit(id, write, None))
-            }
-            Some(WireOperation::Delete(delete)) => {
-                translate::delete(delete).and_then(|write| self.submit(id, write, None))
-            }
-            Some(WireOperation::CompareAndSet(swap)) => {
-                translate::compare_and_set(swap).and_then(|write| self.submit(id, write, None))
-            }
-            None => Err(Refusal::invalid("an operation not known to this version")),
+        let wanted = operation.operation.map(translate::wanted);
+        let begun = match wanted.unwrap_or_else(|| Err(Refusal::invalid(UNREADABLE))) {
+            Ok(Wanted::Read(query, how)) => self.begin_read(id, query, how),
+            Ok(Wanted::Write(write)) => self.submit(id, write, None),
+            Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = begun {
             self.refuse(id, refusal);
@@ -165,13 +218,13 @@ impl Pipeline {
     }
 
     fn read(&mut self, id: u64, query: Query, how: Consistency) -> Result<(), Refusal> {
-        match self.front.look(&query, how) {
-            Some(Looked::Done(done)) => {
+        match self.front.read_directly(&query, how) {
+            Some(DirectRead::Done(done)) => {
                 self.put_done(id, done);
                 Ok(())
             }
-            Some(Looked::Refused(refusal)) => Err(refusal),
-            Some(Looked::Wait) | None => {
+            Some(DirectRead::Refused(refusal)) => Err(refusal),
+            Some(DirectRead::Wait) | None => {
                 let request = Request::Read {
                     query: query.clone(),
                     consistency: how,
@@ -188,13 +241,9 @@ impl Pipeline {
         read: Option<(Query, Consistency)>,
     ) -> Result<(), Refusal> {
         if matches!(request, Request::Write { .. }) {
-            self.front.must_lead()?;
+            self.front.may_write()?;
         }
-        if self.open.len() >= OPEN_MAX {
-            let why = "too many operations of this stream wait";
-            return Err(self.front.overloaded(why));
-        }
-        let waiter = Waiter::Stream(Arc::clone(&self.basket));
+        let waiter = Waiter::Stream(Arc::clone(&self.outcomes));
         let submitted = self.front.desk.submit(request, waiter);
         let token = submitted.map_err(|why| self.front.turn_away(why))?;
         self.open.insert(token, Open { id, read });
@@ -210,7 +259,7 @@ impl Pipeline {
     fn finish_all(&mut self, context: &Context<'_>) -> bool {
         loop {
             if self.answered.is_empty() {
-                self.answered = self.basket.take(context).into();
+                self.answered = self.outcomes.take(context).into();
             }
             if self.ready_bytes >= REPLY_BYTES {
                 return true;
@@ -294,14 +343,14 @@ impl Pipeline {
     }
 }
 
-/// Says in the node's own words that a message was too long.
-fn too_long(status: Status) -> Status {
+/// Says in the node's own words why a message could not be read.
+fn unreadable(status: Status) -> Status {
     match status.code() {
         Code::OutOfRange => Refusal::invalid(format!(
             "a message of more than {MESSAGE_BYTES_MAX} bytes: send several messages"
         ))
         .into_status(),
-        _ => status,
+        _ => explained(status),
     }
 }
 
@@ -311,7 +360,11 @@ impl Stream for Pipeline {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         this.leaving_rooms.clear();
-        let unfinished = this.finish_all(context) | this.begin_all(context);
+        let mut unfinished = this.finish_all(context);
+        if !unfinished {
+            this.close_if_told(context);
+        }
+        unfinished |= this.begin_all(context);
         this.expire(context);
         if !this.ready.outcomes.is_empty() {
             this.ready_bytes = 0;

@@ -7,8 +7,8 @@
 //! Deliberately absent: an end for streams that stop in a message *and* take no replies, so that
 //! nobody reads them. They keep their room, which has a bound for all of them together.
 
-use super::Front;
-use super::room::SMALL_BYTES;
+use super::budget::SMALL_BYTES;
+use super::{Front, Refusal};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -102,11 +102,7 @@ impl Reading {
         if self.streams && self.framing.bytes == 0 {
             return Poll::Pending; // A stream may be silent for as long as it likes.
         }
-        let late = || {
-            Some(Status::deadline_exceeded(
-                "the request was not whole in time",
-            ))
-        };
+        let late = || Some(Refusal::incomplete().into_status());
         if self.waited >= self.timeout {
             return Poll::Ready(late());
         }

@@ -8,6 +8,8 @@ use raftkv::kv::{self as wire, ErrorReason};
 use raftkv::{LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, REASON_METADATA};
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
+use tonic::body::Body;
+use tonic::codegen::http;
 use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
@@ -36,15 +38,56 @@ impl Refusal {
         }
     }
 
+    /// A bug of this node, which is the client's to hear of and no reason to end the process: a
+    /// reply that does not fit what was asked.
+    pub(super) fn of_another_kind(reply: &impl std::fmt::Debug) -> Self {
+        tracing::error!("a request was answered by {reply:?}");
+        Refusal {
+            reason: ErrorReason::Unspecified,
+            message: "a bug of this node: the reply is of another kind than the request".into(),
+            leader: None,
+        }
+    }
+
+    /// This node was not started so as to allow it.
+    pub(super) fn not_allowed(message: impl Into<String>) -> Self {
+        Refusal {
+            reason: ErrorReason::NotAllowed,
+            message: message.into(),
+            leader: None,
+        }
+    }
+
+    /// Not known to this version.
+    pub(super) fn unsupported(message: impl Into<String>) -> Self {
+        Refusal {
+            reason: ErrorReason::Unsupported,
+            message: message.into(),
+            leader: None,
+        }
+    }
+
+    /// The client did not send the rest of its request.
+    pub(super) fn incomplete() -> Self {
+        Refusal {
+            reason: ErrorReason::Incomplete,
+            message: "the request was not whole in time".into(),
+            leader: None,
+        }
+    }
+
     fn code(&self) -> Code {
         match self.reason {
             ErrorReason::NotLeader | ErrorReason::NotReady | ErrorReason::Stopping => {
                 Code::Unavailable
             }
-            ErrorReason::Overloaded => Code::ResourceExhausted,
+            ErrorReason::Overloaded | ErrorReason::DiskFull => Code::ResourceExhausted,
             ErrorReason::OutcomeUnknown | ErrorReason::Unspecified => Code::Unknown,
             ErrorReason::SessionExpired => Code::FailedPrecondition,
-            ErrorReason::Invalid => Code::InvalidArgument,
+            ErrorReason::Unsupported => Code::Unimplemented,
+            ErrorReason::NotAllowed => Code::PermissionDenied,
+            ErrorReason::Incomplete => Code::DeadlineExceeded,
+            ErrorReason::Invalid | ErrorReason::RequestIdReused => Code::InvalidArgument,
         }
     }
 
@@ -69,15 +112,69 @@ impl Refusal {
     }
 
     /// As the outcome of an operation on a stream.
-    pub fn into_wire(self) -> wire::Error {
+    pub fn into_wire(self) -> wire::OperationError {
         let (leader_id, leader_address) = self.leader.unwrap_or_default();
-        wire::Error {
+        wire::OperationError {
             reason: self.reason.into(),
             message: self.message,
             leader_id,
             leader_address,
         }
     }
+}
+
+/// A status that the framework made of a request before any service saw it, in the node's own
+/// words: with a reason, so that the client knows that nothing was done.
+pub(super) fn explained(status: Status) -> Status {
+    if status.metadata().contains_key(REASON_METADATA) {
+        return status;
+    }
+    let message = status.message().trim_start_matches("Error, ");
+    let refusal = match status.code() {
+        Code::OutOfRange => Refusal::invalid(format!("{message}: send less in one message")),
+        // What can't be decoded, text that is not UTF-8 among it. No service answers with this.
+        Code::Internal => Refusal::invalid(format!("no valid message: {message}")),
+        Code::Unimplemented if message.is_empty() => {
+            Refusal::unsupported("this version of the service has no such method")
+        }
+        Code::Unimplemented => Refusal::unsupported(message),
+        _ => return status,
+    };
+    refusal.into_status()
+}
+
+/// The same, for a reply that is nothing but a status.
+pub(super) fn explained_reply(reply: http::Response<Body>) -> http::Response<Body> {
+    if !reply.headers().contains_key(Status::GRPC_STATUS)
+        || reply.headers().contains_key(REASON_METADATA)
+    {
+        return reply;
+    }
+    match Status::from_header_map(reply.headers()) {
+        Some(status) if status.code() != Code::Ok => {
+            let explained = explained(status.clone());
+            match explained.metadata().contains_key(REASON_METADATA) {
+                // What else stands in its head, such as the encodings that are known, is kept.
+                true => with_status(reply, &explained),
+                false => reply,
+            }
+        }
+        _ => reply,
+    }
+}
+
+fn with_status(mut reply: http::Response<Body>, status: &Status) -> http::Response<Body> {
+    match status.add_header(reply.headers_mut()) {
+        Ok(()) => reply,
+        Err(unwritable) => unwritable.into_http(),
+    }
+}
+
+/// The answer to calls of services that are not here.
+pub(super) async fn no_such_service() -> http::Response<Body> {
+    Refusal::unsupported("no such service on this port")
+        .into_status()
+        .into_http()
 }
 
 impl From<Refusal> for Status {
@@ -106,6 +203,7 @@ impl Front {
             }
             RequestError::OutcomeUnknown(_) => (ErrorReason::OutcomeUnknown, None),
             RequestError::SessionExpired => (ErrorReason::SessionExpired, None),
+            RequestError::IdReused => (ErrorReason::RequestIdReused, None),
             RequestError::Invalid(_) => (ErrorReason::Invalid, None),
         };
         Refusal {
@@ -137,9 +235,30 @@ impl Front {
         }
     }
 
+    /// The disk has too little room for writes.
+    pub(super) fn disk_full(&self) -> Refusal {
+        let (free, mark) = (self.space.free_bytes(), self.space.mark_bytes());
+        Refusal {
+            reason: ErrorReason::DiskFull,
+            message: format!(
+                "the disk of node {} is nearly full ({} MiB are free, {} are kept): free some, or \
+                 hand leadership to a node with more; reads are served",
+                self.identity.id,
+                free >> 20,
+                mark.div_ceil(1 << 20)
+            ),
+            leader: None,
+        }
+    }
+
     fn count_overload(&self) {
         let counter = &self.counters.refused_overload;
         counter.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// What this node does not begin any more.
+    pub(super) fn stopping(&self) -> Refusal {
+        self.turn_away(NotAdmitted::Stopping)
     }
 
     fn other_leader(&self) -> Option<(NodeId, String)> {

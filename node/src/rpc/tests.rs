@@ -14,6 +14,8 @@ pub(super) fn follower(directory: &std::path::Path) -> Front {
         identity: Arc::new(Identity {
             id: 1,
             cluster: "demo".into(),
+            ids: Default::default(),
+            run_id: 0,
             lease_ms: 2_000,
             members: Default::default(),
         }),
@@ -22,9 +24,11 @@ pub(super) fn follower(directory: &std::path::Path) -> Front {
         clock: Arc::default(),
         dump,
         links: Arc::default(),
+        space: Arc::default(),
         fault_injection_allowed: false,
         started_us: 0,
         counters: Default::default(),
         room: Default::default(),
+        closing: Default::default(),
     }
 }

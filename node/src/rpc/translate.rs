@@ -8,6 +8,7 @@ use crate::raft::Index;
 use raftkv::kv as wire;
 use raftkv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use std::sync::Arc;
+use wire::operation::Operation as WireOperation;
 use wire::outcome::Outcome as WireOutcome;
 
 type Checked<T> = Result<T, Refusal>;
@@ -33,13 +34,33 @@ pub(super) enum Done {
     },
 }
 
-pub(super) fn get(request: wire::GetRequest) -> Checked<(Query, Consistency)> {
-    let consistency = consistency(request.consistency)?;
-    let key = key(request.key)?;
-    Ok((Query::Get { key }, consistency))
+/// What a client asks for.
+#[derive(Debug)]
+pub(super) enum Wanted {
+    /// To read.
+    Read(Query, Consistency),
+    /// To write.
+    Write(Request),
 }
 
-pub(super) fn list(request: wire::ListRequest) -> Checked<(Query, Consistency)> {
+/// An operation, whether it came by itself or in a stream.
+pub(super) fn wanted(operation: WireOperation) -> Checked<Wanted> {
+    match operation {
+        WireOperation::Get(request) => get(request),
+        WireOperation::List(request) => list(request),
+        WireOperation::Set(request) => set(request),
+        WireOperation::Delete(request) => delete(request),
+        WireOperation::CompareAndSet(request) => compare_and_set(request),
+    }
+}
+
+fn get(request: wire::GetRequest) -> Checked<Wanted> {
+    let consistency = consistency(request.consistency)?;
+    let key = key(request.key)?;
+    Ok(Wanted::Read(Query::Get { key }, consistency))
+}
+
+fn list(request: wire::ListRequest) -> Checked<Wanted> {
     let consistency = consistency(request.consistency)?;
     let limit = match request.limit {
         0 => PAGE_ENTRIES_MAX,
@@ -52,10 +73,10 @@ pub(super) fn list(request: wire::ListRequest) -> Checked<(Query, Consistency)> 
         after,
         limit,
     };
-    Ok((query, consistency))
+    Ok(Wanted::Read(query, consistency))
 }
 
-pub(super) fn set(request: wire::SetRequest) -> Checked<Request> {
+fn set(request: wire::SetRequest) -> Checked<Wanted> {
     write(
         request.request,
         Operation::Set {
@@ -65,7 +86,7 @@ pub(super) fn set(request: wire::SetRequest) -> Checked<Request> {
     )
 }
 
-pub(super) fn delete(request: wire::DeleteRequest) -> Checked<Request> {
+fn delete(request: wire::DeleteRequest) -> Checked<Wanted> {
     write(
         request.request,
         Operation::Delete {
@@ -74,7 +95,7 @@ pub(super) fn delete(request: wire::DeleteRequest) -> Checked<Request> {
     )
 }
 
-pub(super) fn compare_and_set(request: wire::CompareAndSetRequest) -> Checked<Request> {
+fn compare_and_set(request: wire::CompareAndSetRequest) -> Checked<Wanted> {
     write(
         request.request,
         Operation::CompareAndSet {
@@ -85,9 +106,9 @@ pub(super) fn compare_and_set(request: wire::CompareAndSetRequest) -> Checked<Re
     )
 }
 
-fn write(request: Option<wire::RequestId>, operation: Operation) -> Checked<Request> {
+fn write(request: Option<wire::RequestId>, operation: Operation) -> Checked<Wanted> {
     let request = request.map(request_id).transpose()?;
-    Ok(Request::Write { request, operation })
+    Ok(Wanted::Write(Request::Write { request, operation }))
 }
 
 fn request_id(request: wire::RequestId) -> Checked<RequestId> {

@@ -3,15 +3,22 @@
 //! disk could not go on, so clients get only what nobody else needs.
 
 use super::Failure;
+use crate::rpc::Places;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use std::time::Duration;
 
 /// For everything that is no connection: standard streams, sockets that listen, the runtime, the
-/// lock, the log, the dump and its rotation, a file that is being replaced and its directory.
-const OTHER_FILES: usize = 48;
+/// lock, the log, the dump and its rotation, a file that is being replaced and its directory, and
+/// for each socket a connection that has no place yet.
+const OTHER_FILES: usize = 50;
 /// Connections of one peer: the one in each direction, and older ones that are not closed yet.
 const PEER_FILES: usize = 4;
-/// Places on the peers' socket for others than peers, who are sent away as soon as they greet.
+/// Places on the peers' socket for others than peers, who are sent away as soon as they greet, ...
 const STRANGERS: usize = 16;
+/// ... and who have to greet within this time: a peer does at once.
+const GREETING_MAX: Duration = Duration::from_secs(5);
+/// Places on the clients' socket to which only the calls of operators come.
+const OPERATORS: usize = 8;
 /// Fewer places for clients than this are of no use.
 const CLIENT_PLACES_MIN: usize = 16;
 /// More are not given, however many files there may be: each connection takes memory, too.
@@ -19,13 +26,13 @@ const CLIENT_PLACES_MAX: usize = 4096;
 
 /// How many connections each socket takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Places {
-    pub(super) peers: usize,
-    pub(super) clients: usize,
+pub(super) struct Shares {
+    pub(super) peers: Places,
+    pub(super) clients: Places,
 }
 
 /// Raises the limit as far as this process may, and shares it out.
-pub(super) fn places(members: usize) -> Result<Places, Failure> {
+pub(super) fn shares(members: usize) -> Result<Shares, Failure> {
     share_out(raise_limit(), members)
 }
 
@@ -47,14 +54,22 @@ fn raise_limit() -> usize {
     files.unwrap_or(usize::MAX)
 }
 
-fn share_out(files: usize, members: usize) -> Result<Places, Failure> {
+fn share_out(files: usize, members: usize) -> Result<Shares, Failure> {
     let peers = STRANGERS + PEER_FILES * members;
-    let reserved = OTHER_FILES + peers + members;
+    let reserved = OTHER_FILES + peers + members + OPERATORS;
     let needed = reserved + CLIENT_PLACES_MIN;
     match files.checked_sub(reserved) {
-        Some(left) if left >= CLIENT_PLACES_MIN => Ok(Places {
-            peers,
-            clients: left.min(CLIENT_PLACES_MAX),
+        Some(left) if left >= CLIENT_PLACES_MIN => Ok(Shares {
+            peers: Places {
+                all: peers,
+                operators: 0,
+                idle_max: Some(GREETING_MAX),
+            },
+            clients: Places {
+                all: left.min(CLIENT_PLACES_MAX),
+                operators: OPERATORS,
+                idle_max: None,
+            },
         }),
         _ => Err(Failure::TooFewFiles { files, needed }),
     }
@@ -69,15 +84,16 @@ mod tests {
     #[test]
     fn connections_leave_room_for_the_disk() {
         for files in [160, 256, 1024, 65_536] {
-            let Places { peers, clients } = share_out(files, 5).unwrap();
-            assert!((CLIENT_PLACES_MIN..=CLIENT_PLACES_MAX).contains(&clients));
-            assert!(peers + clients + 5 + OTHER_FILES <= files, "{files}");
+            let Shares { peers, clients } = share_out(files, 5).unwrap();
+            assert!((CLIENT_PLACES_MIN..=CLIENT_PLACES_MAX).contains(&clients.all));
+            let connections = peers.all + peers.operators + clients.all + clients.operators;
+            assert!(connections + 5 + OTHER_FILES <= files, "{files}");
         }
         let unlimited = share_out(usize::MAX, 5).unwrap();
-        assert_eq!(unlimited.clients, CLIENT_PLACES_MAX);
+        assert_eq!(unlimited.clients.all, CLIENT_PLACES_MAX);
         let refused = share_out(64, 5).unwrap_err().to_string();
         assert!(
-            refused.contains("64") && refused.contains("105"),
+            refused.contains("64") && refused.contains("115"),
             "{refused}"
         );
     }

@@ -14,12 +14,13 @@ pub use start::{Failure, run};
 
 use crate::clock::Clock;
 use crate::desk::{Desk, Inspection, Taken};
-use crate::disk::{DISK_QUEUE_MAX, DiskThread};
+use crate::disk::{DISK_QUEUE_MAX, Directory, DiskError, DiskThread};
 use crate::dump::{Asked, Dump, Happening};
 use crate::engine::{DiskWork, Effects, Engine, Input, Request};
 use crate::peers::Peers;
-use crate::raft::{Micros, Role};
-use crate::wal::encode_promises;
+use crate::raft::{Contradiction, Micros, Role};
+use crate::space::Space;
+use crate::wal::{RefusedLeader, encode_promises};
 use hang::HangWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -33,11 +34,15 @@ const OUTSTANDING_WORKS_MAX: u64 = DISK_QUEUE_MAX as u64 / 2;
 /// Everything the loop drives.
 struct Server {
     engine: Engine,
+    /// Whether this node leads with a valid lease, for those who look for the leader.
+    leads: watch::Sender<bool>,
     clock: Arc<Clock>,
     desk: Arc<Desk>,
     disk: DiskThread,
     disk_failed: watch::Receiver<Option<Arc<str>>>,
     disk_stuck: bool,
+    space: Arc<Space>,
+    contradiction: Option<Contradiction>,
     hang_watch: HangWatch,
     peers: Peers,
     dump: Dump,
@@ -55,11 +60,19 @@ impl Server {
             let taken = self.desk.take(disk_only);
             let more = taken.more;
             let wake_at_us = self.step(taken);
+            if let Some(contradiction) = self.contradiction {
+                return Failure::Contradiction(contradiction);
+            }
             if let Some(error) = self.disk_failed.borrow().clone() {
                 return Failure::DiskFailed(error);
             }
+            // A disk without room answers: it says so, and is waited for.
+            let answered = match self.space.is_full() {
+                true => self.submitted,
+                false => self.durable,
+            };
             let watch = &mut self.hang_watch;
-            if self.disk_stuck || watch.hangs(Instant::now(), self.submitted, self.durable) {
+            if self.disk_stuck || watch.hangs(Instant::now(), self.submitted, answered) {
                 return Failure::DiskFailed("it has not answered for too long".into());
             }
             if more {
@@ -78,18 +91,29 @@ impl Server {
                 self.durable = self.durable.max(*ticket);
             }
         }
-        let effects = self.engine.step(self.clock.now_us(), taken.inputs);
+        let now = self.clock.now_us();
+        let effects = self.engine.step(now, taken.inputs);
+        self.tell_leadership(now);
         let wake_at_us = effects.wake_at_us;
         self.carry_out(effects);
         for inspection in taken.inspections {
             let look = Inspection {
                 status: self.engine.status(),
                 fsyncs: self.disk.fsyncs(),
+                format_held_at: self.engine.raft().format_held_at(),
+                format_growth_left: self.engine.format_growth_left(),
             };
             // Who has gone meanwhile does not want it.
             drop(inspection.send(look));
         }
         wake_at_us
+    }
+
+    fn tell_leadership(&self, now: Micros) {
+        let gate = self.engine.view().gate();
+        let leads = gate.role == Role::Leader && now < gate.lease_until_us;
+        self.leads
+            .send_if_modified(|before| std::mem::replace(before, leads) != leads);
     }
 
     /// In the order in which it must be: the disk starts first, so that it works while messages
@@ -98,6 +122,10 @@ impl Server {
         if let Some(work) = effects.disk {
             self.submit(work);
         }
+        for wanted in effects.chunks {
+            self.disk.read(wanted);
+        }
+        self.contradiction = effects.contradiction;
         self.peers.send_all(effects.messages);
         self.desk.answer(effects.replies);
         self.dump
@@ -119,10 +147,40 @@ impl Server {
             Input::Request {
                 request: Request::Write { operation, .. },
                 ..
-            } => Some(Happening::Received(Asked::Write(operation.clone()))),
+            } => Some(Happening::Received(Asked::write(operation))),
             _ => None,
         });
         self.dump.tell_all(writes);
+    }
+
+    /// The end of a node that refused what a leader asked for: what was agreed on is written down, so
+    /// that an operator may give up the rest.
+    fn note_refusal(self) {
+        let note: Box<dyn FnOnce(Directory) -> Result<(), DiskError>> = match self.contradiction {
+            Some(Contradiction::LeaderLacksCommitted {
+                term,
+                keep,
+                committed,
+                ..
+            }) => {
+                let refused = RefusedLeader {
+                    keep,
+                    term,
+                    committed,
+                };
+                Box::new(move |directory| directory.note_refusal(refused))
+            }
+            Some(other @ Contradiction::OtherState { .. }) => {
+                Box::new(move |directory| directory.note_other_state(&other.to_string()))
+            }
+            Some(Contradiction::TwoLeaders { .. }) | None => return,
+        };
+        let noted = self.disk.finish().map(note);
+        match noted {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::error!("could not write down what was refused: {error}"),
+            None => tracing::error!("could not write down what was refused: the disk has failed"),
+        }
     }
 
     /// The end of the loop: everything is flushed, and what the node promised is written down, so

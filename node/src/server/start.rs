@@ -1,19 +1,20 @@
 //! From settings to a running node, and to its end.
 
 use super::Server;
-use super::descriptors::places;
+use super::descriptors::shares;
 use super::stop::{Servers, stop};
 use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::disk::{Directory, DiskError, DiskReport, DiskThread, LeaseRecord};
 use crate::dump::{Dump, Happening};
-use crate::engine::Engine;
+use crate::engine::{Engine, Input, Start};
 use crate::flags::Settings;
 use crate::identity::Identity;
-use crate::peers::{Links, Peers, RaftService};
-use crate::raft::{Index, Micros, Recovered};
-use crate::rpc::{Front, Listen, ReflectionError, serve_clients, serve_peers};
-use crate::wal::{Recovery, decode_promises};
+use crate::peers::{Keep, Links, Peers, RaftService, Successors};
+use crate::raft::{Contradiction, Micros, Recovered};
+use crate::rpc::{Front, Listen, Places, ReflectionError, serve_clients, serve_peers};
+use crate::space::{Room, Space};
+use crate::wal::{LostNote, Recovery, decode_promises, promises_are_damaged};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,45 +27,87 @@ pub enum Failure {
     /// Its directory or its files.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// The limit of open files.
+    /// The process may open too few files.
     #[error(
         "only {files} files may be open at a time, and this node needs {needed}; raise the limit \
          (ulimit -Hn, or LimitNOFILE in a unit)"
     )]
     TooFewFiles {
-        /// As many as there may be.
+        /// How many it may open.
         files: usize,
-        /// As many as there must be.
+        /// How many it needs.
         needed: usize,
     },
-    /// A socket.
+    /// A port could not be bound.
     #[error("cannot listen for {whom} on {address}: {error}{}", hint(.error))]
     Listen {
         /// Peers or clients.
         whom: &'static str,
-        /// What was to be bound.
+        /// The address.
         address: String,
-        /// What came of it.
+        /// What the system said.
         error: io::Error,
     },
-    /// The descriptors that were compiled in.
+    /// The descriptors that were compiled in make no sense.
     #[error("the reflection service cannot start: {0}")]
     Reflection(#[from] ReflectionError),
     /// Signals can't be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
-    /// While it ran. What was not flushed can't be trusted, so the node does not go on.
+    /// The disk failed while the node ran. What was not flushed can't be trusted, so the node does not go on.
     #[error("the disk failed, so the node stops: {0}")]
     DiskFailed(Arc<str>),
-    /// While it ran.
+    /// What others say contradicts what this node knows.
+    #[error("{}; {}", .0, way_out(.0))]
+    Contradiction(Contradiction),
+    /// A server ended while the node ran.
     #[error("no longer listening for {whom}: {error}")]
     ListenEnded {
         /// Peers or clients.
         whom: &'static str,
-        /// What came of it.
+        /// What the server said.
         error: String,
     },
 }
+
+impl Failure {
+    /// To start the node again would change nothing: an operator must decide.
+    pub fn is_final(&self) -> bool {
+        matches!(
+            self,
+            Failure::Contradiction(_)
+                | Failure::Disk(
+                    DiskError::Recover { .. }
+                        | DiskError::OtherCluster { .. }
+                        | DiskError::OtherState { .. }
+                )
+        )
+    }
+}
+
+/// What to do about it.
+fn way_out(contradiction: &Contradiction) -> &'static str {
+    match contradiction {
+        Contradiction::LeaderLacksCommitted { .. } => {
+            "so a directory was put back from an older copy, or damage was accepted on too many \
+             nodes. This node's log is untouched. To keep what it holds: stop all nodes, move the \
+             other nodes' directories away (what they wrote since is then lost), and start all: \
+             they are refilled from this one. To give it up: make a file accept-damage beside \
+             logs.txt and start this node again; its log is then kept as logs.damaged.txt"
+        }
+        Contradiction::OtherState { .. } => OTHER_STATE,
+        Contradiction::TwoLeaders { .. } => {
+            "so one of the two has voted twice: its directory was put back from an older copy, or \
+             runs twice. No log was touched. Stop all nodes, compare their logs.txt, keep the \
+             directories of a majority that agrees, move the others away, and start all"
+        }
+    }
+}
+
+/// The way out for a node whose state is not what the others have.
+const OTHER_STATE: &str = "so it has applied something wrongly, or its snapshot.txt was changed. It neither \
+    answers nor votes with that. Its files are untouched: keep a copy of them for a report, then move \
+    snapshot.txt and other-state.txt away and start this node; the leader sends it the state again";
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
@@ -75,17 +118,33 @@ fn hint(error: &io::Error) -> &'static str {
 }
 
 /// Runs a node until it is told to stop (`Ok`) or can't go on.
-pub async fn run(settings: Settings) -> Result<(), Failure> {
-    let places = places(settings.identity.members.len())?;
+pub async fn run(mut settings: Settings) -> Result<(), Failure> {
+    let shares = shares(settings.identity.members.len())?;
     let directory = Directory::open(&settings.data_dir)?;
-    let peers_socket = bind("peers", &settings.listen_peers, places.peers).await?;
-    let clients_socket = bind("clients", &settings.listen_clients, places.clients).await?;
-    directory.probe()?;
+    let peers_socket = bind("peers", &settings.listen_peers, shares.peers).await?;
+    let clients_socket = bind("clients", &settings.listen_clients, shares.clients).await?;
+    // There may be no other room for what is written now.
+    directory.give_up_reserve()?;
+    match directory.probe() {
+        Err(full @ DiskError::Full { .. }) if directory.has_log() => {
+            tracing::error!(
+                "{full}; this node goes on without: it reads, votes and refuses writes"
+            );
+        }
+        probed => probed?,
+    }
     let mut recovery = directory.recover()?;
+    directory.settle(&mut recovery, settings.identity.ids.cluster)?;
+    settings.identity.ids = recovery.recovered.ids;
+    settings.identity.run_id = rand::random_range(1..=u64::MAX);
     let kept = directory.take_promises()?;
+    if kept.as_deref().is_some_and(promises_are_damaged) {
+        recovery.lost_notes.push(LostNote::Promises);
+    }
     // The thread outlives the node, to write down its last lines.
     let (dump, _dump_thread) = Dump::start(settings.identity.id, &directory, settings.quiet)?;
     tell_start(&dump, &recovery);
+    let space = watch_space(&settings, &dump)?;
     let clock = clock(&settings);
     if let (Some(text), Some(origin)) = (kept, clock.origin()) {
         recovery.recovered.kept_promises = decode_promises(&origin, &text);
@@ -95,7 +154,12 @@ pub async fn run(settings: Settings) -> Result<(), Failure> {
     let lease_record = directory.lease_record();
     // Before the node promises anything.
     lease_record.write(lease_us)?;
-    let node = Node::start(&settings, clock, directory, recovery, &dump, peers_socket)?;
+    // After all that the start itself needs room for.
+    if space.room() == Room::Enough && !directory.keep_reserve()? {
+        tracing::error!("there is no room on the disk to keep in reserve: free some");
+    }
+    let files = (directory, recovery, space);
+    let node = Node::start(&settings, clock, files, &dump, peers_socket)?;
     if lease_us > own_lease_us {
         tokio::spawn(lower(lease_record, lease_us, own_lease_us));
     }
@@ -120,6 +184,30 @@ async fn lower(record: LeaseRecord, former_us: Micros, own_us: Micros) {
     }
 }
 
+/// Looks after the room on the disk, and tells when writes are given up for want of it.
+fn watch_space(settings: &Settings, dump: &Dump) -> Result<Arc<Space>, Failure> {
+    let dump = dump.clone();
+    let tell = move |space: &Space| {
+        let refused = space.room() != Room::Enough;
+        let (free_bytes, mark_bytes) = (space.free_bytes(), space.mark_bytes());
+        let (free, mark) = (free_bytes >> 20, mark_bytes >> 20);
+        match refused {
+            true => tracing::error!(
+                "{free} MiB are free on the disk, less than {mark}: writes are refused, reads go on"
+            ),
+            false => tracing::info!("{free} MiB are free on the disk: writes are taken again"),
+        }
+        dump.tell(Happening::Space {
+            free_bytes,
+            mark_bytes,
+            refused,
+        });
+    };
+    let path = &settings.data_dir;
+    let watched = Space::watch(path, settings.min_free_bytes, tell);
+    Ok(watched.map_err(DiskError::at("look at the disk of", path))?)
+}
+
 fn clock(settings: &Settings) -> Arc<Clock> {
     Arc::new(match settings.clock_rate_ppm {
         Some(rate_ppm) => Clock::with_faults(rate_ppm),
@@ -127,7 +215,7 @@ fn clock(settings: &Settings) -> Arc<Clock> {
     })
 }
 
-async fn bind(whom: &'static str, address: &str, places: usize) -> Result<Listen, Failure> {
+async fn bind(whom: &'static str, address: &str, places: Places) -> Result<Listen, Failure> {
     let bound = Listen::bind(address, places).await;
     bound.map_err(|error| Failure::Listen {
         whom,
@@ -137,21 +225,22 @@ async fn bind(whom: &'static str, address: &str, places: usize) -> Result<Listen
 }
 
 /// What a damaged log means, and the way out where no leader is left.
-const NOT_REFILLED: &str = "this node does not vote until it has been refilled from the leader; \
-    where there can't be one because too many logs are damaged, make a file accept-damage beside \
-    logs.txt and restart the node: what was acknowledged in the lost entries is then given up";
+const NOT_REFILLED: &str = "this node does not vote until it has been refilled from the leader. \
+    Start all nodes that can be started first. Where there still is no leader because too many \
+    logs are damaged, make a file accept-damage beside logs.txt and restart the node, on as few \
+    nodes as make a majority together with the whole ones: what was acknowledged in entries that \
+    no whole log holds is then given up";
 
 fn tell_start(dump: &Dump, recovery: &Recovery) {
     let Recovered {
         hard_state,
-        entries,
         commit_index,
         damaged_until,
         ..
     } = &recovery.recovered;
     dump.tell(Happening::Started {
         term: hard_state.term,
-        last_index: entries.len() as Index,
+        last_index: recovery.recovered.last_index(),
         commit_index: *commit_index,
         pid: std::process::id(),
     });
@@ -162,12 +251,24 @@ fn tell_start(dump: &Dump, recovery: &Recovery) {
         );
         dump.tell(Happening::TornTail(torn));
     }
-    if let Some(damage) = recovery.damage {
-        tracing::error!(
-            "logs.txt is damaged at line {}: kept what is before; {NOT_REFILLED}",
-            damage.line
-        );
-        dump.tell(Happening::Damaged(damage));
+    for mend in &recovery.mends {
+        let line = mend.line;
+        tracing::warn!("logs.txt was damaged at line {line}, where all is known: mended");
+        dump.tell(Happening::Mended { line });
+    }
+    for lost in &recovery.lost_notes {
+        tracing::error!("{lost}");
+        dump.tell(Happening::NoteLost(*lost));
+    }
+    if let Some(damage) = &recovery.damage {
+        match &damage.snapshot {
+            Some(snapshot) => tracing::error!("{snapshot}; {NOT_REFILLED}"),
+            None => tracing::error!(
+                "logs.txt is damaged at line {}: kept what is before; {NOT_REFILLED}",
+                damage.line
+            ),
+        }
+        dump.tell(Happening::Damaged(damage.clone()));
     } else if *damaged_until > 0 {
         let until = *damaged_until;
         tracing::error!("logs.txt was found damaged at an earlier start: {NOT_REFILLED}");
@@ -185,24 +286,31 @@ struct Node {
     server: Server,
     front: Arc<Front>,
     peers_serving: tokio::task::JoinHandle<Result<(), tonic::transport::Error>>,
+    leads: watch::Receiver<bool>,
 }
 
 impl Node {
     fn start(
         settings: &Settings,
         clock: Arc<Clock>,
-        directory: Directory,
-        recovery: Recovery,
+        (directory, recovery, space): (Directory, Recovery, Arc<Space>),
         dump: &Dump,
         peers_socket: Listen,
     ) -> Result<Self, Failure> {
         let (identity, desk, links) = shared(settings);
         let config = settings.raft_config(rand::random());
         let started_us = clock.now_us();
-        let engine = Engine::new(config, recovery.recovered, recovery.log, started_us);
-        let (disk, disk_failed) = start_disk(directory, &desk)?;
+        let start = Start {
+            log: recovery.log,
+            store: recovery.store,
+            snapshot_log_bytes: Some(settings.snapshot_log_bytes),
+        };
+        let engine = Engine::behind(start, config, recovery.recovered, started_us);
+        let seen = successors(&directory)?;
+        let (disk, disk_failed) = start_disk(directory, &space, &desk)?;
         let peers = Peers::start(&identity, &links, &clock, dump);
-        let service = RaftService::server(&identity, &desk, &peers, dump);
+        let view = engine.view();
+        let service = RaftService::server(&identity, (&desk, view), &peers, &space, dump, seen);
         let front = Arc::new(Front {
             identity,
             desk: Arc::clone(&desk),
@@ -210,18 +318,24 @@ impl Node {
             clock: Arc::clone(&clock),
             dump: dump.clone(),
             links,
+            space: Arc::clone(&space),
             fault_injection_allowed: settings.allow_fault_injection,
             started_us,
             counters: Default::default(),
             room: Default::default(),
+            closing: Default::default(),
         });
+        let (tell_leads, leads) = watch::channel(false);
         let server = Server {
+            leads: tell_leads,
             engine,
             clock,
             desk,
             disk,
             disk_failed,
             disk_stuck: false,
+            space,
+            contradiction: None,
             hang_watch: Default::default(),
             peers,
             dump: dump.clone(),
@@ -232,6 +346,7 @@ impl Node {
             server,
             front,
             peers_serving: tokio::spawn(serve_peers(service, peers_socket)),
+            leads,
         })
     }
 
@@ -244,8 +359,9 @@ impl Node {
             clients_closed.await.ok();
         };
         let (health, serving) = serve_clients(&self.front, clients_socket, until_closed)?;
+        // Before anybody can ask: of a name that is not known yet, a watch would end at once.
+        let health = health.begin(self.leads).await;
         let clients_serving = tokio::spawn(serving);
-        health.set_serving(true).await;
         announce_ready(&self.front.dump);
 
         let mut servers = Servers {
@@ -254,21 +370,28 @@ impl Node {
             clients_serving,
             peers_serving: self.peers_serving,
         };
-        {
+        let failure = {
             let mut driven = std::pin::pin!(self.server.drive());
-            tokio::select! {
-                failure = &mut driven => return Err(failure),
+            let mut failure = tokio::select! {
+                failure = &mut driven => Some(failure),
                 failure = servers.failed() => return Err(failure),
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
+                _ = terminate.recv() => None,
+                _ = interrupt.recv() => None,
+            };
+            if failure.is_none() {
+                // A second signal cuts the farewell short.
+                failure = tokio::select! {
+                    failure = &mut driven => Some(failure),
+                    () = stop(&self.front, &mut servers, settings) => None,
+                    _ = terminate.recv() => None,
+                    _ = interrupt.recv() => None,
+                };
             }
-            // A second signal cuts the farewell short.
-            tokio::select! {
-                failure = &mut driven => return Err(failure),
-                () = stop(&self.front, &mut servers, settings) => {}
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+            failure
+        };
+        if let Some(failure) = failure {
+            self.server.note_refusal();
+            return Err(failure);
         }
         // The loop has ended: nothing is acknowledged, so nothing is promised, any more.
         self.server.keep_promises()
@@ -280,16 +403,42 @@ fn shared(settings: &Settings) -> (Arc<Identity>, Arc<Desk>, Arc<Links>) {
     (identity, Arc::default(), Arc::default())
 }
 
+/// Which directories the others have had, and how that is kept. Written in place: it happens once for each
+/// directory of a peer, and who can't keep it only refuses less after the next start.
+fn successors(directory: &Directory) -> Result<(Successors, Keep), DiskError> {
+    let record = directory.members_record();
+    let successors = Successors::decode(&record.read()?);
+    let keep = move |text: &str| {
+        if let Err(error) = record.write(text) {
+            tracing::warn!("could not write down the directories of other nodes: {error}");
+        }
+    };
+    Ok((successors, Keep(Arc::new(keep))))
+}
+
 type DiskFailed = watch::Receiver<Option<Arc<str>>>;
 
 fn start_disk(
     directory: Directory,
+    space: &Arc<Space>,
     desk: &Arc<Desk>,
 ) -> Result<(DiskThread, DiskFailed), DiskError> {
     let (failed, disk_failed) = watch::channel(None);
     let desk = Arc::clone(desk);
-    let disk = DiskThread::start(directory, move |report| match report {
+    let disk = DiskThread::start(directory, space, move |report| match report {
         DiskReport::Durable(ticket) => desk.report_durable(ticket),
+        DiskReport::SnapshotLost => desk.report_snapshot(Input::SnapshotLost),
+        DiskReport::Chunk {
+            peer,
+            snapshot,
+            offset,
+            data,
+        } => desk.report_snapshot(Input::Chunk {
+            peer,
+            snapshot,
+            offset,
+            data,
+        }),
         DiskReport::Failed(error) => {
             failed.send_replace(Some(error.to_string().into()));
         }

@@ -6,7 +6,7 @@ use crate::dump::Happening;
 use crate::engine::Request;
 use crate::flags::Settings;
 use crate::raft::Role;
-use crate::rpc::{Front, Health};
+use crate::rpc::{Front, LiveHealth};
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -15,6 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 /// How long those who wait for a reply may keep the node from ending, and then those who hold a
 /// connection.
 const LAST_REPLIES_TIMEOUT: Duration = Duration::from_millis(500);
+/// The same for streams whose last words nobody takes.
+const STREAMS_TIMEOUT: Duration = Duration::from_millis(500);
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(200);
 /// Between two looks at whether everybody has a reply.
 const LOOK: Duration = Duration::from_millis(2);
@@ -23,7 +25,7 @@ type Serving = JoinHandle<Result<(), tonic::transport::Error>>;
 
 /// The two running servers.
 pub(super) struct Servers {
-    pub(super) health: Health,
+    pub(super) health: LiveHealth,
     /// Taken when clients are to leave.
     pub(super) close_clients: Option<oneshot::Sender<()>>,
     pub(super) clients_serving: Serving,
@@ -50,7 +52,7 @@ impl Servers {
 pub(super) async fn stop(front: &Front, servers: &mut Servers, settings: &Settings) {
     tracing::info!("stopping");
     front.dump.tell(Happening::Stopping);
-    servers.health.set_serving(false).await;
+    servers.health.end().await;
     if front.view.gate().role == Role::Leader && front.identity.peers().next().is_some() {
         hand_over(front, *settings.election_timeout_ms.end()).await;
     }
@@ -59,6 +61,11 @@ pub(super) async fn stop(front: &Front, servers: &mut Servers, settings: &Settin
     while front.desk.waiting() > 0 && Instant::now() < patience {
         sleep(LOOK).await;
     }
+    // Streams end now, each with an outcome for everything that it has begun.
+    front.closing.send_replace(true);
+    // Before their connections are told to end: that ends with a question which each client answers
+    // when it has read what came before, so nothing is cut off that it has not seen.
+    drop(timeout(STREAMS_TIMEOUT, front.closing.closed()).await);
     if let Some(close) = servers.close_clients.take() {
         // Gone already when the server has failed.
         close.send(()).ok();

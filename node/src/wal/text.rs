@@ -1,6 +1,9 @@
 //! One line of `logs.txt`: to text and back.
 
-use crate::command::{Command, Operation, RequestId, Write};
+use crate::command::{
+    Command, Format, Operation, RequestId, Verb, Write, cluster_text, parse_cluster, parse_voters,
+    voters_text,
+};
 use crate::raft::{Entry, Index, Term};
 use std::io::Write as _;
 use std::sync::Arc;
@@ -37,27 +40,36 @@ pub(super) fn write_line(entry: &Entry, crc_before: u32, out: &mut Vec<u8>) -> u
 
 /// Appends a command as the log's lines begin: `SET key value`, without term and what follows.
 pub fn write_words(command: &Command, out: &mut Vec<u8>) {
-    let Command::Write(Write { operation, .. }) = command else {
-        out.extend_from_slice(b"NO-OP");
-        return;
+    let operation = match command {
+        Command::NoOp => return out.extend_from_slice(b"NO-OP"),
+        Command::Format(format) => return write_format(format, out),
+        Command::Write(Write { operation, .. }) => operation,
     };
-    match operation {
-        Operation::Set { key, value } => words(out, "SET", &[key, value]),
-        Operation::Delete { key } => words(out, "DEL", &[key]),
-        Operation::CompareAndSet {
-            key,
-            expected: Some(expected),
-            value,
-        } => words(out, "CAS", &[key, expected, value]),
-        Operation::CompareAndSet {
-            key,
-            expected: None,
-            value,
-        } => words(out, "CREATE", &[key, value]),
-    }
+    let all: Vec<&str> = operation.words().map(|word| &**word).collect();
+    words(out, operation.parts().0.name(), &all);
 }
 
-fn words(out: &mut Vec<u8>, verb: &str, words: &[&str]) {
+fn write_format(format: &Format, out: &mut Vec<u8>) {
+    let cluster = cluster_text(format.cluster);
+    let (version, voters) = (format.version, voters_text(&format.voters));
+    put(out, format_args!("FORMAT {version} {cluster} {voters}"));
+}
+
+/// Only in the one way in which it is written.
+fn parse_format(words: &str) -> Option<Format> {
+    let mut parts = words.split(' ');
+    let (version, cluster, voters) = (parts.next()?, parts.next()?, parts.next()?);
+    let format = Format {
+        version: version.parse().ok()?,
+        cluster: parse_cluster(cluster)?,
+        voters: parse_voters(voters)?,
+    };
+    let mut written = Vec::new();
+    write_format(&format, &mut written);
+    (written.strip_prefix(b"FORMAT ") == Some(words.as_bytes())).then_some(format)
+}
+
+pub(super) fn words(out: &mut Vec<u8>, verb: &str, words: &[&str]) {
     out.extend_from_slice(verb.as_bytes());
     for word in words {
         out.push(b' ');
@@ -81,7 +93,7 @@ fn is_plain(word: &str) -> bool {
             .all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\'')
 }
 
-fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+pub(super) fn put(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a Vec takes every byte");
 }
 
@@ -134,40 +146,36 @@ fn parse_fields(machine: &str) -> Option<(Index, Option<RequestId>)> {
 
 fn parse_command(words: &str, request: Option<RequestId>) -> Option<Command> {
     let (verb, mut rest) = words.split_once(' ').unwrap_or((words, ""));
-    let mut next = || {
+    let next = || {
         let (word, behind) = take_word(rest)?;
         rest = behind;
         Some(word)
     };
     let operation = match verb {
         "NO-OP" => return (rest.is_empty() && request.is_none()).then_some(Command::NoOp),
-        "SET" => Operation::Set {
-            key: next()?,
-            value: next()?,
-        },
-        "DEL" => Operation::Delete { key: next()? },
-        "CAS" => Operation::CompareAndSet {
-            key: next()?,
-            expected: Some(next()?),
-            value: next()?,
-        },
-        "CREATE" => Operation::CompareAndSet {
-            key: next()?,
-            expected: None,
-            value: next()?,
-        },
-        _ => return None,
+        "FORMAT" => {
+            let format = parse_format(rest).filter(|_| request.is_none());
+            return format.map(Command::Format);
+        }
+        _ => {
+            let verb = Verb::ALL.into_iter().find(|known| known.name() == verb)?;
+            Operation::from_words(verb, next)?
+        }
     };
     let write = Write { request, operation };
     rest.is_empty().then_some(Command::Write(write))
 }
 
 /// The words of a text, plain or JSON strings with one space between them. `None`: it is not
-/// such a text.
-pub fn split_words(text: &str) -> Option<Vec<Arc<str>>> {
+/// such a text, or it has more words than `most`, of which no more are made: a word may take two
+/// bytes of the text, and many times that in memory.
+pub fn split_words(text: &str, most: usize) -> Option<Vec<Arc<str>>> {
     let mut words = Vec::new();
     let mut rest = text;
     while !rest.is_empty() {
+        if words.len() == most {
+            return None;
+        }
         let (word, behind) = take_word(rest)?;
         words.push(word);
         rest = behind;

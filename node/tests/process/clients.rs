@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Code, Streaming};
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt;
 
 // Every operation of the typed API, over a real connection.
@@ -29,7 +29,13 @@ async fn the_typed_api() {
         .await
         .unwrap()
         .into_inner();
-    assert_ne!(session.client_id, 0);
+    // A number that every language can send back as it was.
+    for _ in 0..8 {
+        let other = kv.open_session(OpenSessionRequest {}).await.unwrap();
+        let client_id = other.into_inner().client_id;
+        assert!((1..1 << 53).contains(&client_id), "{client_id}");
+        assert_ne!(client_id, session.client_id);
+    }
 
     let swap = |expected: Option<&str>, value: &str| CompareAndSetRequest {
         request: None,
@@ -46,10 +52,9 @@ async fn the_typed_api() {
         let reply = kv.compare_and_set(swap(expected, value)).await.unwrap();
         assert_eq!(reply.into_inner().swapped, swapped, "{expected:?} {value}");
     }
-    for key in ["a/2", "a/3", "b"] {
-        cluster
-            .set(request(session.client_id, 1 + key.len() as u64), key, "v")
-            .await;
+    for (key, sequence) in ["a/2", "a/3", "b"].into_iter().zip(1..) {
+        let request = request(session.client_id, sequence);
+        cluster.set(request, key, "v").await;
         cluster.set(None, key, "v").await;
     }
     let list = ListRequest {
@@ -227,6 +232,56 @@ async fn bad_requests_are_refused_by_name() {
     assert_eq!(cluster.status(1).await.unwrap().last_index, before);
 }
 
+// An id stands for one write. Another one under it is refused by name, as a call and on a stream,
+// whatever kind it is; it does nothing, and the node lives on. So it is after a restart.
+#[tokio::test]
+async fn an_id_used_again_is_refused() {
+    let mut cluster = Cluster::start(1, &[]).await;
+    cluster.set(request(7, 1), "k", "mine").await;
+    for round in 0..2 {
+        let mut kv = cluster.kv(1);
+        let delete = DeleteRequest {
+            request: request(7, 1),
+            key: "k".into(),
+        };
+        let swap = CompareAndSetRequest {
+            request: request(7, 1),
+            key: "k".into(),
+            expected: None,
+            value: "mine".into(),
+        };
+        let refused = [
+            kv.delete(delete.clone()).await.map(drop),
+            kv.compare_and_set(swap).await.map(drop),
+            cluster
+                .try_set(1, request(7, 1), "k", "another")
+                .await
+                .map(drop),
+        ];
+        for status in refused.map(Result::unwrap_err) {
+            let told = (status.code(), reason(&status));
+            assert_eq!(told, (Code::InvalidArgument, "REQUEST_ID_REUSED"));
+        }
+        let mut stream = Pipe::open(&cluster, 1).await;
+        let delete = operation::Operation::Delete(delete);
+        let operation = Some(delete);
+        stream.send(vec![Operation { id: 5, operation }]).await;
+        match stream.outcomes(1).await.remove(&5).unwrap() {
+            outcome::Outcome::Error(error) => {
+                assert_eq!(error.reason(), ErrorReason::RequestIdReused);
+            }
+            other => panic!("{other:?}"),
+        }
+        cluster.set(request(7, 1), "k", "mine").await;
+        assert_eq!(cluster.get("k").await.as_deref(), Some("mine"));
+        if round == 0 {
+            cluster.kill(1);
+            cluster.spawn(1);
+            cluster.leader().await;
+        }
+    }
+}
+
 // The interface that old clients know: plain text in, the leader's id or NULL out.
 #[tokio::test]
 async fn the_classic_api() {
@@ -390,7 +445,7 @@ async fn a_message_too_large_is_refused_by_name() {
     let large = "x".repeat(VALUE_BYTES_MAX);
     let bytes = (1..=4).map(|id| set(id, "never", &large));
     for (operations, words) in [
-        (many.collect::<Vec<_>>(), "4097 operations"),
+        (many.collect::<Vec<_>>(), "4096 operations"),
         (bytes.collect(), "4194304 bytes"),
     ] {
         let mut stream = Pipe::open(&cluster, 1).await;
@@ -415,21 +470,25 @@ async fn a_message_too_large_is_refused_by_name() {
 
 /// A stream of operations and its outcomes.
 pub struct Pipe {
-    requests: mpsc::Sender<PipelineRequest>,
-    replies: Streaming<PipelineReply>,
+    pub requests: mpsc::Sender<PipelineRequest>,
+    pub replies: Streaming<PipelineReply>,
     messages: usize,
 }
 
 impl Pipe {
     pub async fn open(cluster: &Cluster, id: u64) -> Self {
+        Pipe::try_open(cluster, id).await.unwrap()
+    }
+
+    pub async fn try_open(cluster: &Cluster, id: u64) -> Result<Self, Status> {
         let (requests, stream) = mpsc::channel(16);
         let mut kv = cluster.kv(id);
-        let replies = kv.pipeline(ReceiverStream::new(stream)).await.unwrap();
-        Pipe {
+        let replies = kv.pipeline(ReceiverStream::new(stream)).await?;
+        Ok(Pipe {
             requests,
             replies: replies.into_inner(),
             messages: 0,
-        }
+        })
     }
 
     pub async fn send(&self, operations: Vec<Operation>) {

@@ -134,6 +134,11 @@ impl Cluster {
 
     /// The same, with other arguments.
     pub fn spawn_with(&mut self, id: u64, arguments: &[String]) {
+        self.spawn_binary(id, Path::new(BINARY), arguments);
+    }
+
+    /// The same, of another version.
+    pub fn spawn_binary(&mut self, id: u64, binary: &Path, arguments: &[String]) {
         let log = |name: &str| {
             let path = self.directory.path().join(format!("{name}_{id}"));
             File::options()
@@ -142,7 +147,7 @@ impl Cluster {
                 .open(path)
                 .unwrap()
         };
-        let child = Command::new(BINARY)
+        let child = Command::new(binary)
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(log("stdout"))

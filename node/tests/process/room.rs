@@ -11,8 +11,10 @@ use tonic::Status;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
 const WINDOW_UPDATE: u8 = 8;
+const INITIAL_WINDOW_SIZE: u8 = 4;
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -26,20 +28,81 @@ const ROOM_BYTES: usize = 128 * 1024 * 1024;
 struct Raw {
     stream: TcpStream,
     last_id: u32,
+    /// What the node takes of one stream, and of all, before anybody has read anything.
+    stream_window: usize,
+    window: usize,
+    /// Which stream the frame read last belongs to.
+    frame_id: u32,
 }
 
 impl Raw {
-    /// With these settings.
+    /// With these settings, and what the node takes of all streams.
     async fn open(cluster: &Cluster, settings: &[u8]) -> Self {
+        let mut raw = Raw::greet(cluster, settings).await;
+        raw.window += number(&raw.frame(WINDOW_UPDATE).await);
+        raw
+    }
+
+    /// With these settings.
+    async fn greet(cluster: &Cluster, settings: &[u8]) -> Self {
         let stream = TcpStream::connect(cluster.client_address(1)).await.unwrap();
-        let mut raw = Raw { stream, last_id: 0 };
+        let mut raw = Raw {
+            stream,
+            last_id: 0,
+            stream_window: 65_535,
+            window: 65_535,
+            frame_id: 0,
+        };
         raw.stream.write_all(PREFACE).await.unwrap();
         raw.send(SETTINGS, 0, 0, settings).await;
         // The windows that the node offers: of a stream, once this is acknowledged, and of all.
-        while raw.next().await != (SETTINGS, 0) {}
+        let offered = raw.frame(SETTINGS).await;
+        for setting in offered.chunks(6) {
+            if setting[..2] == [0, INITIAL_WINDOW_SIZE] {
+                raw.stream_window = number(&setting[2..]);
+            }
+        }
         raw.send(SETTINGS, ACK, 0, &[]).await;
-        while raw.next().await.0 != WINDOW_UPDATE {}
         raw
+    }
+
+    /// Sends a piece of a request as soon as the node takes so much; returns whether it does, or has
+    /// refused the rest.
+    async fn send_within_window(&mut self, id: u32, piece: &[u8]) -> bool {
+        while self.window.min(self.stream_window) < piece.len() {
+            let (kind, flags, payload) = self.next_frame().await;
+            match kind {
+                WINDOW_UPDATE if self.frame_id == 0 => self.window += number(&payload),
+                WINDOW_UPDATE => self.stream_window += number(&payload),
+                RESET => return false,
+                HEADERS if flags & END_STREAM != 0 => return false,
+                _ => {}
+            }
+        }
+        self.send(DATA, 0, id, piece).await;
+        self.window -= piece.len();
+        self.stream_window -= piece.len();
+        true
+    }
+
+    /// The payload of the next frame of a kind that is no acknowledgement.
+    async fn frame(&mut self, kind: u8) -> Vec<u8> {
+        loop {
+            let (found, flags, payload) = self.next_frame().await;
+            if found == kind && (kind, flags) != (SETTINGS, ACK) {
+                return payload;
+            }
+        }
+    }
+
+    /// Sends as much on a stream as the node takes without reading it: messages of no bytes.
+    async fn fill(&mut self, id: u32) {
+        let mut left = self.stream_window.min(self.window);
+        while left > 0 {
+            let payload = vec![0; left.min(FRAME_BYTES / 5 * 5)];
+            self.send(DATA, 0, id, &payload).await;
+            left -= payload.len();
+        }
     }
 
     async fn send(&mut self, kind: u8, flags: u8, id: u32, payload: &[u8]) {
@@ -79,12 +142,19 @@ impl Raw {
 
     /// Kind and flags of the next frame.
     async fn next(&mut self) -> (u8, u8) {
+        let (kind, flags, _) = self.next_frame().await;
+        (kind, flags)
+    }
+
+    /// Kind, flags and payload of the next frame.
+    async fn next_frame(&mut self) -> (u8, u8, Vec<u8>) {
         let mut head = [0; 9];
         self.stream.read_exact(&mut head).await.unwrap();
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        self.frame_id = u32::from_be_bytes([head[5], head[6], head[7], head[8]]);
         let mut payload = vec![0; length as usize];
         self.stream.read_exact(&mut payload).await.unwrap();
-        (head[3], head[4])
+        (head[3], head[4], payload)
     }
 
     /// Whether the next reply that begins is a refusal: a head, and no body.
@@ -95,6 +165,19 @@ impl Raw {
             }
         }
     }
+}
+
+fn number(bytes: &[u8]) -> usize {
+    u32::from_be_bytes(bytes.try_into().unwrap()) as usize
+}
+
+/// What a process holds in memory.
+#[cfg(target_os = "linux")]
+fn resident_bytes(pid: u64) -> usize {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let resident = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = resident.unwrap().trim().trim_end_matches(" kB");
+    kib.parse::<usize>().unwrap() * 1024
 }
 
 async fn list(cluster: &Cluster) -> Result<ListReply, Status> {
@@ -141,7 +224,6 @@ async fn requests_that_do_not_end_are_bounded() {
     const FITTING: usize = ROOM_BYTES / (FRAMES * FRAME_BYTES) + 1;
     let cluster = Cluster::start(1, &["--quiet"]).await;
     let mut open = Vec::new();
-    // Each within the window of its connection.
     for number in 0..2 * FITTING {
         let mut raw = Raw::open(&cluster, &[]).await;
         let method = ["Set", "Pipeline"][number % 2];
@@ -149,9 +231,15 @@ async fn requests_that_do_not_end_are_bounded() {
         let mut first = vec![0; FRAME_BYTES];
         let length = (FRAMES * FRAME_BYTES) as u32;
         first[1..5].copy_from_slice(&length.to_be_bytes());
-        raw.send(DATA, 0, id, &first).await;
-        for _ in 1..FRAMES {
-            raw.send(DATA, 0, id, &[b'x'; FRAME_BYTES]).await;
+        let mut piece = first;
+        for _ in 0..FRAMES {
+            if !timeout(SOON, raw.send_within_window(id, &piece))
+                .await
+                .expect("an answer")
+            {
+                break;
+            }
+            piece = vec![b'x'; FRAME_BYTES];
         }
         open.push(raw);
     }
@@ -164,4 +252,48 @@ async fn requests_that_do_not_end_are_bounded() {
     drop(open);
     let long = "x".repeat(1024 * 1024);
     cluster.set(None, "long", &long).await;
+}
+
+// Streams that are filled by clients who take no replies are not read. What waits in the windows of
+// HTTP/2 is bounded for each connection, and more narrowly for those that come late.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn clients_that_read_nothing_take_a_bounded_memory() {
+    const CLIENTS: usize = 64;
+    const WIDE: usize = 256;
+    const WIDE_BYTES: usize = 1024 * 1024;
+    /// Of the wide places the test's own clients may have some.
+    const OTHERS: usize = 8;
+    let cluster = Cluster::start(1, &["--quiet"]).await;
+    let pid = cluster.status(1).await.unwrap().pid;
+    let before = resident_bytes(pid);
+    let mut open = Vec::new();
+    for _ in 0..CLIENTS {
+        let mut raw = Raw::open(&cluster, NO_WINDOW).await;
+        let id = raw.call("Pipeline").await;
+        raw.fill(id).await;
+        open.push(raw);
+    }
+    // Whoever is served now comes behind them.
+    cluster.set(None, "k", "v").await;
+    let grown = resident_bytes(pid).saturating_sub(before);
+    assert!(
+        grown <= CLIENTS * WIDE_BYTES * 3 / 2 + 16 * 1024 * 1024,
+        "{} KiB for each client that reads nothing",
+        grown / CLIENTS / 1024
+    );
+    while open.len() < WIDE - OTHERS {
+        open.push(Raw::open(&cluster, &[]).await);
+    }
+    assert!(open.iter().all(|raw| raw.window == WIDE_BYTES));
+    // Late ones get no more of all streams than the protocol's own default, so it is not even said.
+    let mut rest = Vec::new();
+    loop {
+        let late = Raw::greet(&cluster, &[]).await;
+        if late.stream_window == 64 * 1024 {
+            break;
+        }
+        rest.push(late);
+        assert!(rest.len() <= OTHERS, "so many are wide");
+    }
 }

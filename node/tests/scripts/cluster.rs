@@ -1,11 +1,15 @@
 //! A cluster in one thread: each message takes a millisecond, each flush too, clocks agree.
 
-use raft_node::command::{Command, Operation};
+use crate::tell::{tell_event, tell_message};
+use raft_node::command::{FORMAT_FIRST, FORMAT_NEWEST, Operation};
 use raft_node::engine::{
     Consistency, DiskWork, Effects, Engine, Input, LeaseRead, Query, Request, Token,
 };
-use raft_node::raft::{AppendOutcome, Config, Entry, Event, Message, Micros, NodeId, Role};
-use raft_node::wal::{Files, decode_promises, encode_promises, recover};
+use raft_node::raft::{
+    AppendOutcome, Config, Contradiction, Entry, Event, Formats, Index, LogState, Message, Micros,
+    NodeId, Role,
+};
+use raft_node::wal::{DamageMark, Files, decode_promises, encode_promises, recover};
 use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 
@@ -16,6 +20,7 @@ const CLOCK: &str = "the-one-clock";
 pub struct Cluster {
     now: Micros,
     seed: u64,
+    raise_format_from: Index,
     nodes: BTreeMap<NodeId, Node>,
     /// Under way: deliverable from the next millisecond on.
     messages: Vec<(NodeId, NodeId, Message)>,
@@ -33,10 +38,20 @@ struct Node {
     logs: Vec<u8>,
     metadata: Option<Vec<u8>>,
     promises: Option<Vec<u8>>,
+    damaged: Option<Vec<u8>>,
+    mark: Option<Vec<u8>>,
+    /// A copy of logs, metadata and mark.
+    copy: Option<[Vec<u8>; 3]>,
+    /// What was agreed on when a leader was refused.
+    refused: Option<u64>,
+    accepts: bool,
+    /// The newest format that the version installed here reads.
+    reads_format: u64,
 }
 
 impl Cluster {
-    pub fn new(count: u64, seed: u64) -> Self {
+    /// `old`: a node on which a version is installed that reads the first format alone.
+    pub fn new(count: u64, seed: u64, raise_format_from: Index, old: Option<NodeId>) -> Self {
         let node = || Node {
             engine: None,
             inbox: Vec::new(),
@@ -45,10 +60,17 @@ impl Cluster {
             logs: Vec::new(),
             metadata: None,
             promises: None,
+            damaged: None,
+            mark: None,
+            copy: None,
+            refused: None,
+            accepts: false,
+            reads_format: FORMAT_NEWEST,
         };
         let mut cluster = Cluster {
             now: MS,
             seed,
+            raise_format_from,
             nodes: (1..=count).map(|id| (id, node())).collect(),
             messages: Vec::new(),
             cut: BTreeSet::new(),
@@ -56,10 +78,19 @@ impl Cluster {
             output: String::new(),
             log_everything: false,
         };
+        if let Some(id) = old {
+            cluster.node(id).reads_format = FORMAT_FIRST;
+        }
         for id in 1..=count {
             cluster.start(id).expect("empty files can be recovered");
         }
         cluster
+    }
+
+    /// Starts the node as the only voter, on the files of a node of three.
+    pub fn start_alone(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
+        self.nodes.retain(|other, _| *other == id);
+        self.start(id)
     }
 
     fn config(&self, id: NodeId) -> Config {
@@ -71,6 +102,11 @@ impl Cluster {
             election_timeout_us: 1_000 * MS..=2_000 * MS,
             heartbeat_us: 100 * MS,
             inherited_reads: true,
+            formats: Formats {
+                reads: self.nodes[&id].reads_format,
+                raise_from: self.raise_format_from,
+                ..Formats::default()
+            },
             seed: self.seed * 1_000 + id,
             mutation: None,
         }
@@ -82,25 +118,82 @@ impl Cluster {
         let mut recovery = recover(Files {
             logs: (!node.logs.is_empty()).then_some(&node.logs),
             metadata: node.metadata.as_deref(),
-            damaged: None,
+            damaged: node.damaged.as_deref(),
+            mark: node.mark.as_deref(),
         })?;
         node.logs.truncate(recovery.log_bytes as usize);
+        match &recovery.damage_mark {
+            DamageMark::Keep => {}
+            DamageMark::Write(mark) => node.damaged = Some(mark.clone()),
+            DamageMark::Remove => node.damaged = None,
+        }
+        let found = recovery.damage.take();
+        if std::mem::take(&mut node.accepts) {
+            let metadata = recovery.accept(node.refused.take());
+            node.metadata = Some(metadata.encode());
+            (node.damaged, node.mark) = (None, None);
+        }
         let kept = node.promises.take();
         // No node here has ever had another lease.
         recovery.recovered.former_lease_us = config.lease_us;
+        // All run on one machine, whose kernel knows that they are dead.
+        recovery.recovered.former_run_ended = true;
         recovery.recovered.kept_promises = kept.and_then(|text| decode_promises(CLOCK, &text));
         node.inbox.clear();
         node.engine = Some(Engine::new(config, recovery.recovered, recovery.log, now));
         self.connect(id);
+        if let Some(damage) = found {
+            self.say(&format!("n{id} finds {damage:?}"));
+        }
         Ok(())
+    }
+
+    /// Keeps a copy of a node's files.
+    pub fn copy(&mut self, id: NodeId) {
+        let node = self.node(id);
+        let files = [&node.metadata, &node.mark].map(|file| file.clone().unwrap_or_default());
+        let [metadata, mark] = files;
+        node.copy = Some([node.logs.clone(), metadata, mark]);
+    }
+
+    /// Puts the copy back.
+    pub fn restore(&mut self, id: NodeId) -> Result<(), Box<dyn Error>> {
+        let node = self.node(id);
+        let [logs, metadata, mark] = node.copy.take().ok_or("there is no copy")?;
+        (node.logs, node.metadata, node.mark) = (logs, Some(metadata), Some(mark));
+        Ok(())
+    }
+
+    /// Changes the first byte of a line.
+    pub fn damage(&mut self, id: NodeId, line: usize) {
+        let logs = &mut self.node(id).logs;
+        let ends = logs.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
+        let starts: Vec<usize> = ends.map(|(at, _)| at + 1).collect();
+        let at = line.checked_sub(2).map_or(0, |before| starts[before]);
+        logs[at] ^= 1;
+    }
+
+    /// At its next start the node gives up what damage cost, or what it refused to give up.
+    pub fn accept_damage(&mut self, id: NodeId) {
+        self.node(id).accepts = true;
+    }
+
+    /// Another version is installed, from the next start on.
+    pub fn install(&mut self, id: NodeId, reads_format: u64) {
+        self.node(id).reads_format = reads_format;
     }
 
     fn connect(&mut self, id: NodeId) {
         let up: Vec<NodeId> = self.up().filter(|other| *other != id).collect();
         for other in up {
-            self.push(other, Input::Connected { peer: id });
-            self.push(id, Input::Connected { peer: other });
+            self.push_connected(other, id);
+            self.push_connected(id, other);
         }
+    }
+
+    fn push_connected(&mut self, at: NodeId, peer: NodeId) {
+        let reads_format = self.node(peer).reads_format;
+        self.push(at, Input::Connected { peer, reads_format });
     }
 
     /// In good order: what was promised is written down.
@@ -139,7 +232,7 @@ impl Cluster {
     /// The connection breaks and comes up again at once.
     pub fn break_link(&mut self, at: NodeId, peer: NodeId) {
         self.push(at, Input::Disconnected { peer });
-        self.push(at, Input::Connected { peer });
+        self.push_connected(at, peer);
         self.step_due();
     }
 
@@ -264,20 +357,28 @@ impl Cluster {
                 continue;
             }
             let effects = engine.step(now, std::mem::take(&mut node.inbox));
+            let contradiction = effects.contradiction;
             self.carry_out(id, effects);
+            if let Some(contradiction) = contradiction {
+                self.say(&format!("n{id} ends: {contradiction}"));
+                if let Contradiction::LeaderLacksCommitted { keep, .. } = contradiction {
+                    self.node(id).refused = Some(keep);
+                }
+                self.crash(id);
+            }
         }
     }
 
     fn carry_out(&mut self, id: NodeId, effects: Effects) {
         for event in &effects.events {
             if self.log_everything || !is_routine(event) {
-                self.say(&format!("n{id} {event:?}"));
+                self.say(&format!("n{id} {}", tell_event(event)));
             }
         }
         self.node(id).waiting_works.extend(effects.disk);
         for (to, message) in effects.messages {
             if self.log_everything || !is_heartbeat(&message) {
-                self.say(&format!("n{id} -> n{to} {}", tell(&message)));
+                self.say(&format!("n{id} -> n{to} {}", tell_message(&message)));
             }
             self.messages.push((id, to, message));
         }
@@ -304,8 +405,15 @@ impl Cluster {
                 Role::Leader => format!(" lease={lease_ms}ms"),
                 Role::Follower | Role::Candidate => String::new(),
             };
+            let log = match status.log {
+                LogState::Whole => String::new(),
+                other => format!(" {other:?}"),
+            };
+            let lost = status.peers.iter().filter(|peer| peer.lost_until > 0);
+            let lost = lost.map(|peer| format!(" n{} lost until {}", peer.id, peer.lost_until));
+            let lost: String = lost.collect();
             lines.push(format!(
-                "n{id} {:?} term={} last={} commit={}{lease}",
+                "n{id} {:?} term={} last={} commit={}{lease}{log}{lost}",
                 status.lease.role, status.lease.term, status.last_index, status.commit_index
             ));
         }
@@ -354,10 +462,12 @@ impl Cluster {
 
 impl Node {
     fn write(&mut self, work: DiskWork) {
+        self.metadata = work.metadata_before.or(self.metadata.take());
         if let Some(length) = work.truncate_to {
             self.logs.truncate(length as usize);
         }
         self.logs.extend(work.append);
+        self.mark = work.mark.or(self.mark.take());
         if work.metadata.is_some() {
             self.metadata = work.metadata;
         }
@@ -377,38 +487,4 @@ fn is_heartbeat(message: &Message) -> bool {
         Message::AppendReply { outcome, .. } => matches!(outcome, AppendOutcome::Accepted { .. }),
         _ => false,
     }
-}
-
-fn tell(message: &Message) -> String {
-    match message {
-        Message::Append {
-            term,
-            base_index,
-            base_term,
-            entries,
-            commit_index,
-            sequence,
-            ..
-        } => {
-            let entries: Vec<String> = entries.iter().map(tell_entry).collect();
-            format!(
-                "Append term={term} base={base_index}@{base_term} [{}] commit={commit_index} \
-                 sequence={sequence}",
-                entries.join(", ")
-            )
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn tell_entry(entry: &Entry) -> String {
-    let what = match &*entry.command {
-        Command::NoOp => "NO-OP".to_string(),
-        Command::Write(write) => match &write.operation {
-            Operation::Set { key, value } => format!("SET {key} {value}"),
-            Operation::Delete { key } => format!("DEL {key}"),
-            Operation::CompareAndSet { key, value, .. } => format!("CAS {key} {value}"),
-        },
-    };
-    format!("{}@{} {what}", entry.index, entry.term)
 }

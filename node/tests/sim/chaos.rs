@@ -89,6 +89,16 @@ impl World {
                 }
                 return Ok(());
             }
+            FaultKind::TakeDisk(target, bits) => {
+                let id = self.resolve(target);
+                let friends = self.others(id).into_iter();
+                let friends = friends.filter(|other| bits >> other & 1 == 1).collect();
+                if !self.take_disk(id, friends) {
+                    return Ok(());
+                }
+                self.start(id)?;
+                Undo::EndGhost
+            }
         };
         self.schedule(fault.lasts_us, Event::FaultEnds(undo));
         Ok(())
@@ -119,7 +129,7 @@ impl World {
     pub fn damage(&mut self, id: NodeId) {
         self.crash(id);
         let (machines, random) = (&mut self.machines, &mut self.random);
-        if machines.len() < 3 || self.damaged {
+        if self.plan.nodes < 3 || self.damaged {
             return;
         }
         if machines[id as usize - 1].disk.corrupt(random) {
@@ -154,6 +164,7 @@ impl World {
                 .into_iter()
                 .for_each(|(from, to)| self.network.slow(from, to, 0)),
             Undo::Unstall(id) => self.unstall(id),
+            Undo::EndGhost => self.end_ghost()?,
         }
         Ok(())
     }
@@ -162,6 +173,7 @@ impl World {
     pub(crate) fn calm(&mut self) -> Checked {
         self.trace.say(self.now, || "the faults are over".into());
         self.network.calm = true;
+        self.end_ghost()?;
         for from in self.ids() {
             for to in self.ids().filter(|to| *to != from) {
                 self.network.slow(from, to, 0);

@@ -260,13 +260,18 @@ pub fn told(reply: Result<Reply, RequestError>) -> Told {
             Outcome::Read(value.map(|value| value.to_string())),
             applied_index,
         ),
-        Ok(Reply::Read { .. } | Reply::LookAgain | Reply::Transferred { .. }) => {
-            panic!("nobody asked for this: {reply:?}")
-        }
+        Ok(
+            Reply::Read { .. }
+            | Reply::LookAgain
+            | Reply::Transferred { .. }
+            | Reply::SnapshotTaken { .. }
+            | Reply::BackupBegun { .. },
+        ) => panic!("nobody asked for this: {reply:?}"),
         Err(RequestError::NotLeader { leader }) => Told::Refused(leader),
         Err(RequestError::NotReady(_) | RequestError::Overloaded(_)) => Told::Refused(None),
         Err(RequestError::OutcomeUnknown(_)) => Told::Unknown,
         Err(RequestError::SessionExpired) => Told::Expired,
+        Err(RequestError::IdReused) => panic!("two writes of one client have the same id"),
         Err(RequestError::Invalid(why)) => panic!("a client's request is invalid: {why}"),
     }
 }

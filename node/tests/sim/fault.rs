@@ -76,6 +76,9 @@ pub enum FaultKind {
     Slow(Target, Direction, Micros),
     /// A connection breaks and comes up again.
     BreakLink(Target, NodeId),
+    /// The disk is taken to another machine and the node is started there, while the old process
+    /// lives on, until the end, for the peers with a bit. Happens once in a run.
+    TakeDisk(Target, u64),
 }
 
 /// What takes a fault back.
@@ -89,4 +92,6 @@ pub enum Undo {
     Hasten(Vec<(NodeId, NodeId)>),
     /// This disk works again.
     Unstall(NodeId),
+    /// The process without a disk dies.
+    EndGhost,
 }

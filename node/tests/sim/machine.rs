@@ -2,9 +2,10 @@
 
 use crate::clock::Clock;
 use crate::disk::Disk;
-use raft_node::engine::{Effects, Engine, Input, ReadGate, ReadView};
-use raft_node::raft::{Config, Micros, NodeId, Role, Term};
-use raft_node::wal::{DamageMark, Files, Recovery, recover};
+use raft_node::command::{Command, FORMAT_FIRST, FORMAT_NEWEST};
+use raft_node::engine::{Effects, Engine, Input, ReadGate, ReadView, Start};
+use raft_node::raft::{Config, LEASE_US_MAX, Micros, NodeId, Role, Term};
+use raft_node::wal::{DamageMark, Files, Recovery, recover_behind};
 use raft_node::wal::{decode_lease, decode_promises, encode_lease, encode_promises};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -22,10 +23,16 @@ pub struct Machine {
     pub kept_promises: Option<Vec<u8>>,
     /// `lease.txt`, durable.
     pub lease: Vec<u8>,
+    /// An operator said that what damage cost is given up.
+    pub accepts_damage: bool,
     /// Names the boot of the machine: with the next one its clock shows something else.
     pub boot: u64,
     /// How many times the node was started.
     pub life: u64,
+    /// In which boot of this machine it ran last: then its process is known to be dead.
+    pub ran_in_boot: Option<u64>,
+    /// The newest format that the version installed here reads.
+    pub reads_format: u64,
     /// The node, while it is up.
     pub running: Option<Running>,
 }
@@ -79,32 +86,48 @@ impl Machine {
             disk,
             kept_promises: None,
             lease: encode_lease(lease_us),
+            accepts_damage: false,
             boot: 0,
             life: 0,
+            ran_in_boot: None,
+            reads_format: FORMAT_NEWEST,
             running: None,
         }
     }
 
     /// Starts the node on what the disk holds. Returns whether it had to cut a torn tail off.
-    pub fn start(&mut self, config: Config, true_us: Micros) -> Result<bool, String> {
+    pub fn start(
+        &mut self,
+        config: Config,
+        snapshot_log_bytes: Option<u64>,
+        true_us: Micros,
+    ) -> Result<bool, String> {
         assert!(self.running.is_none(), "node {} runs already", self.id);
-        let recovery = recover(Files {
+        let snapshot = self.disk.named_snapshot();
+        let files = Files {
             logs: self.disk.metadata.is_some().then_some(&self.disk.logs),
             metadata: self.disk.metadata.as_deref(),
             damaged: self.disk.mark.as_deref(),
-        });
+            mark: self.disk.flush_mark.as_deref(),
+        };
+        let recovery = recover_behind(snapshot, files);
         let mut recovery = recovery.map_err(|error| format!("node {}: {error}", self.id))?;
+        self.judge_formats(&recovery)?;
         if let Some(kept) = self.kept_promises.take() {
             recovery.recovered.kept_promises = decode_promises(&self.origin(), &kept);
         }
         let recovered = &mut recovery.recovered;
-        let lease_us = decode_lease(&self.lease).ok_or("lease.txt is damaged")?;
+        recovered.former_run_ended = self.ran_in_boot.replace(self.boot) == Some(self.boot);
+        let lease_us = decode_lease(&self.lease).unwrap_or(LEASE_US_MAX);
         recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
         // Never lowered: in no story a node runs with a shorter lease for so long.
         self.lease = encode_lease(lease_us.max(config.lease_us));
         self.judge_damage(&recovery)?;
-        self.disk.cut_tail(recovery.log_bytes);
-        let found = recovery.recovered.entries.len() as u64;
+        self.disk.settle(&recovery);
+        if std::mem::take(&mut self.accepts_damage) {
+            self.disk.accept(recovery.accept(None).encode());
+        }
+        let found = recovery.recovered.last_index();
         if found != self.disk.last_index() {
             let durable = self.disk.last_index();
             return Err(format!(
@@ -118,7 +141,12 @@ impl Machine {
         }
         self.life += 1;
         let now = self.clock.at(true_us);
-        let engine = Engine::new(config, recovery.recovered, recovery.log, now);
+        let start = Start {
+            log: recovery.log,
+            store: recovery.store,
+            snapshot_log_bytes,
+        };
+        let engine = Engine::behind(start, config, recovery.recovered, now);
         self.running = Some(Running {
             view: engine.view(),
             engine,
@@ -131,11 +159,36 @@ impl Machine {
         Ok(recovery.torn.is_some())
     }
 
+    /// Whatever a crash cut short: a log never holds what metadata.txt does not announce, or a version
+    /// that does not read it would take it for damage and cut it. No version starts on what it does
+    /// not read.
+    fn judge_formats(&self, recovery: &Recovery) -> Result<(), String> {
+        let id = self.id;
+        let announced = recovery.recovered.format.max(FORMAT_FIRST);
+        let held = recovery.recovered.entries.iter();
+        let held = held.map(|entry| match &*entry.command {
+            Command::Format(format) => format.version,
+            Command::NoOp | Command::Write(_) => FORMAT_FIRST,
+        });
+        let held = held.max().unwrap_or(FORMAT_FIRST);
+        if held > announced {
+            return Err(format!(
+                "node {id}: a log of format {held} is announced as {announced}"
+            ));
+        }
+        match announced > self.reads_format {
+            true => Err(format!("node {id} does not read format {announced}")),
+            false => Ok(()),
+        }
+    }
+
     /// Damage is found where it was done, and nowhere else; its mark is kept as long as needed.
     fn judge_damage(&mut self, recovery: &Recovery) -> Result<(), String> {
         let corrupt = std::mem::take(&mut self.disk.corrupt);
-        if recovery.damage.is_some() != corrupt {
-            let found = recovery.damage;
+        // What was changed and is known costs nothing.
+        let mended = corrupt && recovery.damage.is_none() && !recovery.mends.is_empty();
+        if recovery.damage.is_some() != corrupt && !mended {
+            let found = &recovery.damage;
             return Err(format!(
                 "node {}: damaged: {corrupt}, found: {found:?}",
                 self.id

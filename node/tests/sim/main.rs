@@ -3,7 +3,8 @@
 //! worse than those of any data centre.
 //!
 //! ```text
-//! cargo test -p raft-node --test sim              thousands of seeds, all stories, all mutations
+//! cargo test -p raft-node --test sim              hundreds of seeds, all stories, all mutations
+//! cargo test -p raft-node --test sim many_seeds -- --ignored    thousands of seeds
 //! SEED=8123 cargo test -p raft-node --test sim    one seed: its conversation; smaller if it fails
 //! SEEDS=100000 cargo test -p raft-node --test sim so many seeds of each suite
 //! ```
@@ -13,7 +14,7 @@
 //! judges and stories notice a broken rule.
 //!
 //! Taken as given, and not simulated: gRPC and its encoding, and the threads of the real loop. Not
-//! there yet: snapshots and changes of membership.
+//! there yet: changes of membership.
 
 mod chaos;
 mod client;
@@ -21,6 +22,7 @@ mod clock;
 mod coverage;
 mod disk;
 mod fault;
+mod ghost;
 mod machine;
 mod mutations;
 mod network;
@@ -32,6 +34,8 @@ mod requests;
 mod runner;
 mod shrink;
 mod stories;
+#[path = "../support/tell.rs"]
+mod tell;
 mod trace;
 mod wires;
 mod world;
@@ -42,13 +46,17 @@ use std::hash::DefaultHasher;
 use trace::Trace;
 
 /// Seeds of each suite where nobody asks for others.
-const SEEDS: u64 = 2_000;
+const SEEDS: u64 = 400;
+
+/// Seeds of each suite where time does not matter.
+const MANY_SEEDS: u64 = 2_000;
 
 /// What every suite must have come to.
 const PATHS: &[&str] = &[
     "broken connections",
     "damaged logs",
     "deferred commits",
+    "disks taken from living processes",
     "leases not renewed",
     "log conflicts",
     "messages lost or held",
@@ -56,6 +64,9 @@ const PATHS: &[&str] = &[
     "pauses",
     "quorum reads",
     "restarts",
+    "snapshots installed",
+    "snapshots left out",
+    "snapshots taken",
     "stalled disks noticed",
     "stops in good order",
     "torn tails",
@@ -76,16 +87,24 @@ const LEASE_PATHS: &[&str] = &[
 /// order: all rules hold, and clients see one copy of the data.
 #[test]
 fn streams() {
+    of_streams(SEEDS);
+}
+
+fn of_streams(seeds: u64) {
     let own = &["messages behind others", "messages held and delivered late"];
     let paths = [PATHS, LEASE_PATHS, own].concat();
-    run_suite(Suite::Streams, SEEDS, &paths);
+    run_suite(Suite::Streams, seeds, &paths);
 }
 
 /// # The same where each message is lost, doubled and late on its own.
 #[test]
 fn datagrams() {
+    of_datagrams(SEEDS);
+}
+
+fn of_datagrams(seeds: u64) {
     let paths = [PATHS, LEASE_PATHS, &["messages doubled"]].concat();
-    run_suite(Suite::Datagrams, SEEDS, &paths);
+    run_suite(Suite::Datagrams, seeds, &paths);
 }
 
 /// # Clocks far beyond the bound cost nothing but the promises of lease reads: quorum reads and
@@ -93,6 +112,18 @@ fn datagrams() {
 #[test]
 fn wild_clocks() {
     run_suite(Suite::WildClocks, SEEDS, PATHS);
+}
+
+/// # All three, for longer.
+#[test]
+#[ignore = "run by .ci/run, or with `-- --include-ignored`"]
+fn many_seeds() {
+    if replayed_seed().is_some() {
+        return;
+    }
+    of_streams(MANY_SEEDS);
+    of_datagrams(MANY_SEEDS);
+    run_suite(Suite::WildClocks, MANY_SEEDS, PATHS);
 }
 
 /// # The same seed gives the same run, to the last word.

@@ -39,6 +39,35 @@ stories_about! {
     TransferKeepsLease => stories::transfers::stale_read_after_transfer;
     StalledDiskKeepsLease => stories::leases::stalled_disk;
     DamagedNodeVotes => stories::logs::damaged_voter;
+    PromiseOnlyOnAccept => stories::promises::rejected_append;
+    InheritedReadWithoutLease => stories::reads::nobody_acknowledges_the_new_leader;
+    QuorumReadOfMinority => stories::quorum::read_of_a_minority;
+    QuorumReadByEarlierAck => stories::quorum::read_and_earlier_heartbeats;
+    OwnVoteBeforeFsync => stories::votes::candidate_that_dies;
+    VoteBeforeFsync => stories::votes::voter_that_dies;
+    PersistedOfAnyTerm => stories::logs::flushed_but_replaced;
+    TransferRegainsLease => stories::transfers::lease_given_up_for_good;
+    OwnAcknowledgementDatedNow => stories::leases::disk_taken_away;
+    InstallKeepsConflict => stories::snapshots::conflict_at_the_last_entry;
+    PurgedLogSendsNothing => stories::snapshots::log_cut_to_its_end;
+    BaseTermForgotten => stories::snapshots::log_cut_to_its_end;
+    LostSnapshotBlocksNext => stories::snapshots::no_room_for_a_snapshot;
+    CutBeforeDurable => stories::snapshots::no_room_for_a_snapshot;
+    InstalledBeforeDurable => stories::snapshots::no_room_for_what_is_received;
+    OlderSnapshotInstalled => stories::snapshots::pieces_that_come_late;
+    CutForgetsItsBase => stories::snapshots::restart_behind_a_cut;
+    ChainBeginsAnew => stories::snapshots::restart_behind_a_cut;
+    InstallReportedOnTransfer => stories::snapshots::two_in_a_row;
+    SecondSnapshotBesideTheFirst => stories::snapshots::second_while_the_first_waits;
+    InstallStartsOver => stories::snapshots::connection_that_breaks;
+    PiecesIgnoreWindow => stories::snapshots::slow_link;
+    InstallPromisesNothing => stories::snapshots::promise_by_pieces;
+    SnapshotHealsAnyDamage => stories::snapshots::damage_beyond_the_snapshot;
+    SnapshotWithoutSessions => stories::snapshots::resend_after_an_install;
+    FuzzySnapshot => stories::snapshots::writes_during_a_snapshot;
+    AcceptedDamageStandsAtOnce => stories::logs::accepted_damage;
+    StateGoesAstray => stories::snapshots::state_goes_astray;
+    FormatRaisedUnasked => stories::formats::older_version_among_the_voters;
 }
 
 /// # Each broken rule is caught by its story, by a rule of the oracle and not because the story
@@ -61,13 +90,31 @@ fn stories_catch_each_broken_rule() {
 }
 
 /// How many seeds luck has for each broken rule.
-const SEEDS: u64 = 1_000;
+const SEEDS: u64 = 4_000;
 /// What luck alone can't be asked for: several unlikely things in a row. The stories are.
 const LEFT_TO_STORIES: &[Mutation] = &[
+    Mutation::FormatRaisedUnasked,
+    Mutation::StateGoesAstray,
+    Mutation::AcceptedDamageStandsAtOnce,
     Mutation::CommitOfOlderTerm,
     Mutation::DamagedNodeVotes,
     Mutation::FormerLeaseForgotten,
+    Mutation::InstallKeepsConflict,
+    Mutation::InstallPromisesNothing,
+    Mutation::InstallStartsOver,
+    Mutation::LostSnapshotBlocksNext,
     Mutation::OneSlotPromise,
+    Mutation::OwnVoteBeforeFsync,
+    Mutation::PersistedOfAnyTerm,
+    Mutation::PiecesIgnoreWindow,
+    Mutation::PromiseOnlyOnAccept,
+    Mutation::PurgedLogSendsNothing,
+    Mutation::QuorumReadByEarlierAck,
+    Mutation::QuorumReadOfMinority,
+    Mutation::SecondSnapshotBesideTheFirst,
+    Mutation::SnapshotHealsAnyDamage,
+    Mutation::VoteBeforeFsync,
+    Mutation::OwnAcknowledgementDatedNow,
     Mutation::VoteKeepsLease,
 ];
 

@@ -152,6 +152,11 @@ impl Network {
         self.links[self.at(from, to)].epoch == epoch
     }
 
+    /// From now on each direction of a stream carries so much; `None`: anything at once.
+    pub fn narrow(&mut self, bytes_per_second: Option<u64>) {
+        self.plan.bytes_per_second = bytes_per_second;
+    }
+
     /// From now on what passes in this direction takes so much more.
     pub fn slow(&mut self, from: NodeId, to: NodeId, extra_us: Micros) {
         self.link(from, to).extra_us = extra_us;
@@ -217,6 +222,7 @@ fn size_bytes(message: &Message) -> u64 {
                 .map(|entry| entry.command.size_bytes() as u64);
             FIXED + sizes.sum::<u64>()
         }
+        Message::InstallSnapshot { data, .. } => FIXED + data.len() as u64,
         _ => FIXED,
     }
 }

@@ -4,8 +4,8 @@ use crate::client::{Client, told};
 use crate::machine::{Held, Pause, Running};
 use crate::oracle::{Checked, Failure, broken};
 use crate::world::{Event, World};
-use raft_node::engine::{Effects, Input, Reply, RequestError, Token};
-use raft_node::raft::{self, Micros, NodeId};
+use raft_node::engine::{DiskWork, Effects, Input, Reply, RequestError, Token};
+use raft_node::raft::{self, ChunkWanted, LogState, Micros, NodeId};
 
 /// Between something that comes in and the loop that takes it, with all that came meanwhile.
 const LOOP_US: Micros = 20;
@@ -20,8 +20,10 @@ impl World {
             self.coverage.count("restarts", 1);
         }
         let life = self.machine(id).life + 1;
-        let config = self.plan.config(id, life);
-        let torn = self.machine(id).start(config, now);
+        let mut config = self.plan.config(id, life);
+        config.formats.reads = self.machine(id).reads_format;
+        let snapshot_log_bytes = self.plan.snapshot_log_bytes;
+        let torn = self.machine(id).start(config, snapshot_log_bytes, now);
         let torn = torn.map_err(|detail| Failure {
             rule: "a node starts after a crash",
             detail,
@@ -142,9 +144,22 @@ impl World {
                 format!("node {id} asks to be woken at {wake_at_us}, it is {own}: {status:?}");
             return broken("a node rests when it has nothing to do", detail);
         }
-        if let Some(work) = effects.disk.as_ref().filter(|work| !work.append.is_empty()) {
+        if let Some(contradiction) = effects.contradiction {
+            let detail = format!("node {id}: {contradiction}");
+            return broken("no node contradicts another", detail);
+        }
+        let owes = |work: &&DiskWork| {
+            let idle = work.flush_mark && work.metadata.is_none() && work.truncate_to.is_none();
+            !work.append.is_empty() || idle
+        };
+        if let Some(work) = effects.disk.as_ref().filter(owes) {
             let leads_in = running.leads_in();
             running.works.push_back((work.ticket, own, leads_in));
+        }
+        let is_damaged = matches!(running.engine.raft().log_state(), LogState::Damaged { .. });
+        let disk = &mut machine.disk;
+        if !is_damaged && disk.damaged_until <= disk.last_index() {
+            disk.damaged_until = 0;
         }
         self.trace.step(now, id, &effects);
         self.oracle.after_step(&self.machines, id, now)?;
@@ -158,6 +173,7 @@ impl World {
         {
             self.begin_flush(id);
         }
+        self.read_chunks(id, &effects.chunks);
         for (to, message) in effects.messages {
             self.send(id, to, message);
         }
@@ -182,6 +198,30 @@ impl World {
         self.wake(id, after_us);
     }
 
+    /// What is read is what is durable by now.
+    fn read_chunks(&mut self, id: NodeId, chunks: &[ChunkWanted]) {
+        for wanted in chunks {
+            let disk = &self.machine(id).disk;
+            if disk.stalls > 0 {
+                continue;
+            }
+            let ChunkWanted {
+                peer,
+                snapshot,
+                offset,
+                ..
+            } = *wanted;
+            let data = disk.read(wanted).into();
+            let chunk = Input::Chunk {
+                peer,
+                snapshot,
+                offset,
+                data,
+            };
+            self.hand(id, chunk);
+        }
+    }
+
     fn on_reply(&mut self, id: NodeId, token: Token, reply: Result<Reply, RequestError>) {
         if token == self.operator_token {
             return self
@@ -201,6 +241,9 @@ impl World {
     fn begin_flush(&mut self, id: NodeId) {
         let life = self.machine(id).life;
         let flush_us = self.random.within(self.plan.flush_us.clone());
+        if self.plan.snapshot_log_bytes.is_some() && !self.network.calm {
+            self.machine(id).disk.is_full = self.random.percent(2);
+        }
         self.schedule(flush_us, Event::Flushed { id, life });
     }
 
@@ -213,7 +256,7 @@ impl World {
             machine.disk.overdue = true;
             return;
         }
-        let Some((ticket, more)) = machine.disk.finish() else {
+        let Some((ticket, more, lost)) = machine.disk.finish() else {
             return;
         };
         if let Some(running) = &mut machine.running {
@@ -221,6 +264,9 @@ impl World {
         }
         if more {
             self.begin_flush(id);
+        }
+        if lost {
+            self.hand(id, Input::SnapshotLost);
         }
         self.hand(id, Input::Durable { ticket });
     }
@@ -309,6 +355,11 @@ impl World {
                     self.coverage.count("leases not renewed", 1);
                 }
                 raft::Event::BecameLeader { .. } => self.coverage.count("leaders", 1),
+                raft::Event::SnapshotTaken { .. } => self.coverage.count("snapshots taken", 1),
+                raft::Event::SnapshotSkipped { .. } => self.coverage.count("snapshots left out", 1),
+                raft::Event::SnapshotInstalled { .. } => {
+                    self.coverage.count("snapshots installed", 1);
+                }
                 _ => {}
             }
         }
@@ -323,7 +374,7 @@ impl World {
         }
     }
 
-    fn collect(&mut self, counters: Option<raft::Counters>) {
+    pub(crate) fn collect(&mut self, counters: Option<raft::Counters>) {
         let Some(counters) = counters else {
             return;
         };

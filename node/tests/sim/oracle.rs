@@ -11,14 +11,16 @@
 //!   committed. So an older leader can't miss what a newer one changed, though a newer one may
 //!   serve, beside it, what both agree on.
 //! * Lease freshness: what a node may answer from memory is what the committed log says.
+//! * A snapshot holds what is committed, and at one index all are the same.
+//! * What the newest leader counts as acknowledged by a follower is on that one's disk.
 //! * A leader whose disk has owed it something for a whole lease has no lease.
 
 use crate::machine::Machine;
 use crate::plan::Plan;
 use raft_node::command::Command;
-use raft_node::engine::{LeaseRead, Query};
+use raft_node::engine::{Answer, LeaseRead, Query};
 use raft_node::kv::Store;
-use raft_node::raft::{Entry, Index, Micros, NodeId, Raft, Role, Term};
+use raft_node::raft::{Entry, Index, Micros, NodeId, Raft, Role, SnapshotId, Term};
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
@@ -53,6 +55,8 @@ pub struct Oracle {
     /// Each entry ever seen, and the term before it.
     entries: HashMap<(Index, Term), (Arc<Command>, Term)>,
     committed: Vec<Committed>,
+    /// The hash of the snapshot at an index.
+    snapshots: HashMap<Index, (NodeId, SnapshotId)>,
     /// The committed log, applied.
     reference: Store,
     seen: BTreeMap<NodeId, Seen>,
@@ -74,6 +78,9 @@ struct Committed {
 #[derive(Debug, Default)]
 struct Seen {
     life: u64,
+    /// The last entry that its log does not have any more.
+    base_index: Index,
+    /// Of the entries behind it.
     terms: Vec<Term>,
     commit_index: Index,
     leads_in: Option<Term>,
@@ -95,6 +102,7 @@ impl Oracle {
             leaders: HashMap::new(),
             entries: HashMap::new(),
             committed: Vec::new(),
+            snapshots: HashMap::new(),
             reference: Store::default(),
             seen: BTreeMap::new(),
             keys: keys.iter().map(get).chain([all_keys]).collect(),
@@ -107,6 +115,16 @@ impl Oracle {
     /// How many entries are committed.
     pub fn committed_index(&self) -> Index {
         self.committed.len() as Index
+    }
+
+    /// A process goes on under another number: its disk was taken away, and its node is started
+    /// elsewhere.
+    pub fn renumber(&mut self, id: NodeId, other: NodeId) {
+        if let Some(seen) = self.seen.remove(&id) {
+            self.seen.insert(other, seen);
+        }
+        let led = self.leaders.values_mut().filter(|leader| **leader == id);
+        led.for_each(|leader| *leader = other);
     }
 
     /// Looks at a node that has just made a step.
@@ -123,6 +141,7 @@ impl Oracle {
                 ..Seen::default()
             };
         }
+        self.snapshot(raft, id)?;
         self.log_matching(&mut seen, raft, id)?;
         let leads_in = (raft.role() == Role::Leader).then(|| raft.term());
         if leads_in.is_some() && leads_in != seen.leads_in {
@@ -138,6 +157,7 @@ impl Oracle {
         let first = seen.commit_index;
         seen.commit_index = commit_index;
         self.seen.insert(id, seen);
+        self.acknowledged(machines, raft, id)?;
         for index in first + 1..=commit_index {
             self.committed_at(machines, raft, id, index)?;
         }
@@ -145,17 +165,25 @@ impl Oracle {
     }
 
     fn log_matching(&mut self, seen: &mut Seen, raft: &Raft, id: NodeId) -> Checked {
+        let base_index = raft.base_index();
+        let gone = (base_index - seen.base_index.min(base_index)) as usize;
+        match gone < seen.terms.len() {
+            true => drop(seen.terms.drain(..gone)),
+            false => seen.terms.clear(),
+        }
+        seen.base_index = base_index;
         // Logs are only cut and appended to, so what changed is behind the last equal term.
-        seen.terms.truncate(raft.last_index() as usize);
+        seen.terms
+            .truncate((raft.last_index() - base_index) as usize);
         while let Some(term) = seen.terms.last() {
-            let index = seen.terms.len() as Index;
+            let index = base_index + seen.terms.len() as Index;
             if raft.entry(index).map(|entry| entry.term) == Some(*term) {
                 break;
             }
             seen.terms.pop();
         }
-        for entry in raft.entries(seen.terms.len() as Index, raft.last_index()) {
-            let before = seen.terms.last().copied().unwrap_or(0);
+        for entry in raft.entries(base_index + seen.terms.len() as Index, raft.last_index()) {
+            let before = seen.terms.last().copied().unwrap_or(raft.base_term());
             let slot = (entry.index, entry.term);
             let known = self
                 .entries
@@ -170,6 +198,57 @@ impl Oracle {
         Ok(())
     }
 
+    /// Entries that a follower has, says its leader, are on its disk: until a later leader cuts them.
+    fn acknowledged(&self, machines: &[Machine], raft: &Raft, id: NodeId) -> Checked {
+        let newest = self.leaders.keys().max() == Some(&raft.term());
+        if raft.role() != Role::Leader || !newest {
+            return Ok(());
+        }
+        for (peer, index) in raft.matched() {
+            let disk = &machines[peer as usize - 1].disk;
+            let entry = raft.entry(index);
+            let holds = match entry {
+                Some(entry) => disk.holds(index, entry.term),
+                None => index <= disk.last_index().max(disk.damaged_until),
+            };
+            if !holds {
+                let (last, until) = (disk.last_index(), disk.damaged_until);
+                let detail = format!(
+                    "leader {id} counts {index} of node {peer}, whose disk ends at {last} \
+                     (damaged until {until})"
+                );
+                return broken("what a leader counts is on the follower's disk", detail);
+            }
+        }
+        Ok(())
+    }
+
+    /// What leaves a log is committed, and the same state everywhere.
+    fn snapshot(&mut self, raft: &Raft, id: NodeId) -> Checked {
+        let Some(snapshot) = raft.snapshot() else {
+            return Ok(());
+        };
+        let SnapshotId { index, term, .. } = snapshot;
+        let first = *self.snapshots.entry(index).or_insert((id, snapshot));
+        if first.1 != snapshot {
+            let (other, before) = first;
+            let detail = format!("node {id} has {snapshot:?}, node {other} {before:?}");
+            return broken("all snapshots at an index are the same", detail);
+        }
+        let term_at = |index: Index| {
+            let committed = self.committed.get((index as usize).checked_sub(1)?);
+            committed.map(|committed| committed.entry.term)
+        };
+        let committed = term_at(index);
+        let (base_index, base_term) = (raft.base_index(), raft.base_term());
+        let base_differs = term_at(base_index).is_some_and(|term| term != base_term);
+        if committed != Some(term) || base_index > index || base_differs {
+            let detail = format!("node {id}: {snapshot:?}, committed there: {committed:?}");
+            return broken("a snapshot holds what is committed", detail);
+        }
+        Ok(())
+    }
+
     fn new_leader(&mut self, raft: &Raft, id: NodeId) -> Checked {
         let term = raft.term();
         let first = *self.leaders.entry(term).or_insert(id);
@@ -179,7 +258,7 @@ impl Oracle {
         }
         for committed in self.committed.iter().filter(|c| c.in_term < term) {
             let entry = &committed.entry;
-            if raft.entry(entry.index) != Some(entry) {
+            if lacks(raft, entry) {
                 let detail = format!("leader {id} of term {term} lacks {entry:?}");
                 return broken("a leader holds what was committed before", detail);
             }
@@ -194,7 +273,10 @@ impl Oracle {
         id: NodeId,
         index: Index,
     ) -> Checked {
-        let entry = raft.entry(index).expect("committed entries are in the log");
+        let Some(entry) = raft.entry(index) else {
+            // In its snapshot, which was looked at.
+            return Ok(());
+        };
         if let Some(committed) = self.committed.get(index as usize - 1) {
             if committed.entry != *entry {
                 let first = &committed.entry;
@@ -219,7 +301,7 @@ impl Oracle {
                 continue;
             };
             let later = running.leads_in().is_some_and(|term| term > raft.term());
-            if later && running.engine.raft().entry(index) != Some(entry) {
+            if later && lacks(running.engine.raft(), entry) {
                 let detail = format!("leader {} lacks {entry:?}", machine.id);
                 return broken("a leader holds what was committed before", detail);
             }
@@ -227,47 +309,60 @@ impl Oracle {
         Ok(())
     }
 
-    /// The rules about leases, at this true time.
+    /// The rules about leases, at this true time. The nodes are asked as a client asks them: what
+    /// they think of their lease decides, not what the oracle makes of it.
     fn leases(&self, machines: &[Machine], now: Micros) -> Checked {
         for machine in machines {
-            let Some(gate) = machine.open_gate(now) else {
+            let Some(running) = &machine.running else {
                 continue;
             };
-            owed_by_disk(machine, now, self.lease_us)?;
-            if !self.leases {
+            let leads = running.view.gate().role == Role::Leader;
+            // Who does not lead answers nothing, whatever the key.
+            let asked = if leads { self.keys.len() } else { 1 };
+            let mut answers = self.keys[..asked].iter().filter_map(|query| {
+                match running.view.lease_read(query, || machine.clock.at(now)) {
+                    LeaseRead::Done { answer, .. } => Some((query, answer)),
+                    LeaseRead::Wait | LeaseRead::NotLeader { .. } => None,
+                }
+            });
+            let first = answers.next();
+            if first.is_none() && machine.open_gate(now).is_none() {
                 continue;
             }
-            let last = self.committed.last().map_or(0, |c| c.entry.term);
-            if last > gate.term {
-                let (id, term) = (machine.id, gate.term);
-                let detail = format!(
-                    "node {id} may answer in term {term} while {} of term {last} is committed",
-                    self.committed.len()
-                );
-                return broken("no commit while an older lease lives", detail);
+            owed_by_disk(machine, now, self.lease_us)?;
+            if self.leases {
+                self.nothing_later(machine)?;
+                let mut all = first.into_iter().chain(answers);
+                all.try_for_each(|(query, answer)| self.freshness(machine.id, query, &answer))?;
             }
-            self.freshness(machine, now)?;
         }
         Ok(())
     }
 
-    fn freshness(&self, machine: &Machine, now: Micros) -> Checked {
-        let Some(running) = &machine.running else {
-            return Ok(());
-        };
-        for query in &self.keys {
-            let read = running.view.lease_read(query, || machine.clock.at(now));
-            let LeaseRead::Done { answer, .. } = read else {
-                continue;
-            };
-            let right = self.reference.read(query);
-            if answer != right {
-                let id = machine.id;
-                let detail = format!("node {id} answers {query:?} with {answer:?}, not {right:?}");
-                return broken("a lease read gives what is committed", detail);
+    /// This node may answer, so nothing of a later term is committed.
+    fn nothing_later(&self, machine: &Machine) -> Checked {
+        let term = machine.running.as_ref().map(|r| r.view.gate().term);
+        let last = self.committed.last().map_or(0, |c| c.entry.term);
+        match term {
+            Some(term) if last > term => {
+                let detail = format!(
+                    "node {} may answer in term {term} while {} of term {last} is committed",
+                    machine.id,
+                    self.committed.len()
+                );
+                broken("no commit while an older lease lives", detail)
             }
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    fn freshness(&self, id: NodeId, query: &Query, answer: &Answer) -> Checked {
+        let right = self.reference.read(query);
+        if *answer == right {
+            return Ok(());
+        }
+        let detail = format!("node {id} answers {query:?} with {answer:?}, not {right:?}");
+        broken("a lease read gives what is committed", detail)
     }
 
     /// Everything again, slowly: whole logs, and what is durable.
@@ -287,7 +382,8 @@ impl Oracle {
             };
             let raft = running.engine.raft();
             let logs = raft.entries(0, raft.commit_index());
-            for (entry, committed) in logs.iter().zip(&self.committed) {
+            let committed = self.committed.iter().skip(raft.base_index() as usize);
+            for (entry, committed) in logs.iter().zip(committed) {
                 if *entry != committed.entry {
                     let detail = format!("node {} holds {entry:?}", machine.id);
                     return broken("one entry is committed at an index", detail);
@@ -296,6 +392,11 @@ impl Oracle {
         }
         Ok(())
     }
+}
+
+/// Whether a log does not have an entry; what it let go of is in its snapshot.
+fn lacks(raft: &Raft, entry: &Entry) -> bool {
+    entry.index > raft.base_index() && raft.entry(entry.index) != Some(entry)
 }
 
 fn owed_by_disk(machine: &Machine, now: Micros, lease_us: Micros) -> Checked {

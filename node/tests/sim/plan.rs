@@ -4,7 +4,7 @@
 use crate::clock::Bend;
 use crate::fault::{Direction, Fault, FaultKind, PausePoint, Target};
 use crate::random::Random;
-use raft_node::raft::{Config, Micros, Mutation, NodeId};
+use raft_node::raft::{Config, Formats, Index, Micros, Mutation, NodeId};
 use std::ops::RangeInclusive;
 
 const MS: Micros = 1_000;
@@ -61,6 +61,8 @@ pub struct Plan {
     pub max_clock_drift_ppm: u64,
     /// Whether new leaders serve reads early.
     pub inherited_reads: bool,
+    /// Entries after which a leader goes over to the newest format.
+    pub raise_format_from: Index,
     /// The rule that is broken.
     pub mutation: Option<Mutation>,
     /// What each node's clock shows at the start, and its bends.
@@ -71,6 +73,8 @@ pub struct Plan {
     pub network: NetworkPlan,
     /// How long a flush takes.
     pub flush_us: RangeInclusive<Micros>,
+    /// How much the log grows between two snapshots, at least; `None`: none is taken.
+    pub snapshot_log_bytes: Option<u64>,
     /// The clients.
     pub clients: Vec<ClientPlan>,
     /// How many keys they use.
@@ -126,6 +130,7 @@ impl Plan {
             election_timeout_us: SECOND..=2 * SECOND,
             max_clock_drift_ppm: 5_000,
             inherited_reads: true,
+            raise_format_from: Index::MAX,
             mutation: None,
             clocks: (1..=nodes as u64)
                 .map(|id| (id * 1_000 * SECOND, Vec::new()))
@@ -141,6 +146,7 @@ impl Plan {
                 bytes_per_second: None,
             },
             flush_us: 500..=500,
+            snapshot_log_bytes: None,
             clients: Vec::new(),
             keys: 1,
             value_bytes: 0,
@@ -167,6 +173,7 @@ impl Plan {
             election_timeout_us: timeout.0 * MS..=timeout.1 * MS,
             max_clock_drift_ppm,
             inherited_reads: random.percent(85),
+            raise_format_from: seed % 8 * 12,
             mutation: None,
             clocks: clocks(suite, nodes, max_clock_drift_ppm, calm_us, &mut random),
             clocks_in_bound: suite != Suite::WildClocks,
@@ -178,6 +185,7 @@ impl Plan {
                 true => 100..=3 * MS,
                 false => 5 * MS..=80 * MS,
             },
+            snapshot_log_bytes: snapshot_log_bytes(seed),
             clients: clients(suite, &mut random),
             keys: random.within(1..=4),
             value_bytes,
@@ -194,6 +202,10 @@ impl Plan {
             voters: (1..=self.nodes as u64).collect(),
             lease_us: self.lease_us,
             max_clock_drift_ppm: self.max_clock_drift_ppm,
+            formats: Formats {
+                raise_from: self.raise_format_from,
+                ..Formats::default()
+            },
             election_timeout_us: self.election_timeout_us.clone(),
             heartbeat_us: self.heartbeat_us,
             inherited_reads: self.inherited_reads,
@@ -276,6 +288,19 @@ fn network(suite: Suite, random: &mut Random) -> NetworkPlan {
     }
 }
 
+/// Mostly so little that many are taken in a run.
+fn snapshot_log_bytes(seed: u64) -> Option<u64> {
+    let mut random = Random::new(seed, 6);
+    random.pick(&[
+        None,
+        Some(1),
+        Some(300),
+        Some(300),
+        Some(1_500),
+        Some(6_000),
+    ])
+}
+
 /// Now and then wires are narrow, and values so long that they fill them.
 fn narrow(suite: Suite, seed: u64) -> (Option<u64>, usize) {
     let mut random = Random::new(seed, 5);
@@ -350,6 +375,7 @@ fn fault_kind(nodes: u64, random: &mut Random) -> FaultKind {
         70..80 => FaultKind::StallDisk(target),
         80..88 => FaultKind::Transfer(random.percent(50).then_some(any)),
         88..95 => FaultKind::Slow(target, direction, random.within(10 * MS..=1_500 * MS)),
+        95..97 => FaultKind::TakeDisk(target, random.next()),
         _ => FaultKind::BreakLink(target, any),
     }
 }

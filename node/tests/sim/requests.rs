@@ -39,6 +39,10 @@ impl World {
 
     /// Sends the call in hand to a node.
     pub(crate) fn attempt(&mut self, number: usize, target: NodeId) {
+        let target = match self.clients[number].plan {
+            Some(_) => self.process_for_client(number, target),
+            None => target, // A story means just this process.
+        };
         let client = &mut self.clients[number];
         let attempt = client.attempt(target);
         let again = client

@@ -75,6 +75,7 @@ impl Shrinker {
         self.keep(|plan| plan.network.duplicate_percent = 0);
         self.keep(|plan| plan.network.delay_us = 500..=500);
         self.keep(|plan| plan.flush_us = 500..=500);
+        self.keep(|plan| plan.snapshot_log_bytes = None);
         self.keep(|plan| plan.keys = 1);
         for at in 0..self.plan.clocks.len() {
             self.keep(|plan| plan.clocks[at].1.clear());

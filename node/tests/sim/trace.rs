@@ -1,8 +1,8 @@
 //! The conversation as text, kept only where somebody wants to read it or compare it.
 
-use raft_node::command::{Command, Operation};
+use crate::tell::{tell_event, tell_message};
 use raft_node::engine::Effects;
-use raft_node::raft::{AppendOutcome, Entry, Event, Message, Micros, NodeId};
+use raft_node::raft::{Event, Message, Micros, NodeId};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// See the module.
@@ -32,7 +32,9 @@ impl Trace {
 
     /// A message that has come to its receiver.
     pub fn message(&mut self, now: Micros, from: NodeId, to: NodeId, message: &Message) {
-        self.say(now, || format!("n{from} -> n{to} {}", tell(message)));
+        self.say(now, || {
+            format!("n{from} -> n{to} {}", tell_message(message))
+        });
     }
 
     /// What a step of a node came to, beside messages.
@@ -77,67 +79,5 @@ impl Trace {
             Trace::Digest(hasher) => hasher.finish(),
             Trace::Off | Trace::Lines(_) => 0,
         }
-    }
-}
-
-fn tell(message: &Message) -> String {
-    match message {
-        Message::Append {
-            term,
-            base_index,
-            base_term,
-            entries,
-            commit_index,
-            sequence,
-            ..
-        } => {
-            let entries: Vec<String> = entries.iter().map(tell_entry).collect();
-            format!(
-                "Append term={term} base={base_index}@{base_term} [{}] commit={commit_index} \
-                 sequence={sequence}",
-                entries.join(", ")
-            )
-        }
-        Message::AppendReply {
-            term,
-            sequence,
-            outcome,
-        } => {
-            let outcome = match outcome {
-                AppendOutcome::Accepted { match_index } => format!("match={match_index}"),
-                AppendOutcome::Rejected {
-                    conflict_index,
-                    conflict_term,
-                } => format!("conflict={conflict_index}@{conflict_term:?}"),
-            };
-            format!("AppendReply term={term} sequence={sequence} {outcome}")
-        }
-        other => format!("{other:?}"),
-    }
-}
-
-fn tell_entry(entry: &Entry) -> String {
-    let what = match &*entry.command {
-        Command::NoOp => "NO-OP".to_string(),
-        Command::Write(write) => match &write.operation {
-            Operation::Set { key, value } => format!("SET {key} {value}"),
-            Operation::Delete { key } => format!("DEL {key}"),
-            Operation::CompareAndSet {
-                key,
-                expected,
-                value,
-            } => format!("CAS {key} {expected:?} {value}"),
-        },
-    };
-    format!("{}@{} {what}", entry.index, entry.term)
-}
-
-fn tell_event(event: &Event) -> String {
-    match event {
-        Event::Committed { entry, as_leader } => {
-            let role = if *as_leader { "leader" } else { "follower" };
-            format!("commits as {role} {}", tell_entry(entry))
-        }
-        other => format!("{other:?}"),
     }
 }

@@ -1,13 +1,19 @@
 //! How messages and connections come about in the world.
 
 use crate::world::{Event, Fate, World};
+use raft_node::command::Command;
 use raft_node::engine::Input;
 use raft_node::raft::{Message, Micros, NodeId};
 
 const MS: Micros = 1_000;
 
 impl World {
-    pub(crate) fn send(&mut self, from: NodeId, to: NodeId, message: Message) {
+    /// A process sends to a node.
+    pub(crate) fn send(&mut self, process: NodeId, to: NodeId, message: Message) {
+        if !self.talks_with(process, to) {
+            return self.coverage.count("messages lost or held", 1);
+        }
+        let from = self.node_of(process);
         let fate = match &mut self.filter {
             Some(filter) => filter(from, to, &message),
             None => Fate::Pass,
@@ -43,6 +49,11 @@ impl World {
             return;
         }
         self.trace.message(self.now, from, to, &message);
+        if format_in(&message) > self.machine(to).reads_format {
+            // Nonsense to that version: it closes the connection.
+            return self.break_connection(from, to);
+        }
+        let to = self.process_for(from, to);
         self.hand(to, Input::Received { from, message });
     }
 
@@ -100,7 +111,10 @@ impl World {
             return;
         }
         let input = match connected {
-            true => Input::Connected { peer },
+            true => Input::Connected {
+                peer,
+                reads_format: self.machine(peer).reads_format,
+            },
             false => Input::Disconnected { peer },
         };
         self.trace.say(self.now, || format!("n{to} {input:?}"));
@@ -139,4 +153,16 @@ impl World {
         }
         self.connect(from, to);
     }
+}
+
+/// The newest format that an append takes its receiver's log to.
+fn format_in(message: &Message) -> u64 {
+    let Message::Append { entries, .. } = message else {
+        return 0;
+    };
+    let formats = entries.iter().map(|entry| match &*entry.command {
+        Command::Format(format) => format.version,
+        Command::NoOp | Command::Write(_) => 0,
+    });
+    formats.max().unwrap_or(0)
 }

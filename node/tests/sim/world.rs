@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::coverage::Coverage;
 use crate::disk::Disk;
 use crate::fault::Undo;
+use crate::ghost::Ghost;
 use crate::machine::Machine;
 use crate::network::Network;
 use crate::oracle::{Checked, Oracle, broken};
@@ -86,7 +87,9 @@ pub struct World {
     pub(crate) now: Micros,
     queue: BinaryHeap<Reverse<Scheduled>>,
     scheduled: u64,
+    /// The place of each node, by its id; behind them, once a disk was taken, that of the ghost.
     pub(crate) machines: Vec<Machine>,
+    pub(crate) ghost: Option<Ghost>,
     pub(crate) network: Network,
     pub(crate) clients: Vec<Client>,
     pub(crate) keys: Vec<String>,
@@ -151,6 +154,7 @@ impl World {
         let keys: Vec<String> = (0..plan.keys).map(|number| format!("k{number}")).collect();
         let mut world = World {
             machines: machines.collect(),
+            ghost: None,
             network: Network::new(plan.network.clone(), plan.nodes, plan.seed),
             clients: Vec::new(),
             random: Random::new(plan.seed, 3),
@@ -329,15 +333,15 @@ impl World {
 
     /// Who may answer reads from a lease of its own and knows its own commits.
     pub fn lease_holder(&self) -> Option<NodeId> {
-        let gates = self.machines.iter().map(|m| (m.id, m.open_gate(self.now)));
+        let nodes = &self.machines[..self.plan.nodes];
+        let gates = nodes.iter().map(|m| (m.id, m.open_gate(self.now)));
         let open = gates.filter(|(_, gate)| gate.as_ref().is_some_and(|g| g.own_term_applied));
         open.map(|(id, _)| id).next()
     }
 
     /// Who leads in the highest term.
     pub fn leader(&self) -> Option<NodeId> {
-        let running = self
-            .machines
+        let running = self.machines[..self.plan.nodes]
             .iter()
             .filter_map(|m| m.running.as_ref().map(|r| (m.id, r)));
         let leaders = running.filter(|(_, r)| r.engine.raft().role() == Role::Leader);

@@ -14,7 +14,7 @@ use tonic::{Status, Streaming};
 
 use super::until::Until;
 use super::worker::{After, Worker};
-use crate::client::call;
+use crate::client::operations;
 use crate::client::refusal::Refusal;
 
 /// The pause after a refusal that only time can help.
@@ -109,7 +109,7 @@ pub async fn unary(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Unti
         let Some(body) = operation.operation else {
             continue;
         };
-        let answer = call::send(kv, body).await;
+        let answer = operations::send(kv, body).await;
         worker.ends_at(until.at().into_std());
         match answer {
             Ok(answer) => {
@@ -126,7 +126,9 @@ pub async fn unary(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Unti
                     worker.session_expired(0);
                 }
                 match refusal {
-                    Refusal::NotReady | Refusal::Overloaded => tokio::time::sleep(PAUSE).await,
+                    Refusal::NotReady | Refusal::Overloaded | Refusal::DiskFull(_) => {
+                        tokio::time::sleep(PAUSE).await;
+                    }
                     _ => return End::Left,
                 }
             }
@@ -168,6 +170,7 @@ fn word(refusal: &Refusal) -> String {
         Refusal::NotLeader(_) => "not_leader",
         Refusal::NotReady => "not_ready",
         Refusal::Overloaded => "overloaded",
+        Refusal::DiskFull(_) => "disk full",
         Refusal::Gone(_) => "node gone",
         Refusal::Unknown(_) => "outcome_unknown",
         Refusal::Broken(_) => "connection lost",

@@ -18,16 +18,16 @@ mod workload;
 
 use std::time::Duration;
 
-use crate::cli::{Options, Output};
-use crate::client::Read;
-use crate::cluster::{Provider, Reads};
+use raftkv::SESSIONS_MAX;
+
+use crate::cluster::Reads;
 use crate::error::{Error, Result};
-use crate::hosts::inventory::Member;
-use crate::hosts::ssh::tunnel::CONNECTIONS_MAX;
-use crate::interrupt::Interruptions;
-use crate::keys::{self, Freshness};
+use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
-use crate::out;
+use crate::ops::store;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::transport::ssh::tunnel::CONNECTIONS_MAX;
 use load::Load;
 use phases::{Bench, Measured};
 use report::Report;
@@ -40,44 +40,42 @@ const CLIENTS_MAX: usize = 1024;
 /// What a node takes in at most is of this order; more would only measure its refusals.
 const IN_FLIGHT_MAX: usize = 65_536;
 
-/// Sessions that a node keeps, of all clients together. With unary calls each operation in flight
-/// has one of its own.
-const SESSIONS_MAX: usize = 4096;
-
 /// The flags of `bench`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// Connections
+    /// How many connections
     #[arg(long, value_name = "N", default_value_t = 4)]
     clients: usize,
-    /// Operations in flight, all connections together
+    /// How many operations are under way at a time, on all connections together
     #[arg(long, value_name = "N", default_value_t = 64)]
     in_flight: usize,
     /// How long to measure
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::times::parse)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::text::times::parse)]
     duration: Duration,
-    /// How long to run before measuring
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::times::parse)]
+    /// How long to run before the measurement begins
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = crate::text::times::parse)]
     warm_up: Duration,
-    /// Length of a value, in bytes
+    /// How long each value is
     #[arg(long, value_name = "BYTES", default_value_t = 256)]
     value_size: usize,
-    /// Share of reads: 0 only writes, 1 only reads
+    /// Share of reads, from 0 (only writes) to 1 (only reads)
     #[arg(long, value_name = "SHARE", default_value_t = 0.5)]
     read_share: f64,
-    /// How many different keys, chosen uniformly
+    /// How many different keys; each is as likely as the others
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     keys: u64,
-    /// How reads are answered [default: as cluster.yaml says]
-    #[arg(long, value_enum)]
-    consistency: Option<Freshness>,
-    /// One gRPC call an operation, instead of streams that carry many
+    /// Who answers reads: lease, quorum or stale; see `raftctl get --help` [default: as cluster.yaml
+    /// says]
+    #[arg(long = "read", alias = "consistency", value_enum)]
+    #[arg(value_name = "HOW", hide_possible_values = true)]
+    consistency: Option<Reads>,
+    /// One gRPC call per operation, instead of streams that carry many
     #[arg(long)]
     unary: bool,
-    /// Leave the keys (`bench/...`) in the store
+    /// Leave the keys that it wrote (bench/...) in the store
     #[arg(long)]
     keep: bool,
-    /// Makes a run repeatable
+    /// The same seed chooses the same keys and operations
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
 }
@@ -99,6 +97,7 @@ impl Arguments {
                 ),
             ),
             (
+                // With unary calls each operation in flight has a session of its own.
                 !self.unary || self.in_flight <= SESSIONS_MAX,
                 format!(
                     "--unary: at most {SESSIONS_MAX} --in-flight, because each has a session, \
@@ -125,14 +124,6 @@ impl Arguments {
         }
     }
 
-    fn freshness(&self, default: Reads) -> Freshness {
-        self.consistency.unwrap_or(match default {
-            Reads::Lease => Freshness::Lease,
-            Reads::Quorum => Freshness::Quorum,
-            Reads::Stale => Freshness::Stale,
-        })
-    }
-
     fn workload(&self) -> Workload {
         Workload {
             read_share: self.read_share,
@@ -151,18 +142,20 @@ impl Arguments {
 pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
     arguments.check()?;
     refuse_more_than_fit(context, arguments.clients)?;
-    let freshness = arguments.freshness(context.cluster.reads);
+    let reads = arguments.consistency.unwrap_or(context.cluster.reads);
     let bench = Bench {
         context,
         arguments: &arguments,
         workload: arguments.workload(),
-        load: load(context, &arguments, freshness),
+        load: load(context, &arguments, reads),
     };
-    keys::client(context, options).find_leader().await?;
+    store::client(context, options.timeout)
+        .find_leader()
+        .await?;
     let mut interruptions = Interruptions::new();
     let measured = bench.measure(&mut interruptions).await?;
     if let Some(measured) = &measured {
-        let report = report(context, &arguments, freshness, measured);
+        let report = report(context, &arguments, reads, measured);
         match options.output {
             Output::Text => out::print(&report.text())?,
             Output::Json => out::json(&serde_json::json!(report))?,
@@ -187,9 +180,8 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
 
 /// Where nodes are reached through ssh, so are clients, a channel each.
 fn refuse_more_than_fit(context: &Context, clients: usize) -> Result<()> {
-    let is_tunnelled = |member: &Member| member.admin_address != member.client_address;
-    let has_tunnels = context.cluster.provider != Provider::Docker
-        && context.inventory.members.iter().any(is_tunnelled);
+    let mut members = context.inventory.members.iter();
+    let has_tunnels = members.any(|member| member.is_tunnelled);
     if !has_tunnels || clients <= CONNECTIONS_MAX {
         return Ok(());
     }
@@ -199,27 +191,18 @@ fn refuse_more_than_fit(context: &Context, clients: usize) -> Result<()> {
     )))
 }
 
-fn load(context: &Context, arguments: &Arguments, freshness: Freshness) -> Load {
+fn load(context: &Context, arguments: &Arguments, reads: Reads) -> Load {
     Load {
-        members: keys::members(context),
+        members: store::members(context),
         connections: arguments.clients,
         in_flight: arguments.in_flight,
         unary: arguments.unary,
-        read: match freshness {
-            Freshness::Lease => Read::Lease,
-            Freshness::Quorum => Read::Quorum,
-            Freshness::Stale => Read::Stale(None),
-        },
-        any_node: freshness == Freshness::Stale && arguments.read_share >= 1.0,
+        read: reads.into(),
+        any_node: reads == Reads::Stale && arguments.read_share >= 1.0,
     }
 }
 
-fn report(
-    context: &Context,
-    arguments: &Arguments,
-    freshness: Freshness,
-    measured: &Measured,
-) -> Report {
+fn report(context: &Context, arguments: &Arguments, reads: Reads, measured: &Measured) -> Report {
     let (tally, (before, after)) = (&measured.tally, measured.flushes);
     let leader_fsyncs = match (before, after) {
         (Some(from), Some(to)) if from.leader == to.leader => to.count.checked_sub(from.count),
@@ -227,15 +210,11 @@ fn report(
     };
     Report {
         cluster: context.cluster.name.clone(),
-        provider: context.cluster.provider.name().to_owned(),
+        provider: context.cluster.provider.name(),
         nodes: context.cluster.nodes.len(),
         leader: after.map(|flushes| flushes.leader),
         transport: if arguments.unary { "unary" } else { "stream" },
-        consistency: match freshness {
-            Freshness::Lease => "lease",
-            Freshness::Quorum => "quorum",
-            Freshness::Stale => "stale",
-        },
+        consistency: reads.name(),
         clients: arguments.clients,
         in_flight: arguments.in_flight,
         value_bytes: arguments.value_size,

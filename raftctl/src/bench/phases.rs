@@ -11,9 +11,9 @@ use super::tally::{Kind, Tally};
 use super::until::Until;
 use super::workload::{Mix, Source, Workload};
 use crate::error::{Error, Result};
-use crate::interrupt::Interruptions;
+use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
-use crate::out;
+use crate::terminal::out;
 
 /// Filling and clearing end by themselves, or with this.
 const PREPARE_MAX: Duration = Duration::from_secs(120);

@@ -21,7 +21,7 @@ pub struct Report {
     /// `stream` or `unary`.
     pub transport: &'static str,
     /// How reads were answered.
-    pub consistency: &'static str,
+    pub consistency: String,
     /// Connections.
     pub clients: usize,
     /// Operations on their way at any time.
@@ -163,7 +163,7 @@ mod tests {
             nodes: 3,
             leader: Some(2),
             transport: "stream",
-            consistency: "lease",
+            consistency: "lease".into(),
             clients: 4,
             in_flight: 64,
             value_bytes: 256,

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use raftkv::SESSION_WINDOW;
 use raftkv::kv::kv_client::KvClient;
 use raftkv::kv::operation::Operation as Body;
 use raftkv::kv::outcome::Outcome as Answer;
@@ -17,10 +18,6 @@ use super::tally::{Kind, Tally};
 use super::workload::{Ask, Source};
 use crate::client::call;
 use crate::client::refusal::Refusal;
-
-/// How far the unanswered writes of one session may be apart, and so how many there may be (see
-/// `RequestId` in kv.proto).
-const SESSION_WINDOW: usize = 256;
 
 /// What to do after an answer; the later one weighs more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -248,13 +245,18 @@ impl Worker {
 
 fn after(reason: ErrorReason) -> After {
     match reason {
-        ErrorReason::NotReady | ErrorReason::Overloaded => After::Pause,
+        ErrorReason::NotReady | ErrorReason::Overloaded | ErrorReason::DiskFull => After::Pause,
         // Sessions are opened where a drive begins.
         ErrorReason::NotLeader
         | ErrorReason::Stopping
         | ErrorReason::OutcomeUnknown
         | ErrorReason::SessionExpired => After::Leave,
-        ErrorReason::Invalid | ErrorReason::Unspecified => After::GoOn,
+        ErrorReason::Invalid
+        | ErrorReason::RequestIdReused
+        | ErrorReason::Unsupported
+        | ErrorReason::NotAllowed
+        | ErrorReason::Incomplete
+        | ErrorReason::Unspecified => After::GoOn,
     }
 }
 
@@ -264,7 +266,7 @@ mod tests {
     use crate::bench::workload::{Mix, Workload};
     use crate::client::channel;
     use crate::client::fake::{Fakes, Role};
-    use raftkv::kv::{Error, GetReply, SetReply};
+    use raftkv::kv::{GetReply, OperationError, SetReply};
     use std::time::Duration;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -347,9 +349,9 @@ mod tests {
         };
         assert_eq!(ids(&worker), [1, 2]);
         let first = worker.next_operation().unwrap();
-        let error = Error {
+        let error = OperationError {
             reason: ErrorReason::SessionExpired.into(),
-            ..Error::default()
+            ..OperationError::default()
         };
         let expired = outcome(first.id, Answer::Error(error));
         assert_eq!(worker.answered(&expired, Instant::now()), After::Leave);
@@ -398,9 +400,9 @@ mod tests {
             (ErrorReason::Stopping, After::Leave),
         ] {
             worker.next_operation().unwrap();
-            let error = Error {
+            let error = OperationError {
                 reason: reason.into(),
-                ..Error::default()
+                ..OperationError::default()
             };
             assert_eq!(
                 worker.answered(&outcome(0, Answer::Error(error)), Instant::now()),

@@ -3,31 +3,46 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Parser, Subcommand};
+use clap::{ArgAction, Parser, Subcommand};
 
-use super::Output;
-use crate::verbs::{init, logs};
-use crate::{bench, keys, scenario, shell};
+use crate::bench;
+use crate::scenario;
+use crate::terminal::options::Output;
+use crate::verbs::{backup, init, keys, logs, recover, restore, shell, snapshot, timeline};
 
-const AFTER_HELP: &str = "\
-Nodes are named by selectors: 3 · 1,3 · 1-3 · leader · followers · majority · minority · random · all
+/// Where the options that every verb takes stand in the help.
+const GLOBAL: &str = "Global options";
 
-Exit codes: 0 done · 1 a bug or anything unforeseen · 2 wrong usage or a wrong cluster.yaml ·
-3 done on some nodes only · 4 cas found something else · 10 SSH or cloud trouble · 20 a command failed on a host ·
-30 no leader, or a node dead, within the timeout · 31 outcome of a write unknown ·
-40 a consistency check or a scenario failed
+/// Puts a Raft key-value cluster on real machines, and operates it
+///
+/// Each verb has a page of its own, with its options and examples: raftctl VERB --help, or
+/// raftctl help VERB.
+#[derive(Debug, Parser)]
+#[command(name = "raftctl", version, max_term_width = 100)]
+#[command(disable_help_flag = true, next_help_heading = GLOBAL)]
+#[command(after_help = "\
+NODES are named by id or by what they are: 3 · 1,3 · 1-3 · leader · followers ·
+majority · minority · random · all
+
+Exit codes:
+   0  done
+   1  a bug, or anything unforeseen
+   2  wrong usage or a wrong cluster.yaml
+   3  done on some nodes only; each of the others is named
+   4  cas found another value, and wrote nothing
+  10  SSH or cloud trouble
+  20  a command failed on a host
+  30  no leader, or a node dead, within the timeout
+  31  the outcome of a write is unknown
+  40  a consistency check or a scenario failed
 
 Examples:
-  raftctl up                      bring the cluster of cluster.yaml up
-  raftctl set name1 Jaggu         write
-  raftctl get name1               read
-  raftctl kill leader             see what happens
-  raftctl restart all             one at a time, without a failed request
-  raftctl down                    no process stays; the data does";
-
-/// Puts a Raft key-value cluster on real machines, and operates it.
-#[derive(Debug, Parser)]
-#[command(name = "raftctl", version, after_help = AFTER_HELP, max_term_width = 100)]
+  raftctl up                  bring up the cluster that cluster.yaml describes
+  raftctl set name1 Jaggu     write
+  raftctl get name1           read
+  raftctl kill leader         watch the others elect a new one
+  raftctl restart all         one node after the other; no request fails
+  raftctl down                stop all nodes and keep their data")]
 pub struct CommandLine {
     /// The cluster's file; - reads standard input
     #[arg(
@@ -35,34 +50,33 @@ pub struct CommandLine {
         long,
         global = true,
         value_name = "FILE",
-        env = "RAFTCTL_CONFIG"
+        env = "RAFTCTL_CONFIG",
+        hide_env_values = true
     )]
     #[arg(default_value = "cluster.yaml")]
     pub config: PathBuf,
 
-    /// How results are printed
-    #[arg(
-        short,
-        long,
-        global = true,
-        value_enum,
-        default_value_t,
-        value_name = "FORMAT"
-    )]
+    /// How results are printed: text for people, json for programs
+    #[arg(short, long, global = true, value_enum, default_value_t)]
+    #[arg(value_name = "FORMAT", hide_possible_values = true)]
     pub output: Output,
 
-    /// How long to wait, as in 500ms, 30s or 2m [default: what suits the verb]
-    #[arg(long, global = true, value_name = "TIME", value_parser = crate::times::parse)]
+    /// How long to wait, as in 500ms, 30s or 2m [default: depends on the verb]
+    #[arg(long, global = true, value_name = "TIME", value_parser = crate::text::times::parse)]
     pub timeout: Option<Duration>,
 
     /// How long to wait while someone else changes the cluster, as in 0s or 5m
     #[arg(long, global = true, value_name = "TIME", default_value = "10s")]
-    #[arg(value_parser = crate::times::parse)]
+    #[arg(value_parser = crate::text::times::parse)]
     pub lock_wait: Duration,
 
-    /// Ask nothing
+    /// Ask nothing: the answer to every question is yes
     #[arg(short, long, global = true)]
     pub yes: bool,
+
+    /// Print this page
+    #[arg(short, long, global = true, action = ArgAction::Help)]
+    pub help: Option<bool>,
 
     #[command(subcommand)]
     pub verb: Verb,
@@ -70,67 +84,86 @@ pub struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Write a commented cluster.yaml to begin with
+    /// Write a commented cluster.yaml to start from
     ///
-    /// Never overwrites a file, unless told to with --force.
-    #[command(after_help = "Example:\n  raftctl init --name demo --nodes 3")]
+    /// A file that exists is left as it is, unless --force is given.
+    #[command(after_help = "Examples:
+  raftctl init                             five processes on this machine
+  raftctl init --provider ssh --nodes 3    three hosts that exist already
+  raftctl init -c lab.yaml --name lab      another file, another name")]
     Init(init::Arguments),
 
-    /// Say what is wrong with cluster.yaml: everything at once
+    /// Check cluster.yaml and report every mistake at once
     ///
-    /// With provider gcp also what is missing to make the machines: Terraform, credentials, the
-    /// project and its APIs, quotas. Nothing is made.
-    #[command(after_help = "Examples:\n  raftctl check\n  cat cluster.yaml | raftctl check -c -")]
+    /// With provider gcp it also looks at what is needed to make the machines: Terraform,
+    /// credentials, the project, its APIs and quotas. It changes nothing.
+    #[command(after_help = "Examples:
+  raftctl check
+  cat cluster.yaml | raftctl check -c -")]
     Check,
 
-    /// Print the steps that `up` would take, and take none
+    /// Show the steps that `up` would take, and take none
     ///
-    /// With provider gcp the machines and all that belongs to them come first. What would be
-    /// refused is said, and the exit code is 2 then.
-    #[command(after_help = "Example:\n  raftctl plan --output json")]
+    /// Ends with exit code 2 and the reasons where `up` would refuse to go on.
+    #[command(after_help = "Examples:
+  raftctl plan
+  raftctl plan --output json")]
     Plan {
-        /// Show a plan that loses data, too
+        /// Also plan steps that lose data
         #[arg(long)]
         allow_data_loss: bool,
     },
 
-    /// Bring the cluster up: find out what is there, and do what is missing
+    /// Bring the cluster up: find out what is missing, and do only that
     ///
-    /// A second `up` changes nothing. One that was interrupted is simply run again. Waits until
-    /// every node answers and a leader has its lease, at most --timeout (30s). A node that can't be
-    /// brought up is left behind, with the reason, as long as the others make a majority (exit
-    /// code 3).
+    /// A second `up` changes nothing, and one that was interrupted is simply run again. It waits
+    /// until every node answers and a leader has its lease, for at most --timeout (30s). A node
+    /// that can't be brought up is reported with the reason and left out, as long as the others
+    /// are a majority (exit code 3).
     ///
-    /// With provider gcp the machines are made first, by Terraform. --timeout is then also how long
-    /// to wait for another Terraform that works on them (60s), and until they answer (180s).
-    #[command(after_help = "Examples:\n  raftctl up\n  raftctl up --dry-run")]
+    /// With provider gcp, Terraform makes the machines first. --timeout is then also how long to
+    /// wait for another run of Terraform (60s) and for the new machines to answer (180s).
+    #[command(after_help = "Examples:
+  raftctl up
+  raftctl up --dry-run        the same as `raftctl plan`
+  raftctl up -c lab.yaml")]
     Up {
-        /// Print the steps only
+        /// Print the steps and take none
         #[arg(long)]
         dry_run: bool,
-        /// Let nodes begin with nothing whose logs are gone, and data disks be deleted or replaced
+        /// Let a node whose log is lost start empty, and let data disks be deleted or replaced
         /// (provider gcp)
         #[arg(long)]
         allow_data_loss: bool,
     },
 
     /// Show what every node is doing
-    #[command(after_help = "Example:\n  raftctl status --output json")]
+    #[command(after_help = "Examples:
+  raftctl status
+  raftctl status --output json")]
     Status,
 
-    /// Open a shell on a node's host, or run a command there; not with provider local
-    #[command(after_help = "Example:\n  raftctl ssh 3 uptime")]
+    /// Open a shell on a node's host, or run one command there
+    ///
+    /// Not with provider local, where the hosts are this machine.
+    #[command(after_help = "Examples:
+  raftctl ssh leader
+  raftctl ssh 3 uptime")]
     Ssh {
-        /// One node
+        /// One node: its id, leader, or random
         #[arg(value_name = "NODE")]
         selector: String,
-        /// The command; absent: an interactive shell
+        /// The command; without one, an interactive shell
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         command: Vec<String>,
     },
 
-    /// Run a command on the hosts of nodes, as root where that is possible
-    #[command(after_help = "Example:\n  raftctl exec followers -- df -h /opt")]
+    /// Run a command on the hosts of several nodes
+    ///
+    /// As root where the login may become root, else as the login.
+    #[command(after_help = "Examples:
+  raftctl exec all date
+  raftctl exec followers -- df -h /opt")]
     Exec {
         #[command(flatten)]
         of: Nodes,
@@ -139,20 +172,30 @@ pub enum Verb {
         command: Vec<String>,
     },
 
-    /// Put the binary under the nodes, one at a time, without a failed request
+    /// Give the nodes another binary, one at a time; no request fails
     ///
-    /// Followers first, each caught up before the next; the leader last, after handing over. The
-    /// hosts of nodes that do not run get it, too. Interrupted, it is simply run again.
-    #[command(after_help = "Examples:\n  raftctl upgrade\n  raftctl upgrade --rollback")]
+    /// Copies the binary that cluster.yaml names to every host and restarts the nodes with it:
+    /// first the followers, each of which catches up before the next one stops; last the leader,
+    /// after it has handed over. Hosts whose nodes don't run get the binary as well. If it is
+    /// interrupted, run it again.
+    #[command(after_help = "Examples:
+  raftctl upgrade
+  raftctl upgrade --rollback")]
     Upgrade {
-        /// Go back to the release that was there before, on every host to the same one; the next `up`
-        /// or `upgrade` brings the binary of cluster.yaml again
+        /// Go back to the release before this one, the same on every host; the next `up` or
+        /// `upgrade` brings the binary of cluster.yaml again. Refused, with nothing changed, once the
+        /// cluster has gone over to a format that release does not read; `status` tells beforehand
         #[arg(long)]
         rollback: bool,
     },
 
-    /// Kill nodes with SIGKILL, as a crash would; they stay dead until they are started
-    #[command(after_help = "Examples:\n  raftctl kill leader\n  raftctl kill minority")]
+    /// Kill nodes with SIGKILL, as a crash would
+    ///
+    /// They stay dead until `raftctl start`, `restart` or `up`.
+    #[command(after_help = "Examples:
+  raftctl kill leader
+  raftctl kill minority
+  raftctl kill 2,4")]
     Kill {
         #[command(flatten)]
         of: Nodes,
@@ -161,78 +204,108 @@ pub enum Verb {
         vm: bool,
     },
 
-    /// Stop nodes in order and start them again, one at a time; start those that do not run
+    /// Stop nodes and start them again, one at a time
     ///
-    /// A leader hands leadership and lease over first.
-    #[command(after_help = "Examples:\n  raftctl restart 3\n  raftctl restart all")]
+    /// A leader hands over its leadership and lease before it stops. Nodes that don't run are
+    /// started.
+    #[command(after_help = "Examples:
+  raftctl restart 3
+  raftctl restart all")]
     Restart {
         #[command(flatten)]
         of: Nodes,
-        /// Switch the machine itself off and on again, as the type that cluster.yaml names (provider gcp)
+        /// Switch the machine itself off and on again, with the machine type that cluster.yaml
+        /// names (provider gcp)
         #[arg(long)]
         vm: bool,
     },
 
-    /// Stop nodes in order; a leader hands leadership over first
-    #[command(after_help = "Example:\n  raftctl stop leader")]
+    /// Stop nodes in good order; a leader hands over first
+    #[command(after_help = "Examples:
+  raftctl stop leader
+  raftctl stop all")]
     Stop(Nodes),
 
-    /// Start nodes that do not run, and wait until they are back
-    #[command(after_help = "Example:\n  raftctl start all")]
+    /// Start nodes that don't run, and wait until they are back
+    #[command(after_help = "Examples:
+  raftctl start all
+  raftctl start 2,4")]
     Start(Nodes),
 
     /// Freeze nodes with SIGSTOP: alive, but doing nothing
     ///
-    /// They stay so until `raftctl resume`, or, with --for, until the time is over, also when nobody
-    /// is there any more.
-    #[command(after_help = "Examples:\n  raftctl pause leader\n  raftctl pause 3 --for 30s")]
+    /// They stay frozen until `raftctl resume`. With --for they go on by themselves after that
+    /// time, even if raftctl is gone by then.
+    #[command(after_help = "Examples:
+  raftctl pause leader
+  raftctl pause 3 --for 30s")]
     Pause {
         #[command(flatten)]
         of: Nodes,
-        /// How long it lasts, in whole seconds, an hour at most [default: until `raftctl resume`]
-        #[arg(long = "for", value_name = "TIME", value_parser = crate::times::parse)]
+        /// How long, in whole seconds, an hour at most [default: until `raftctl resume`]
+        #[arg(long = "for", value_name = "TIME", value_parser = crate::text::times::parse)]
         length: Option<Duration>,
     },
 
     /// Let paused nodes go on
-    #[command(after_help = "Example:\n  raftctl resume all")]
+    #[command(after_help = "Examples:
+  raftctl resume all
+  raftctl resume 3")]
     Resume(Nodes),
 
     /// Cut groups of nodes off from each other
     ///
-    /// GROUPS is A|B, each a selector; a single selector is cut off from all other nodes. The
-    /// nodes drop each other's messages themselves, and heal themselves when the time is over. All of
-    /// them have to obey: where one is dead or frozen, nothing is cut (exit code 30).
-    #[command(
-        after_help = "Examples:\n  raftctl partition \"1,2|3,4,5\" --for 30s\n  \
-                            raftctl partition leader"
-    )]
+    /// The nodes themselves drop each other's messages, and stop doing so when the time is over.
+    /// All nodes must take part: if one of them is dead or frozen, nothing is cut (exit code 30).
+    #[command(after_help = "Examples:
+  raftctl partition leader                    the leader from all others
+  raftctl partition \"1,2|3,4,5\" --for 30s     two groups, for half a minute
+  raftctl partition leader --wait             until Ctrl-C")]
     Partition {
-        /// A|B, or one side
+        /// The groups, as in "1,2|3,4,5"; one alone is cut off from all other nodes
         groups: String,
-        /// How long it lasts, an hour at most
+        /// How long, an hour at most
         #[arg(long = "for", default_value = "10m", value_name = "TIME")]
-        #[arg(value_parser = crate::times::parse)]
+        #[arg(value_parser = crate::text::times::parse)]
         length: Duration,
-        /// Drop packets on the hosts, instead of messages in the nodes; needs root there
+        /// Drop packets on the hosts instead of messages in the nodes; needs root there
         #[arg(long)]
         packet_filter: bool,
-        /// Stay until it is over; Ctrl-C heals it
+        /// Stay until the time is over; Ctrl-C ends the partition
         #[arg(long)]
         wait: bool,
     },
 
-    /// Undo every partition
+    /// End every partition
+    #[command(after_help = "Examples:
+  raftctl heal
+  raftctl heal --output json")]
     Heal,
 
-    /// Fetch the files of nodes, dead ones too
-    #[command(after_help = "Examples:\n  raftctl logs --all\n  raftctl logs --merge | less")]
+    /// Fetch the files of nodes, even of dead ones
+    #[command(after_help = "Examples:
+  raftctl logs                    every node's dump.txt
+  raftctl logs leader --all       logs.txt and metadata.txt as well
+  raftctl logs --merge | less     what happened on all nodes, by time")]
     Logs(logs::Arguments),
 
+    /// Draw leaders, leases, promises and waits as one picture
+    ///
+    /// One page that needs nothing else: a lane for each node, a colour for each term. The hosts'
+    /// clocks are compared by the messages between the nodes. With --check it draws nothing and
+    /// looks whether the lease kept its promise.
+    #[command(after_help = "Examples:
+  raftctl timeline                    fetch the files of all nodes, draw them
+  raftctl timeline raft-logs-demo     draw files that were fetched before
+  raftctl timeline --check            exit code 40 if the lease was broken")]
+    Timeline(timeline::Arguments),
+
     /// Hand leadership over to another node
-    #[command(after_help = "Examples:\n  raftctl transfer\n  raftctl transfer 3")]
+    #[command(after_help = "Examples:
+  raftctl transfer
+  raftctl transfer 3")]
     Transfer {
-        /// The next leader; absent: the most up-to-date follower
+        /// The next leader [default: the follower that has the most of the log]
         #[arg(value_name = "NODE")]
         to: Option<String>,
     },
@@ -240,35 +313,100 @@ pub enum Verb {
     #[command(flatten)]
     Keys(keys::Command),
 
-    /// Talk to the cluster at a prompt, or from a pipe
+    /// Read and write at a prompt, or from a pipe
+    ///
+    /// HELP at the prompt lists its commands. From a pipe there is no prompt: a command that fails
+    /// is reported with the number of its line, the next one runs, and the exit code is that of
+    /// the first failure.
+    #[command(after_help = "Examples:
+  raftctl shell
+  raftctl shell < commands.txt")]
     Shell(shell::Arguments),
 
-    /// Run scenarios of faults, and check what happens
+    /// Play failure stories on the cluster, and judge what happens
+    #[command(after_help = "Examples:
+  raftctl scenario list
+  raftctl scenario run all
+  raftctl scenario chaos --seed 7 --duration 60s")]
     Scenario(scenario::Arguments),
 
-    /// Measure operations per second and their latency
+    /// Measure operations per second, and how long each takes
     ///
-    /// Ctrl-C ends it early: what was measured until then is shown as a part, and the keys are
-    /// removed all the same.
+    /// Ctrl-C ends it early: what was measured until then is shown, marked as a part of the run.
+    /// The keys that it wrote are removed in any case.
+    #[command(after_help = "Examples:
+  raftctl bench
+  raftctl bench --read-share 0 --in-flight 64     writes only
+  raftctl bench --read-share 1 --read quorum      reads that trust no clock
+  raftctl bench --unary                           one gRPC call per operation")]
     Bench(bench::Arguments),
 
-    /// Give the machines a new lifetime from now on (provider gcp)
+    /// Give the machines a new lifetime, counted from now (provider gcp)
     ///
-    /// Google takes one only from a machine that is switched off: each is restarted, one at a
-    /// time, and the cluster serves all the while.
-    #[command(after_help = "Examples:\n  raftctl extend\n  raftctl extend 24h")]
+    /// Google takes a new lifetime only for a machine that is switched off. Each machine is
+    /// therefore restarted, one at a time; the cluster goes on serving.
+    #[command(after_help = "Examples:
+  raftctl extend
+  raftctl extend 24h")]
     Extend {
         /// How long, as in 90m or 12h, up to 120d [default: gcp.lifetime in cluster.yaml]
-        #[arg(value_name = "TIME", value_parser = crate::times::parse)]
+        #[arg(value_name = "TIME", value_parser = crate::text::times::parse)]
         lifetime: Option<Duration>,
     },
 
-    /// Stop every node; with --purge delete their data, too
+    /// Have nodes write their state down now, and cut their logs
     ///
-    /// With provider gcp the machines are deleted, and the data disks unless --keep-data is given.
-    #[command(after_help = "Examples:\n  raftctl down\n  raftctl down --purge --yes")]
+    /// Nodes do that by themselves as their logs grow. This shows the hash of what each wrote: after the
+    /// same entry all must have the same (exit code 40 if not). A cluster without the format that
+    /// snapshots need goes over to it, if every node reads it.
+    #[command(after_help = "Examples:
+  raftctl snapshot
+  raftctl snapshot 3")]
+    Snapshot(snapshot::Arguments),
+
+    /// Write the state of the cluster into a file, while clients go on
+    ///
+    /// The backup holds every write that was acknowledged before. It comes from a follower where there
+    /// is one. The file gets its name when it is whole and on the disk; one that is there already is
+    /// never overwritten, unless --overwrite is given.
+    #[command(after_help = "Examples:
+  raftctl backup monday.backup
+  raftctl backup - | zstd > monday.backup.zst
+  raftctl backup --from followers monday.backup
+  raftctl backup verify monday.backup      the drill: does it come back?")]
+    Backup(backup::Arguments),
+
+    /// Make a new cluster out of a backup, under the old name
+    ///
+    /// The backup is checked first, then the nodes are made of it on all hosts, and started; each must
+    /// have the state of the backup. The new cluster has an id of its own, so members of the old one
+    /// are refused. Nothing is put over data, and as long as a member of the cluster answers nothing is
+    /// done. If it is interrupted, run it again.
+    #[command(after_help = "Examples:
+  raftctl restore monday.backup
+  zstd -dc monday.backup.zst | raftctl restore -")]
+    Restore(restore::Arguments),
+
+    /// Go on with the best survivor after a majority was lost for good
+    ///
+    /// Shows what each survivor has, and takes the one with the newest last entry. What only the lost
+    /// nodes had is given up, so it asks for the cluster's name. All nodes whose hosts answer are made
+    /// anew of that state, under a new cluster id; what they had is kept beside it. If it is
+    /// interrupted, run it again.
+    #[command(after_help = "Examples:
+  raftctl recover --lose-majority
+  raftctl recover --lose-majority --yes-lose demo")]
+    Recover(recover::Arguments),
+
+    /// Stop every node; with --purge, delete their data as well
+    ///
+    /// With provider gcp the machines are deleted too, and their data disks unless --keep-data is
+    /// given.
+    #[command(after_help = "Examples:
+  raftctl down
+  raftctl down --purge --yes")]
     Down {
-        /// Delete all data; asks for the cluster's name, unless --yes is given
+        /// Delete all data; asks for the cluster's name first, unless --yes is given
         #[arg(long, visible_alias = "delete-data")]
         purge: bool,
         /// Delete the machines and keep their data disks (provider gcp)
@@ -276,16 +414,20 @@ pub enum Verb {
         keep_data: bool,
     },
 
-    /// Say what is not as it should be, and what to do about it
+    /// Find what is wrong, and say how to mend it
+    #[command(after_help = "Examples:
+  raftctl doctor
+  raftctl doctor --fix")]
     Doctor {
         /// Remove what crashes left behind
         #[arg(long)]
         fix: bool,
     },
 
-    /// Print the completions of a shell
-    #[command(after_help = "Example:\n  raftctl completions bash > \
-                            ~/.local/share/bash-completion/completions/raftctl")]
+    /// Print a script that completes raftctl's words in your shell
+    #[command(after_help = "Examples:
+  raftctl completions bash > ~/.local/share/bash-completion/completions/raftctl
+  raftctl completions fish > ~/.config/fish/completions/raftctl.fish")]
     Completions {
         /// The shell
         shell: clap_complete::Shell,
@@ -294,7 +436,7 @@ pub enum Verb {
 
 #[derive(Debug, clap::Args)]
 pub struct Nodes {
-    /// 3, 1,3, 1-3, leader, followers, majority, minority, random, all
+    /// Which nodes: 3, 1,3, 1-3, leader, followers, majority, minority, random or all
     #[arg(value_name = "NODES")]
     pub selector: String,
 }

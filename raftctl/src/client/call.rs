@@ -5,9 +5,7 @@ use std::time::{Duration, Instant};
 
 use raftkv::kv::kv_client::KvClient;
 use raftkv::kv::operation::Operation;
-use raftkv::kv::outcome::Outcome;
 use raftkv::kv::{OpenSessionReply, OpenSessionRequest, RequestId};
-use tonic::Status;
 use tonic::transport::Channel;
 
 use super::backoff::Backoff;
@@ -20,6 +18,10 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(5);
 
 /// An attempt that failed only after this long was dear: the node is asked last for a while.
 const DEAR: Duration = Duration::from_millis(500);
+
+/// A write that nobody has taken in yet is not sent with less time left: an answer that comes too
+/// late would leave in doubt what is certain now.
+const LAST_WRITE_MIN: Duration = Duration::from_millis(100);
 
 /// When to ask again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,10 @@ pub struct Call {
     /// An earlier attempt may have taken effect, or may still do so.
     pub maybe_done: bool,
     pub asked_since_pause: usize,
+    /// Some node has said something.
+    pub heard: bool,
+    /// The hosts have been looked at.
+    pub looked: bool,
     /// Nodes that would not serve this client when they were asked last.
     pub denied: BTreeSet<u64>,
     pub tried: Tried,
@@ -54,15 +60,17 @@ pub struct Call {
 
 impl Call {
     /// An operation that begins now and may take `timeout`.
-    pub fn new(operation: Operation, only: Option<u64>, timeout: Duration) -> Self {
+    pub fn new(mut operation: Operation, only: Option<u64>, timeout: Duration) -> Self {
         Call {
             only,
             request: None,
-            writes: !matches!(operation, Operation::Get(_) | Operation::List(_)),
+            writes: operation.request_id().is_some(),
             in_flight: false,
             maybe_done: false,
             deadline: Instant::now() + timeout,
             asked_since_pause: 0,
+            heard: false,
+            looked: false,
             denied: BTreeSet::new(),
             tried: Tried::default(),
             timeout,
@@ -74,7 +82,9 @@ impl Call {
     /// How long the attempt that begins at `now` may take; none is left when the time is over.
     pub fn attempt_limit(&self, now: Instant) -> Option<Duration> {
         let remaining = self.deadline.saturating_duration_since(now);
-        (!remaining.is_zero()).then(|| remaining.min(ATTEMPT_MAX))
+        let is_certain = self.writes && !self.maybe_done && !self.tried.is_empty();
+        let is_over = remaining.is_zero() || is_certain && remaining < LAST_WRITE_MIN;
+        (!is_over).then(|| remaining.min(ATTEMPT_MAX))
     }
 
     /// The attempt was given up after `limit`.
@@ -100,11 +110,23 @@ impl Call {
         tokio::time::sleep(self.backoff.next_pause().min(remaining)).await;
     }
 
+    /// Waits until the time is over: what is said of it afterwards is then true.
+    pub async fn wait_out(&self) {
+        tokio::time::sleep_until(self.deadline.into()).await;
+    }
+
+    /// No node runs, and none was ever asked with success.
+    pub fn nobody_runs(&mut self) -> ClientError {
+        ClientError::NobodyRuns {
+            tried: std::mem::take(&mut self.tried),
+        }
+    }
+
     /// What the end of the time means for this operation.
     pub fn timed_out(&mut self) -> ClientError {
         let (timeout, tried) = (self.timeout, std::mem::take(&mut self.tried));
         if self.maybe_done {
-            let key = shown(key_of(&self.operation));
+            let key = shown(self.operation.key());
             return ClientError::OutcomeUnknown {
                 key,
                 timeout,
@@ -122,16 +144,6 @@ impl Call {
     }
 }
 
-/// Gives a write its request id.
-pub fn stamp(operation: &mut Operation, request: RequestId) {
-    match operation {
-        Operation::Set(set) => set.request = Some(request),
-        Operation::Delete(delete) => delete.request = Some(request),
-        Operation::CompareAndSet(swap) => swap.request = Some(request),
-        Operation::Get(_) | Operation::List(_) => {}
-    }
-}
-
 /// Names the client. A session that may or may not have been opened is no doubt about the write
 /// that was to follow: it was never sent.
 pub async fn open_session(kv: &mut KvClient<Channel>) -> Result<OpenSessionReply, Refusal> {
@@ -144,29 +156,6 @@ pub async fn open_session(kv: &mut KvClient<Channel>) -> Result<OpenSessionReply
     }
 }
 
-/// One unary call; the outcome is of the operation's own kind.
-pub async fn send(kv: &mut KvClient<Channel>, operation: Operation) -> Result<Outcome, Status> {
-    Ok(match operation {
-        Operation::Get(request) => Outcome::Get(kv.get(request).await?.into_inner()),
-        Operation::Set(request) => Outcome::Set(kv.set(request).await?.into_inner()),
-        Operation::Delete(request) => Outcome::Delete(kv.delete(request).await?.into_inner()),
-        Operation::CompareAndSet(request) => {
-            Outcome::CompareAndSet(kv.compare_and_set(request).await?.into_inner())
-        }
-        Operation::List(request) => Outcome::List(kv.list(request).await?.into_inner()),
-    })
-}
-
-fn key_of(operation: &Operation) -> &str {
-    match operation {
-        Operation::Get(get) => &get.key,
-        Operation::Set(set) => &set.key,
-        Operation::Delete(delete) => &delete.key,
-        Operation::CompareAndSet(swap) => &swap.key,
-        Operation::List(list) => &list.prefix,
-    }
-}
-
 /// A key in a message: quoted, and cut where it is long.
 fn shown(key: &str) -> String {
     const CHARS_MAX: usize = 60;
@@ -175,4 +164,35 @@ fn shown(key: &str) -> String {
     }
     let start: String = key.chars().take(CHARS_MAX).collect();
     format!("{start:?}... ({} bytes)", key.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::Member;
+    use raftkv::kv::{GetRequest, SetRequest};
+
+    /// A write that was refused everywhere is not sent once more with hardly any time left: nothing
+    /// would come of it but doubt. One in doubt already is, and so is a read, and a first attempt.
+    #[test]
+    fn a_late_attempt_makes_nothing_uncertain() {
+        let limit = |operation: Operation, tried: bool, maybe_done: bool| {
+            let mut call = Call::new(operation, None, Duration::from_secs(1));
+            if tried {
+                let member = Member {
+                    id: 1,
+                    address: "n1:7500".into(),
+                };
+                call.tried.record(&member, "not the leader".into());
+            }
+            call.maybe_done = maybe_done;
+            call.attempt_limit(call.deadline - LAST_WRITE_MIN / 2)
+        };
+        let set = || Operation::Set(SetRequest::default());
+        assert_eq!(limit(set(), true, false), None);
+        assert!(limit(set(), true, true).is_some());
+        assert!(limit(set(), false, false).is_some());
+        let get = Operation::Get(GetRequest::default());
+        assert!(limit(get, true, false).is_some());
+    }
 }

@@ -5,10 +5,7 @@ use std::time::Duration;
 use raftkv::kv::kv_client::KvClient;
 use tonic::transport::{Channel, Endpoint};
 
-use super::ClientError;
-
-/// A host that is down often drops packets instead of refusing them: don't wait for TCP's minutes.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+use super::{ClientError, connector};
 
 /// A hung process (paused, swapping) keeps its connections open, and so does one that was cut off.
 /// A living one that merely holds a request back, as a new leader does with writes while an older
@@ -33,13 +30,11 @@ pub fn channel(address: &str) -> Result<Channel, ClientError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| ClientError::Invalid(format!("address {address:?}: {error}")))?;
     Ok(endpoint
-        .tcp_nodelay(true)
-        .connect_timeout(CONNECT_TIMEOUT)
         .http2_keep_alive_interval(KEEP_ALIVE_INTERVAL)
         .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .initial_stream_window_size(WINDOW_BYTES)
         .initial_connection_window_size(WINDOW_BYTES)
-        .connect_lazy())
+        .connect_with_connector_lazy(tower::service_fn(connector::connect)))
 }
 
 /// The typed API on `channel`.

@@ -16,6 +16,12 @@ pub enum ClientError {
         /// Each node's last answer.
         tried: Tried,
     },
+    /// Nothing was done, and nothing can be: the hosts say that no node runs. Start the cluster.
+    #[error("no node of the cluster runs{tried}\n  next: raftctl up")]
+    NobodyRuns {
+        /// Each node's last answer.
+        tried: Tried,
+    },
     /// One node alone was to be asked, and it did not serve the request. Nothing was done.
     #[error("node {node} did not answer within {}{tried}\n  next: raftctl status", seconds(*.timeout))]
     NodeSilent {
@@ -59,7 +65,9 @@ impl ClientError {
     /// The exit code of raftctl for this failure.
     pub fn exit_code(&self) -> u8 {
         match self {
-            ClientError::NoLeader { .. } | ClientError::NodeSilent { .. } => 30,
+            ClientError::NoLeader { .. }
+            | ClientError::NobodyRuns { .. }
+            | ClientError::NodeSilent { .. } => 30,
             ClientError::OutcomeUnknown { .. } => 31,
             ClientError::Invalid(_) => 2,
             ClientError::Denied { .. } => 20,
@@ -69,7 +77,7 @@ impl ClientError {
     /// One word for machines: the `error` of JSON output and of scenario files.
     pub fn kind(&self) -> &'static str {
         match self {
-            ClientError::NoLeader { .. } => "no_leader",
+            ClientError::NoLeader { .. } | ClientError::NobodyRuns { .. } => "no_leader",
             ClientError::NodeSilent { .. } => "node_silent",
             ClientError::OutcomeUnknown { .. } => "outcome_unknown",
             ClientError::Invalid(_) => "invalid",
@@ -83,6 +91,11 @@ impl ClientError {
 pub struct Tried(BTreeMap<u64, (String, String)>);
 
 impl Tried {
+    /// Whether anybody was asked.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Remembers what `member` said last.
     pub fn record(&mut self, member: &Member, what: String) {
         self.0.insert(member.id, (member.address.clone(), what));

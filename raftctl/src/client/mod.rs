@@ -10,16 +10,20 @@
 //! A [`Client`] does one operation at a time, which keeps it within the window of unanswered
 //! writes that a session has. Whoever needs many at a time takes many clients.
 
+mod absence;
 mod backoff;
 pub(crate) mod call;
 pub(crate) mod channel;
+mod connector;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod operations;
 pub(crate) mod refusal;
 mod route;
 #[cfg(test)]
 mod tests;
+pub(crate) mod tunnel_trouble;
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -27,7 +31,7 @@ use std::time::{Duration, Instant};
 use raftkv::kv::kv_client::KvClient;
 use raftkv::kv::operation::Operation;
 use raftkv::kv::outcome::Outcome;
-use raftkv::kv::{self, Consistency, ReadPath, RequestId};
+use raftkv::kv::{Consistency, ReadPath, RequestId};
 use raftkv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use tonic::transport::Channel;
 
@@ -35,6 +39,7 @@ use call::{Call, Next};
 use refusal::Refusal;
 use route::Route;
 
+pub use absence::Absence;
 pub use error::ClientError;
 
 /// What an operation may take by default, all attempts together.
@@ -94,6 +99,7 @@ pub struct Client {
     /// The newest log index any reply has told of.
     newest_index: u64,
     timeout: Duration,
+    absence: Option<Absence>,
 }
 
 impl Client {
@@ -107,10 +113,19 @@ impl Client {
             session: None,
             newest_index: 0,
             timeout: TIMEOUT_DEFAULT,
+            absence: None,
         }
     }
 
-    /// The same client, with `timeout` for each operation, all attempts together.
+    /// Lets the client look at the hosts when no node answers: where none runs, an operation fails
+    /// at once, and not only at the end of its time.
+    #[must_use]
+    pub fn with_absence(mut self, absence: Absence) -> Self {
+        self.absence = Some(absence);
+        self
+    }
+
+    /// Gives each operation `timeout`, for all its attempts together.
     #[must_use]
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -141,106 +156,6 @@ impl Client {
         Ok(leader.expect("a served read names the leader"))
     }
 
-    /// Reads a key.
-    ///
-    /// # Errors
-    /// See [`ClientError`]; a read has never an unknown outcome.
-    pub async fn get(&mut self, key: &str, read: Read) -> Result<kv::GetReply, ClientError> {
-        check_key(key)?;
-        let request = kv::GetRequest {
-            key: key.to_owned(),
-            consistency: read.consistency(),
-        };
-        match self.call(Operation::Get(request), read.only()).await? {
-            Outcome::Get(reply) => Ok(reply),
-            other => unreachable!("asked for a get, send() returned {other:?}"),
-        }
-    }
-
-    /// Reads the keys with a prefix, in byte order, at most `limit` (0: as many as a reply may
-    /// hold), with `after` only those after that key.
-    ///
-    /// # Errors
-    /// See [`ClientError`]; a read has never an unknown outcome.
-    pub async fn list(
-        &mut self,
-        prefix: &str,
-        after: Option<&str>,
-        limit: u32,
-        read: Read,
-    ) -> Result<kv::ListReply, ClientError> {
-        let request = kv::ListRequest {
-            prefix: prefix.to_owned(),
-            limit,
-            consistency: read.consistency(),
-            after: after.map(str::to_owned),
-        };
-        match self.call(Operation::List(request), read.only()).await? {
-            Outcome::List(reply) => Ok(reply),
-            other => unreachable!("asked for a list, send() returned {other:?}"),
-        }
-    }
-
-    /// Writes a key.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn set(&mut self, key: &str, value: &str) -> Result<kv::SetReply, ClientError> {
-        check_key(key)?;
-        check_value(value)?;
-        let (key, value) = (key.to_owned(), value.to_owned());
-        let request = kv::SetRequest {
-            request: None,
-            key,
-            value,
-        };
-        match self.call(Operation::Set(request), None).await? {
-            Outcome::Set(reply) => Ok(reply),
-            other => unreachable!("asked for a set, send() returned {other:?}"),
-        }
-    }
-
-    /// Removes a key.
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn delete(&mut self, key: &str) -> Result<kv::DeleteReply, ClientError> {
-        check_key(key)?;
-        let request = kv::DeleteRequest {
-            request: None,
-            key: key.to_owned(),
-        };
-        match self.call(Operation::Delete(request), None).await? {
-            Outcome::Delete(reply) => Ok(reply),
-            other => unreachable!("asked for a delete, send() returned {other:?}"),
-        }
-    }
-
-    /// Writes a key if it holds `expected` (None: if it does not exist).
-    ///
-    /// # Errors
-    /// See [`ClientError`].
-    pub async fn compare_and_set(
-        &mut self,
-        key: &str,
-        expected: Option<&str>,
-        value: &str,
-    ) -> Result<kv::CompareAndSetReply, ClientError> {
-        check_key(key)?;
-        check_value(expected.unwrap_or_default())?;
-        check_value(value)?;
-        let request = kv::CompareAndSetRequest {
-            request: None,
-            key: key.to_owned(),
-            expected: expected.map(str::to_owned),
-            value: value.to_owned(),
-        };
-        match self.call(Operation::CompareAndSet(request), None).await? {
-            Outcome::CompareAndSet(reply) => Ok(reply),
-            other => unreachable!("asked for a compare-and-set, send() returned {other:?}"),
-        }
-    }
-
     /// Attempt after attempt until success, a final refusal, or the end of the time. With `only`
     /// no other node is asked.
     async fn call(
@@ -259,6 +174,7 @@ impl Client {
                 return Err(unknown_node(only, &self.route.members()));
             };
             let Some(limit) = call.attempt_limit(now) else {
+                call.wait_out().await;
                 return Err(call.timed_out());
             };
             let attempt = tokio::time::timeout(limit, self.attempt(&member, &mut call)).await;
@@ -273,12 +189,34 @@ impl Client {
             if refusal.is_silence() && call.was_dear(now, Instant::now()) {
                 self.route.silent(member.id, Instant::now());
             }
-            call.tried.record(&member, refusal.describe());
+            call.heard |= !refusal.is_silence();
+            let what = match refusal.is_silence() {
+                true => tunnel_trouble::explain(&member.address, refusal.describe()),
+                false => refusal.describe(),
+            };
+            call.tried.record(&member, what);
             match self.refused(&member, refusal, &mut call)? {
                 Next::AtOnce if call.asked_since_pause < self.route.len() => {}
-                Next::AtOnce | Next::AfterPause => call.pause().await,
+                Next::AtOnce | Next::AfterPause => {
+                    if self.nobody_runs(&mut call).await {
+                        return Err(call.nobody_runs());
+                    }
+                    call.pause().await;
+                }
             }
         }
+    }
+
+    /// Whether no node can answer: looked at once, when a whole round has heard nothing. A write that may be
+    /// done has another question open.
+    async fn nobody_runs(&self, call: &mut Call) -> bool {
+        let Some(absence) = &self.absence else {
+            return false;
+        };
+        if call.heard || call.maybe_done || std::mem::replace(&mut call.looked, true) {
+            return false;
+        }
+        absence.is_certain().await
     }
 
     /// One attempt at one node. A write gets its request id here, and keeps it.
@@ -291,12 +229,12 @@ impl Client {
         if call.writes && call.request.is_none() {
             call.request = Some(self.next_request(&mut kv).await?);
         }
-        if let Some(request) = call.request {
-            call::stamp(&mut call.operation, request);
+        if let Some(id) = call.operation.request_id() {
+            *id = call.request;
         }
         // From here on the request may arrive, whatever becomes of the answer.
         call.in_flight = call.writes;
-        let answer = call::send(&mut kv, call.operation.clone()).await;
+        let answer = operations::send(&mut kv, call.operation.clone()).await;
         call.in_flight = false;
         answer.map_err(|status| Refusal::from_status(&status))
     }
@@ -343,7 +281,7 @@ impl Client {
                     Next::AtOnce
                 })
             }
-            Refusal::NotReady => {
+            Refusal::NotReady | Refusal::DiskFull(_) => {
                 self.route.led(member.id);
                 Ok(Next::AfterPause)
             }
@@ -394,13 +332,8 @@ impl Client {
 
     /// What a success teaches: who leads, and how far the log is.
     fn learn(&mut self, member: &Member, outcome: &Outcome) {
-        let (index, path) = match outcome {
-            Outcome::Get(reply) => (reply.applied_index, reply.path()),
-            Outcome::List(reply) => (reply.applied_index, reply.path()),
-            Outcome::Set(reply) => (reply.applied_index, ReadPath::Unspecified),
-            Outcome::Delete(reply) => (reply.applied_index, ReadPath::Unspecified),
-            Outcome::CompareAndSet(reply) => (reply.applied_index, ReadPath::Unspecified),
-            Outcome::Error(_) => return,
+        let Some((index, path)) = outcome.applied() else {
+            return;
         };
         self.newest_index = self.newest_index.max(index);
         match path {

@@ -18,6 +18,8 @@ pub enum Refusal {
     NotReady,
     /// Nothing was done; a queue is full. Back off.
     Overloaded,
+    /// Nothing was done; the leader's disk is nearly full. Back off, or make room.
+    DiskFull(String),
     /// Nothing was done; the node stops, or could not be reached at all. Ask another.
     Gone(String),
     /// The node answered that it can't tell whether the write will take effect. Send it again with
@@ -49,10 +51,16 @@ impl Refusal {
             ErrorReason::NotLeader => Refusal::NotLeader(leader),
             ErrorReason::NotReady => Refusal::NotReady,
             ErrorReason::Overloaded => Refusal::Overloaded,
+            ErrorReason::DiskFull => Refusal::DiskFull(message.to_owned()),
             ErrorReason::OutcomeUnknown => Refusal::Unknown(message.to_owned()),
             ErrorReason::SessionExpired => Refusal::SessionExpired,
-            ErrorReason::Invalid => Refusal::Invalid(message.to_owned()),
-            ErrorReason::Stopping => Refusal::Gone(message.to_owned()),
+            ErrorReason::Invalid | ErrorReason::RequestIdReused => {
+                Refusal::Invalid(message.to_owned())
+            }
+            ErrorReason::Stopping | ErrorReason::Incomplete => Refusal::Gone(message.to_owned()),
+            ErrorReason::Unsupported | ErrorReason::NotAllowed => {
+                Refusal::Denied(message.to_owned())
+            }
             // A reason of a later version: nothing is known, so the write may have happened.
             ErrorReason::Unspecified => Refusal::Unknown(message.to_owned()),
         }
@@ -86,7 +94,8 @@ impl Refusal {
             Refusal::NotReady => "leader, but may not answer yet".to_owned(),
             Refusal::Overloaded => "overloaded".to_owned(),
             Refusal::SessionExpired => "the session has expired".to_owned(),
-            Refusal::Gone(why)
+            Refusal::DiskFull(why)
+            | Refusal::Gone(why)
             | Refusal::Unknown(why)
             | Refusal::Broken(why)
             | Refusal::Invalid(why)
@@ -247,8 +256,14 @@ mod tests {
     /// Asking again what can never succeed would only eat the user's time.
     #[test]
     fn what_is_final_is_not_retried() {
-        let refusal = Refusal::from_status(&plain("INVALID", None));
-        assert_eq!(refusal, Refusal::Invalid("refused".into()));
+        for reason in ["INVALID", "REQUEST_ID_REUSED"] {
+            let refusal = Refusal::from_status(&plain(reason, None));
+            assert_eq!(refusal, Refusal::Invalid("refused".into()));
+        }
+        for reason in ["UNSUPPORTED", "NOT_ALLOWED"] {
+            let refusal = Refusal::from_status(&plain(reason, None));
+            assert_eq!(refusal, Refusal::Denied("refused".into()));
+        }
         let refusal = Refusal::from_status(&Status::unimplemented("no such service"));
         assert_eq!(refusal, Refusal::Denied("no such service".into()));
     }

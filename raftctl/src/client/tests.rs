@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use raftkv::kv::ErrorReason;
 
 use super::fake::{Fakes, Role, Seen};
-use super::{Client, ClientError, Member, Read};
+use super::{Absence, Client, ClientError, Member, Read};
 
 /// Time that no correct client needs in these tests.
 const LONG: Duration = Duration::from_secs(20);
@@ -313,5 +313,102 @@ async fn a_stale_read_asks_the_named_node_only() {
             .to_string()
             .contains("there is no node 9; the nodes are 1, 2, 3"),
         "{error}"
+    );
+}
+
+/// Where the hosts say that no node runs, nobody is waited for: the operation fails at once, with what
+/// to do. Where they don't know, or one answers, it goes on to the end of its time.
+#[tokio::test]
+async fn a_cluster_that_is_down_is_not_waited_for() {
+    let nobody = [1, 2].map(|id| Member {
+        id,
+        // Port 1 of this machine: nobody listens there.
+        address: "127.0.0.1:1".into(),
+    });
+    let down = |certain: bool| Absence::new(move || std::future::ready(certain));
+    let mut client = Client::new(&nobody)
+        .with_timeout(LONG)
+        .with_absence(down(true));
+    let began = Instant::now();
+    let error = client.set("k", "v").await.unwrap_err();
+    assert!(matches!(error, ClientError::NobodyRuns { .. }), "{error}");
+    assert!(error.to_string().contains("raftctl up"), "{error}");
+    assert!(began.elapsed() < LONG / 2);
+
+    let short = Duration::from_millis(300);
+    let mut client = Client::new(&nobody)
+        .with_timeout(short)
+        .with_absence(down(false));
+    let error = client.get("k", Read::Lease).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error}");
+
+    let fakes = Fakes::start(&[Role::Follow(None)]).await;
+    let mut client = Client::new(&fakes.members())
+        .with_timeout(short)
+        .with_absence(down(true));
+    let error = client.get("k", Read::Lease).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoLeader { .. }), "{error}");
+}
+
+/// Accepts every connection; speaks HTTP/2 and takes a request, or not even that; then closes it.
+async fn closing(takes_requests: bool) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            if !takes_requests {
+                continue;
+            }
+            tokio::spawn(async move {
+                const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+                const DATA: u8 = 0;
+                stream.write_all(&SETTINGS).await?;
+                stream.read_exact(&mut [0; 24]).await?; // the preface
+                let mut head = [0; 9];
+                loop {
+                    stream.read_exact(&mut head).await?;
+                    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+                    let mut body = vec![0; length as usize];
+                    stream.read_exact(&mut body).await?;
+                    if head[3] == DATA {
+                        return std::io::Result::Ok(());
+                    }
+                }
+            });
+        }
+    });
+    address
+}
+
+/// A client that has a session, and is then led to a node at `address`, which is all that is left.
+async fn set_at(address: String) -> ClientError {
+    let fakes = Fakes::start(&[Role::Lead]).await;
+    let mut members = fakes.members();
+    members.push(Member { id: 2, address });
+    let mut client = Client::new(&members).with_timeout(LONG);
+    client.set("warm", "up").await.unwrap();
+    fakes.set_role(1, Role::Follow(Some(2)));
+    let mut client = client.with_timeout(Duration::from_secs(1));
+    client.set("k", "v").await.unwrap_err()
+}
+
+/// ssh, and whatever else forwards connections, accepts them before it knows whether anybody is
+/// there. What ends before the other side has spoken has delivered nothing, so nothing was done; what
+/// ends after that may have been.
+#[tokio::test]
+async fn what_nobody_has_heard_was_not_done() {
+    let nobody = set_at(closing(false).await).await;
+    assert_eq!(
+        (nobody.kind(), nobody.exit_code()),
+        ("no_leader", 30),
+        "{nobody}"
+    );
+    let somebody = set_at(closing(true).await).await;
+    assert_eq!(
+        (somebody.kind(), somebody.exit_code()),
+        ("outcome_unknown", 31),
+        "{somebody}"
     );
 }

@@ -3,7 +3,8 @@
 //! Variables are filled into values after parsing, never into the text of the file: whatever a
 //! variable holds, it stays one value, and lines stay where they are. `$${` is a literal `${`.
 
-use super::reader::Environment;
+/// Looks up a variable of the environment.
+pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// A text with its variables filled in.
 #[derive(Debug, PartialEq, Eq)]

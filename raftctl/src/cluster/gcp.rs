@@ -1,5 +1,7 @@
 //! The section `gcp`: hosts as instances of Google Compute Engine.
 
+pub mod company;
+
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::time::Duration;
@@ -8,6 +10,7 @@ use super::nodes::Node;
 use super::reader::{self, Report, Section};
 use super::timing::Timing;
 use super::yaml::{Kind, Value};
+use company::Company;
 
 /// How instances are made.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -41,6 +44,8 @@ pub struct GcpSettings {
     pub labels: BTreeMap<String, String>,
     /// The bucket that keeps Terraform's state; absent: a file beside the module.
     pub state_bucket: Option<String>,
+    /// What a company may want.
+    pub company: Company,
 }
 
 /// How SSH reaches an instance.
@@ -82,6 +87,12 @@ const KEYS: &[&str] = &[
     "labels",
     "state_bucket",
 ];
+
+/// Every key of the section.
+fn keys() -> Vec<&'static str> {
+    KEYS.iter().chain(&company::KEYS).copied().collect()
+}
+
 /// How long machines may live: at least what it takes to make them, at most Compute Engine's own bound.
 pub const LIFETIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(120 * 24 * 3600);
@@ -90,7 +101,7 @@ const DISK_GB_MAX: u64 = 65_536; // Compute Engine's own bound
 impl GcpSettings {
     /// Reads the section.
     pub fn read(value: &Value, report: &mut Report<'_>) -> Self {
-        let Some(section) = Section::open(value, "gcp.", KEYS, report) else {
+        let Some(section) = Section::open(value, "gcp.", &keys(), report) else {
             return GcpSettings::default();
         };
         let ssh_via = section.choice("ssh_via", SshVia::NAMES, report);
@@ -112,6 +123,7 @@ impl GcpSettings {
             spot: section.boolean("spot", report).unwrap_or(false),
             labels: labels(&section, report),
             state_bucket: section.text("state_bucket", report),
+            company: Company::read(&section, report),
         }
     }
 
@@ -120,6 +132,7 @@ impl GcpSettings {
         &self,
         nodes: &[Node],
         timing: &Timing,
+        user: Option<&str>,
         line: u64,
         report: &mut Report<'_>,
     ) {
@@ -153,6 +166,7 @@ impl GcpSettings {
             );
         }
         let regions = self.regions(nodes);
+        self.company.check(&regions, user, line, report);
         if regions.len() > 1 && timing.election_timeout_min_ms < Timing::WAN.election_timeout_min_ms
         {
             let message = format!("the nodes are in {} regions", regions.len());
@@ -231,15 +245,23 @@ fn image(section: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
 fn ranges(section: &Section<'_>, key: &str, report: &mut Report<'_>) -> Vec<String> {
     let ranges = section.texts(key, report).unwrap_or_default();
     for range in &ranges {
-        let parts = range.split_once('/');
-        let is_right = parts.is_some_and(|(address, length)| {
-            address.parse::<Ipv4Addr>().is_ok()
-                && length.parse::<u8>().is_ok_and(|length| length <= 32)
-        });
-        if !is_right {
+        let Some((address, length)) = range_of(range) else {
             let message = format!("{} holds {range:?}", section.name_of(key));
             let hint = "write a range such as 198.51.100.7/32; /32 is that address alone";
             report.problem(section.line_of(key), message, hint);
+            continue;
+        };
+        let first = first_of(address, length);
+        if first != address {
+            // Google takes no such range, or another one than was meant.
+            let message = format!(
+                "{} holds {range:?}, which names an address within a range",
+                section.name_of(key)
+            );
+            let hint = format!(
+                "write {first}/{length} for the whole range, or {address}/32 for that address alone"
+            );
+            report.problem(section.line_of(key), message, &hint);
         } else if range.ends_with("/0") {
             let message = format!(
                 "{} opens the port to the whole internet",
@@ -255,12 +277,25 @@ fn ranges(section: &Section<'_>, key: &str, report: &mut Report<'_>) -> Vec<Stri
     ranges
 }
 
+/// An IPv4 range: an address, and how many of its bits count.
+fn range_of(range: &str) -> Option<(Ipv4Addr, u32)> {
+    let (address, length) = range.split_once('/')?;
+    let length = length.parse().ok().filter(|length| *length <= 32)?;
+    Some((address.parse().ok()?, length))
+}
+
+/// The first address of the range that an address is in.
+fn first_of(address: Ipv4Addr, length: u32) -> Ipv4Addr {
+    let mask = u32::MAX.checked_shl(32 - length).unwrap_or(0);
+    Ipv4Addr::from_bits(address.to_bits() & mask)
+}
+
 fn labels(section: &Section<'_>, report: &mut Report<'_>) -> BTreeMap<String, String> {
     let Some(value) = section.value("labels") else {
         return BTreeMap::new();
     };
     let Kind::Map(entries) = &value.kind else {
-        let message = format!("gcp.labels is {}, not a mapping", value.kind.describe());
+        let message = format!("gcp.labels is {}, not a mapping", value.describe());
         report.problem(value.line, message, "write labels: {team: storage}");
         return BTreeMap::new();
     };
@@ -325,6 +360,27 @@ mod tests {
         }
     }
 
+    // A range begins where its bits end: an address within it is told with the range that is meant.
+    #[test]
+    fn a_range_has_no_host_bits() {
+        let with = |range: &str| {
+            read(&format!(
+                "gcp: {{project: my-project, zones: [us-central1-a], client_cidrs: [{range}]}}"
+            ))
+        };
+        for (range, right) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("198.51.100.7/0", "0.0.0.0/0"),
+            ("198.51.100.7/31", "198.51.100.6/31"),
+        ] {
+            let text = with(range).unwrap_err();
+            assert!(text.contains(&format!("write {right} ")), "{text}");
+        }
+        for range in ["10.0.0.0/8", "198.51.100.7/32", "0.0.0.0/0"] {
+            with(range).unwrap();
+        }
+    }
+
     // A node without a home is named.
     #[test]
     fn nodes_need_zones() {
@@ -349,13 +405,64 @@ mod tests {
         assert!(one.warnings.list.is_empty(), "{}", one.warnings);
     }
 
+    // A company's settings are read, and each that can't be right is told with what to write instead.
+    #[test]
+    fn a_company_s_settings_are_checked() {
+        let full = "gcp:\n  project: my-project\n  zones: [us-central1-a]\n  os_login: true\n  network: corp\n  \
+                    subnetwork: {us-central1: raft}\n  network_project: corp-net\n  \
+                    kms_key: projects/p/locations/us-central1/keyRings/r/cryptoKeys/k\n  \
+                    service_account: raft@my-project.iam.gserviceaccount.com\n  boot_disk_gb: 20\n  \
+                    secure_boot: false\n  firewall_rules: false";
+        let company = read(full).unwrap().gcp.company;
+        assert!(company.os_login);
+        let subnetwork = company.subnetwork.unwrap();
+        assert_eq!(
+            (subnetwork.of("us-central1"), subnetwork.of("us-east1")),
+            (Some("raft"), None)
+        );
+        let wrong = |change: (&str, &str), words: &str| {
+            let text = read(&full.replace(change.0, change.1)).unwrap_err();
+            assert!(text.contains(words), "{words} is missing in:\n{text}");
+        };
+        wrong(
+            ("network: corp\n", "network: projects/x/global/networks/y\n"),
+            "gcp.network is",
+        );
+        wrong(
+            ("  network: corp\n", ""),
+            "gcp.subnetwork needs gcp.network",
+        );
+        wrong(
+            ("subnetwork: {us-central1: raft}", "boot_disk_type: pd-ssd"),
+            "gcp.network_project needs gcp.subnetwork",
+        );
+        wrong(
+            ("{us-central1: raft}", "{us-east1: raft}"),
+            "names none in us-central1",
+        );
+        wrong(
+            ("locations/us-central1", "locations/us-east1"),
+            "gcp.kms_key is in us-east1",
+        );
+        wrong(("/keyRings/r", ""), "gcp.kms_key is");
+        wrong(
+            ("raft@my-project.iam.gserviceaccount.com", "raft"),
+            "gcp.service_account is",
+        );
+        wrong(("boot_disk_gb: 20", "boot_disk_gb: 5"), "boot_disk_gb");
+        wrong(
+            ("gcp:\n", "ssh: {user: ann}\ngcp:\n"),
+            "Google decides whom",
+        );
+    }
+
     // The manual names every key.
     #[test]
     fn every_key_is_documented() {
         let manual = include_str!("../../../terraform/README.md");
         let section = manual.split("## The section `gcp`").nth(1).unwrap();
         let table = section.split("\n\n## ").next().unwrap();
-        for key in KEYS {
+        for key in keys() {
             assert!(table.contains(&format!("`{key}`")), "{key} is missing");
         }
     }

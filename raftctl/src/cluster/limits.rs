@@ -35,11 +35,20 @@ impl Default for Limits {
     }
 }
 
+/// What a login takes after the connection is made.
+const LOGIN_TIME: Duration = Duration::from_secs(5);
+
 const KEYS: &[&str] = &["hosts", "uploads", "connect", "step", "total"];
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl Limits {
+    /// Reaching a host and logging in there. ssh itself is to give up first: it tells the cause.
+    #[must_use]
+    pub fn login(&self) -> Duration {
+        self.connect + LOGIN_TIME
+    }
+
     /// Reads the section.
     pub(super) fn read(value: &Value, report: &mut Report<'_>) -> Self {
         let mut limits = Limits::default();

@@ -7,11 +7,13 @@
 pub mod docker;
 pub mod environment;
 pub mod gcp;
+pub mod id;
 pub mod limits;
 mod nodes;
+pub mod outcomes;
 mod parse;
-pub mod problem;
 pub mod reader;
+pub mod select;
 pub mod ssh;
 pub mod timing;
 pub mod yaml;
@@ -21,7 +23,13 @@ mod tests;
 
 use std::path::{Path, PathBuf};
 
+use clap::ValueEnum;
+
+use crate::client::Read;
+
+use crate::error::problem::{Problem, Problems};
 pub use nodes::Node;
+pub(crate) use parse::FORMAT_NEWEST;
 pub use parse::{load, parse};
 
 /// A node's id, unique in its cluster, from 1.
@@ -45,6 +53,10 @@ pub struct Cluster {
     pub inherited_reads: bool,
     /// Whether nodes obey `partition`.
     pub fault_injection: bool,
+    /// A snapshot is taken after the log has grown by so many KiB.
+    pub snapshot_log_kib: u64,
+    /// The newest format that the cluster may go over to; `None`: the newest that its nodes read.
+    pub format_max: Option<u64>,
     /// Where raft-node comes from.
     pub binary: BinarySource,
     /// Ports of the nodes.
@@ -62,13 +74,24 @@ pub struct Cluster {
     /// The folder of cluster.yaml: relative paths start here, and `.raftctl/` lies here.
     pub directory: PathBuf,
     /// What is allowed but probably not meant.
-    pub warnings: problem::Problems,
+    pub warnings: Problems,
 }
 
 /// Where what is kept of a cluster lies, beside the cluster.yaml in a folder.
 #[must_use]
 pub fn state_dir(directory: &Path, name: &str) -> PathBuf {
     directory.join(".raftctl").join(name)
+}
+
+/// "node 1", "nodes 1, 2 and 3".
+#[must_use]
+pub fn list(ids: &[NodeId]) -> String {
+    let texts: Vec<String> = ids.iter().map(NodeId::to_string).collect();
+    match texts.split_last() {
+        None => "no node".into(),
+        Some((only, [])) => format!("node {only}"),
+        Some((last, others)) => format!("nodes {} and {last}", others.join(", ")),
+    }
 }
 
 impl Cluster {
@@ -114,8 +137,8 @@ impl NamedFile {
 
     /// What is wrong where it is not there, and what to do.
     #[must_use]
-    pub fn missing(&self) -> problem::Problem {
-        problem::Problem {
+    pub fn missing(&self) -> Problem {
+        Problem {
             line: self.line,
             message: format!(
                 "{} names {}, which is not there",
@@ -132,8 +155,8 @@ impl NamedFile {
     }
 }
 
-/// Where hosts come from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// Where hosts come from. Each is called in cluster.yaml as it is here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Provider {
     /// Processes on this machine.
     Local,
@@ -146,55 +169,53 @@ pub enum Provider {
 }
 
 impl Provider {
-    /// Every name, as written in cluster.yaml.
-    pub const NAMES: &[&str] = &["local", "ssh", "docker", "gcp"];
+    /// Whether nodes have hosts of their own, and do not share this machine.
+    #[must_use]
+    pub fn has_hosts(self) -> bool {
+        self != Provider::Local
+    }
 
     /// The name, as written in cluster.yaml.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Provider::Local => "local",
-            Provider::Ssh => "ssh",
-            Provider::Docker => "docker",
-            Provider::Gcp => "gcp",
-        }
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        [
-            Provider::Local,
-            Provider::Ssh,
-            Provider::Docker,
-            Provider::Gcp,
-        ]
-        .into_iter()
-        .find(|provider| provider.name() == name)
+    pub fn name(self) -> String {
+        name_of(&self)
     }
 }
 
-/// How the key-value verbs read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What a value is called, in cluster.yaml and on the command line.
+fn name_of(value: &impl ValueEnum) -> String {
+    let named = value.to_possible_value();
+    let named = named.expect("no value is hidden from users");
+    named.get_name().to_owned()
+}
+
+/// How fresh a read is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum Reads {
-    /// Linearizable, from the leader's memory under its lease.
+    /// Linearizable, from the leader's memory under its lease
     #[default]
     Lease,
-    /// Linearizable by a heartbeat round; trusts no clock.
+    /// Linearizable, with a heartbeat round: trusts no clock
     Quorum,
-    /// Whatever the node that is asked has applied.
+    /// Whatever a node has applied; may be old
     Stale,
 }
 
 impl Reads {
-    /// Every name, as written in cluster.yaml.
-    pub const NAMES: &[&str] = &["lease", "quorum", "stale"];
+    /// The name, as written in cluster.yaml.
+    #[must_use]
+    pub fn name(self) -> String {
+        name_of(&self)
+    }
+}
 
-    fn from_name(name: &str) -> Option<Self> {
-        Some(match name {
-            "lease" => Reads::Lease,
-            "quorum" => Reads::Quorum,
-            "stale" => Reads::Stale,
-            _ => return None,
-        })
+impl From<Reads> for Read {
+    fn from(reads: Reads) -> Self {
+        match reads {
+            Reads::Lease => Read::Lease,
+            Reads::Quorum => Read::Quorum,
+            Reads::Stale => Read::Stale(None),
+        }
     }
 }
 

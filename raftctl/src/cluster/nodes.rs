@@ -1,6 +1,7 @@
 //! The key `nodes`: a number, or a list.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::reader::{self, Report, Section};
 use super::yaml::{Kind, Value};
@@ -23,6 +24,26 @@ pub struct Node {
     pub peer_address: Option<String>,
     /// `host:port` at which clients reach it, where that differs from the host.
     pub client_address: Option<String>,
+    /// The address of its host at which it listens; absent: all of them, of both families.
+    pub listen: Option<IpAddr>,
+}
+
+impl Node {
+    /// The address and a port at which it listens on a host of its own.
+    #[must_use]
+    pub fn listens_on(&self, port: u16) -> String {
+        let any = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        SocketAddr::new(self.listen.unwrap_or(any), port).to_string()
+    }
+
+    /// Where it is reached by someone on its host.
+    #[must_use]
+    pub fn reached_on_its_host(&self, port: u16) -> String {
+        match self.listen {
+            Some(address) if !address.is_unspecified() => self.listens_on(port),
+            _ => format!("localhost:{port}"),
+        }
+    }
 }
 
 /// A larger cluster is a mistake: every write waits for a majority.
@@ -38,6 +59,7 @@ const KEYS: &[&str] = &[
     "zone",
     "peer_address",
     "client_address",
+    "listen",
 ];
 
 /// Reads `nodes`, and checks the nodes against each other and against the provider.
@@ -214,7 +236,44 @@ fn read_one(item: &Value, report: &mut Report<'_>) -> Option<Node> {
         zone: node.name("zone", report),
         peer_address: address(&node, "peer_address", report),
         client_address: address(&node, "client_address", report),
+        listen: listen(&node, report),
     })
+}
+
+/// An address to listen on, in the section of a node or of all ports.
+pub(super) fn listen(section: &Section<'_>, report: &mut Report<'_>) -> Option<IpAddr> {
+    let text = section.name("listen", report)?;
+    let address = text.trim_matches(['[', ']']).parse().ok();
+    if address.is_none() {
+        report.problem(
+            section.line_of("listen"),
+            format!("{} is {text:?}", section.name_of("listen")),
+            "write an address of the host, as in 10.0.0.1 or \"fd00::1\", or 0.0.0.0 for all of IPv4",
+        );
+    }
+    address
+}
+
+/// Gives nodes without an address to listen on the one of all, where their provider leaves the choice.
+pub(super) fn listen_on(
+    nodes: &mut [Node],
+    all: Option<IpAddr>,
+    provider: Provider,
+    line: u64,
+    report: &mut Report<'_>,
+) {
+    let is_given = all.is_some() || nodes.iter().any(|node| node.listen.is_some());
+    if is_given && matches!(provider, Provider::Local | Provider::Gcp) {
+        let name = provider.name();
+        report.problem(
+            line,
+            format!("there is a `listen`, but provider {name} decides itself where nodes listen"),
+            "remove it",
+        );
+    }
+    for node in nodes {
+        node.listen = node.listen.or(all);
+    }
 }
 
 /// A `host:port`.

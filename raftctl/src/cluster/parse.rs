@@ -1,17 +1,19 @@
 //! From the file to a [`Cluster`].
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::docker::DockerSettings;
 use super::gcp::GcpSettings;
 use super::limits::Limits;
-use super::problem::Problems;
-use super::reader::{Environment, Report, Section};
+use super::reader::{Report, Section};
 use super::ssh::{self, SshSettings};
 use super::timing::Timing;
 use super::yaml::{self, Value};
 use super::{BinarySource, Cluster, NamedFile, Ports, Provider, Reads, nodes};
+use crate::cluster::environment::Environment;
+use crate::error::problem::Problems;
 use crate::error::{Error, Result};
 
 const KEYS: &[&str] = &[
@@ -23,6 +25,8 @@ const KEYS: &[&str] = &[
     "reads",
     "inherited_reads",
     "fault_injection",
+    "snapshot_log_kib",
+    "format_max",
     "binary",
     "ports",
     "limits",
@@ -30,6 +34,15 @@ const KEYS: &[&str] = &[
     "docker",
     "gcp",
 ];
+
+/// As `raft-node` has it.
+const SNAPSHOT_LOG_KIB: u64 = 16 * 1024;
+const SNAPSHOT_LOG_KIB_MAX: u64 = 1024 * 1024 * 1024;
+
+/// What stands for whichever format the nodes read.
+pub(crate) const FORMAT_NEWEST: &str = "newest";
+
+const PORT_KEYS: &[&str] = &["peer", "client", "listen"];
 
 /// A file of more than this is not a cluster.yaml.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -115,13 +128,16 @@ pub fn parse(
 fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Cluster> {
     let file = Section::open(tree, "", KEYS, report)?;
     let name = cluster_name(&file, report);
-    let provider = file.choice("provider", Provider::NAMES, report);
+    let provider = file.variant::<Provider>("provider", report);
     let wrong_provider = provider.is_none() && file.value("provider").is_some();
-    let provider = provider.as_deref().and_then(Provider::from_name);
     let provider = provider.unwrap_or(Provider::Local);
-    let reads = file.choice("reads", Reads::NAMES, report);
-    let ports = read_ports(&file, report);
-    let nodes = nodes::read(&file, (!wrong_provider).then_some(provider), report);
+    let reads = file.variant::<Reads>("reads", report);
+    let (ports, listen) = read_ports(&file, report);
+    let mut nodes = nodes::read(&file, (!wrong_provider).then_some(provider), report);
+    if !wrong_provider {
+        let line = file.line_of(if listen.is_some() { "ports" } else { "nodes" });
+        nodes::listen_on(&mut nodes, listen, provider, line, report);
+    }
     // Ports that are wrong by themselves would only clash by accident.
     if let (false, Some(ports)) = (wrong_provider, ports) {
         nodes::check_ports(&nodes, provider, ports, file.line_of("ports"), report);
@@ -130,7 +146,13 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
     let (ssh, docker, gcp) = provider_sections(&file, provider, report);
     let timing = Timing::read(&file, report);
     if provider == Provider::Gcp {
-        gcp.check(&nodes, &timing, file.line_of("gcp"), report);
+        gcp.check(
+            &nodes,
+            &timing,
+            ssh.user.as_deref(),
+            file.line_of("gcp"),
+            report,
+        );
     }
     let binary = read_binary(&file, &directory, report);
     Some(Cluster {
@@ -138,16 +160,17 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
         provider,
         nodes,
         timing,
-        reads: reads
-            .as_deref()
-            .and_then(Reads::from_name)
-            .unwrap_or_default(),
+        reads: reads.unwrap_or_default(),
         inherited_reads: file.boolean("inherited_reads", report).unwrap_or(true),
         // Whoever reaches the port of a node that allows it can cut the node off: harmless on
         // one machine, not in a network.
         fault_injection: file
             .boolean("fault_injection", report)
             .unwrap_or(on_this_machine),
+        snapshot_log_kib: file
+            .integer("snapshot_log_kib", 1..=SNAPSHOT_LOG_KIB_MAX, report)
+            .unwrap_or(SNAPSHOT_LOG_KIB),
+        format_max: read_format_max(&file, report),
         ports: ports.unwrap_or_default(),
         limits: match file.value("limits") {
             Some(value) => Limits::read(value, report),
@@ -245,23 +268,35 @@ fn cluster_name(file: &Section<'_>, report: &mut Report<'_>) -> Option<String> {
     Some(name)
 }
 
-/// The ports; `None` where what is written is wrong, which is reported here.
-fn read_ports(file: &Section<'_>, report: &mut Report<'_>) -> Option<Ports> {
+/// The ports, `None` where what is written is wrong, which is reported here; and the address at which
+/// all nodes are to listen, if one is given.
+fn read_ports(file: &Section<'_>, report: &mut Report<'_>) -> (Option<Ports>, Option<IpAddr>) {
     let defaults = Ports::default();
     let Some(value) = file.value("ports") else {
-        return Some(defaults);
+        return (Some(defaults), None);
     };
-    let section = Section::open(value, "ports.", &["peer", "client"], report)?;
+    let Some(section) = Section::open(value, "ports.", PORT_KEYS, report) else {
+        return (None, None);
+    };
+    let listen = nodes::listen(&section, report);
     let mut port = |key, default| match section.value(key) {
         Some(_) => section.port(key, report),
         None => Some(default),
     };
     // Both are read before either is missed: every problem is told.
     let (peer, client) = (port("peer", defaults.peer), port("client", defaults.client));
-    Some(Ports {
-        peer: peer?,
-        client: client?,
-    })
+    let ports = peer
+        .zip(client)
+        .map(|(peer, client)| Ports { peer, client });
+    (ports, listen)
+}
+
+/// The newest format that the cluster may go over to: a number, or `newest`.
+fn read_format_max(file: &Section<'_>, report: &mut Report<'_>) -> Option<u64> {
+    match &file.value("format_max")?.kind {
+        yaml::Kind::Text(text) if text == FORMAT_NEWEST => None,
+        _ => file.integer("format_max", 1..=9999, report),
+    }
 }
 
 fn read_binary(file: &Section<'_>, directory: &Path, report: &mut Report<'_>) -> BinarySource {

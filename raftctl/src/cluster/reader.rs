@@ -6,12 +6,9 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::environment::{self, Filled};
-use super::problem::{Problem, closest};
+use super::environment::{self, Environment, Filled};
 use super::yaml::{Key, Kind, Value};
-
-/// Looks up a variable of the environment.
-pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
+use crate::error::problem::{Problem, closest};
 
 /// What has been found wrong so far, and what a variable stands for.
 pub struct Report<'a> {
@@ -55,7 +52,7 @@ impl<'a> Report<'a> {
     }
 
     fn wrong(&mut self, value: &Value, what: &str, wanted: &str) {
-        let message = format!("{what} is {}", value.kind.describe());
+        let message = format!("{what} is {}", value.describe());
         self.problem(value.line, message, format!("write {wanted}"));
     }
 
@@ -95,12 +92,12 @@ impl<'a> Section<'a> {
         let entries: &[(Key, Value)] = match &value.kind {
             Kind::Map(entries) => entries,
             Kind::Null => &[],
-            other => {
+            _ => {
                 let name = match prefix.trim_end_matches('.') {
                     "" => "the file",
                     name => name,
                 };
-                let message = format!("{name} is {}", other.describe());
+                let message = format!("{name} is {}", value.describe());
                 report.problem(
                     value.line,
                     message,
@@ -219,6 +216,14 @@ impl<'a> Section<'a> {
         duration(self.value(key)?, &self.name_of(key), bounds, report)
     }
 
+    /// One of the values of a type, each of which has its name.
+    pub fn variant<T: clap::ValueEnum>(&self, key: &str, report: &mut Report<'_>) -> Option<T> {
+        let names: Vec<String> = T::value_variants().iter().map(super::name_of).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let word = self.choice(key, &names, report)?;
+        T::from_str(&word, false).ok()
+    }
+
     /// One word of a few.
     pub fn choice(&self, key: &str, choices: &[&str], report: &mut Report<'_>) -> Option<String> {
         let value = self.value(key)?;
@@ -259,7 +264,7 @@ fn unfit(name: &str) -> Option<&'static str> {
 pub fn text(value: &Value, name: &str, report: &mut Report<'_>) -> Option<String> {
     match &value.kind {
         Kind::Text(text) => Some(report.filled(value.line, text)?.text),
-        Kind::Integer(number) => Some(number.to_string()),
+        Kind::Integer(_) | Kind::Float(_) => value.number(),
         _ => {
             report.wrong(value, name, "text");
             None
@@ -297,7 +302,8 @@ pub fn integer(
     match u64::try_from(number) {
         Ok(number) if bounds.contains(&number) => Some(number),
         _ => {
-            let message = format!("{name} is {number}");
+            let written = value.number().unwrap_or(number.to_string());
+            let message = format!("{name} is {written}");
             report.problem(value.line, message, format!("it must be {least} to {most}"));
             None
         }
@@ -315,7 +321,7 @@ pub fn duration(
         Kind::Text(text) => report.filled(value.line, text)?.text,
         _ => String::new(),
     };
-    let Ok(length) = crate::times::parse(&written) else {
+    let Ok(length) = crate::text::times::parse(&written) else {
         report.wrong(value, name, "a length of time, as in 500ms, 2s or 12h");
         return None;
     };

@@ -1,8 +1,8 @@
 //! cluster.yaml, right and wrong.
 
-use super::problem::Problems;
 use super::timing::Timing;
 use super::*;
+use crate::error::problem::Problems;
 
 fn parse_text(text: &str) -> Result<Cluster, Problems> {
     let environment = |name: &str| (name == "COUNT").then(|| "3".to_owned());
@@ -27,6 +27,10 @@ fn a_name_is_enough() {
     assert_eq!(cluster.timing, Timing::LAN);
     assert_eq!((cluster.ports.peer, cluster.ports.client), (7400, 7500));
     assert!(cluster.fault_injection && cluster.inherited_reads);
+    assert_eq!(
+        (cluster.snapshot_log_kib, cluster.format_max),
+        (16384, None)
+    );
     assert_eq!(cluster.binary, BinarySource::Auto);
     assert_eq!(
         cluster.state_dir(),
@@ -38,7 +42,7 @@ fn a_name_is_enough() {
 // The file that comes with the project is right, as it is and with what it offers in comments.
 #[test]
 fn the_shipped_file_is_right() {
-    let text = crate::verbs::init::TEMPLATE;
+    let text = include_str!("../../../cluster.yaml");
     let cluster = right(text);
     assert_eq!(
         (cluster.provider, cluster.nodes.len()),
@@ -50,6 +54,8 @@ fn the_shipped_file_is_right() {
             "# reads:",
             "# inherited_reads:",
             "# fault_injection:",
+            "# snapshot_log_kib:",
+            "# format_max:",
             "# binary:",
             "# ports:",
             "# limits:",
@@ -76,8 +82,20 @@ fn the_shipped_file_is_right() {
         offered.push_str(if is_setting(line) { &line[2..] } else { line });
         offered.push('\n');
     }
-    assert_eq!(settings, 18, "{text}");
+    assert_eq!(settings, 20, "{text}");
     right(&offered);
+}
+
+// A format is held by its number, or not at all.
+#[test]
+fn a_format_is_held_by_its_number() {
+    let held = |text: &str| right(&format!("name: demo\nformat_max: {text}\n")).format_max;
+    assert_eq!((held("1"), held("newest")), (Some(1), None));
+    let problem = wrong("name: demo\nformat_max: 0\n");
+    assert!(
+        problem.contains("format_max is 0; it must be 1 to"),
+        "{problem}"
+    );
 }
 
 // Everything that is wrong is said at once, each with its line, and with what to do.
@@ -116,7 +134,7 @@ cluster.yaml:7: timing.lease is 11s; it must be 2s to 10s
 cluster.yaml:10: node 1 is there twice; the first is at line 9
 cluster.yaml:10: unknown key nodes[].hots; did you mean host?
 cluster.yaml:11: nodes[].id is the text \"two\"; write a whole number from 1 to 9999
-cluster.yaml:12: nodes[] is the number 5; write keys and values; keys are id, host, ssh_port, ssh_user, zone, peer_address, client_address
+cluster.yaml:12: nodes[] is the number 5; write keys and values; keys are id, host, ssh_port, ssh_user, zone, peer_address, client_address, listen
 cluster.yaml:13: a node has no id; write id: 1, 2, ...
 cluster.yaml:14: reads can't be \"leese\"; did you mean lease?
 cluster.yaml:15: inherited_reads is the text \"maybe\"; write true or false
@@ -345,4 +363,41 @@ fn named_files_are_known() {
             .named_files
             .is_empty()
     );
+}
+
+// Nodes listen on both families unless a file says where; whoever is on the host reaches them there.
+#[test]
+fn nodes_listen_where_the_file_says() {
+    let text = |more: &str| {
+        format!(
+            "name: a\nprovider: ssh\n{more}\nnodes: [{{id: 1, host: x, listen: 10.0.0.1}}, {{id: 2, \
+             host: w}}, {{id: 3, host: z, listen: \"[fd00::1]\"}}]\n"
+        )
+    };
+    let listening = |more: &str| {
+        let nodes = right(&text(more)).nodes;
+        let both = nodes
+            .iter()
+            .map(|node| (node.listens_on(7), node.reached_on_its_host(8)));
+        both.collect::<Vec<_>>()
+    };
+    let pair = |one: &str, other: &str| (one.to_owned(), other.to_owned());
+    let (first, third) = (
+        pair("10.0.0.1:7", "10.0.0.1:8"),
+        pair("[fd00::1]:7", "[fd00::1]:8"),
+    );
+    assert_eq!(
+        listening(""),
+        [first.clone(), pair("[::]:7", "localhost:8"), third.clone()]
+    );
+    assert_eq!(
+        listening("ports: {listen: 0.0.0.0}"),
+        [first, pair("0.0.0.0:7", "localhost:8"), third]
+    );
+    assert_eq!(
+        wrong("name: a\nprovider: docker\nports: {listen: eth0}\n"),
+        "cluster.yaml:3: ports.listen is \"eth0\"; write an address of the host, as in 10.0.0.1 or \
+         \"fd00::1\", or 0.0.0.0 for all of IPv4"
+    );
+    assert!(wrong("name: a\nports: {listen: 0.0.0.0}\n").contains("provider local decides itself"));
 }

@@ -3,11 +3,14 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use raftkv::LEASE_MS;
+
 use super::reader::{self, Report, Section};
 use super::yaml::{Kind, Value};
 
 /// The lease may be this long; outside, cluster.yaml is refused.
-pub const LEASE: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(10);
+pub const LEASE: RangeInclusive<Duration> =
+    Duration::from_millis(*LEASE_MS.start())..=Duration::from_millis(*LEASE_MS.end());
 
 const PRESETS: &[&str] = &["lan", "wan"];
 const KEYS: &[&str] = &[
@@ -108,8 +111,7 @@ impl Timing {
         if let Some(heartbeat) = section.integer("heartbeat_ms", 10..=10_000, report) {
             timing.heartbeat_ms = heartbeat;
         }
-        let bounds = milliseconds(*LEASE.start())..=milliseconds(*LEASE.end());
-        let in_ms = section.integer("lease_ms", bounds, report);
+        let in_ms = section.integer("lease_ms", LEASE_MS, report);
         let lease = section.duration("lease", LEASE, report).map(milliseconds);
         if section.value("lease").is_some() && section.value("lease_ms").is_some() {
             report.problem(
@@ -172,7 +174,7 @@ fn election_timeout(section: &Section<'_>, report: &mut Report<'_>) -> Option<(u
     let Kind::List(items) = &value.kind else {
         report.problem(
             value.line,
-            format!("timing.election_timeout_ms is {}", value.kind.describe()),
+            format!("timing.election_timeout_ms is {}", value.describe()),
             "write [min, max], as in [1000, 2000]",
         );
         return None;

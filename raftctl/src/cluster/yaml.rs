@@ -5,11 +5,14 @@
 //! [`super::reader`] walks it, collecting problems.
 
 use std::fmt;
+use std::ops::Range;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
-use serde_yaml::{DuplicateKeyPolicy, Options, Spanned, from_str_with_options};
+use serde_yaml::{
+    DuplicateKeyPolicy, Location, Options, Spanned, UserMessageFormatter, from_str_with_options,
+};
 
-use super::problem::Problem;
+use crate::error::problem::Problem;
 
 /// A value and the line it stands on; 0 where the parser could not tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -18,6 +21,10 @@ pub struct Value {
     pub line: u64,
     /// What stands there.
     pub kind: Kind,
+    /// A number as the file has it: `03` and `1.10` are more than 3 and 1.1 to a person.
+    pub written: Option<String>,
+    /// Where its text stands in the file; empty where the parser could not tell.
+    bytes: Range<usize>,
 }
 
 /// What a value is.
@@ -44,22 +51,52 @@ pub enum Kind {
 pub struct Key {
     /// Counted from 1.
     pub line: u64,
-    /// The key; a scalar of another type is kept as it reads.
+    /// The key, as the file has it: `on` and `03` are names like others.
     pub name: String,
 }
 
-impl Kind {
+impl Value {
     /// What to call it in a message.
     #[must_use]
     pub fn describe(&self) -> String {
-        match self {
+        let number = |value: &dyn fmt::Display| match &self.written {
+            Some(written) => format!("the number {written}"),
+            None => format!("the number {value}"),
+        };
+        match &self.kind {
             Kind::Null => "nothing".into(),
             Kind::Bool(value) => format!("the truth value {value}"),
-            Kind::Integer(value) => format!("the number {value}"),
-            Kind::Float(value) => format!("the number {value}"),
+            Kind::Integer(value) => number(value),
+            Kind::Float(value) => number(value),
             Kind::Text(value) => format!("the text {value:?}"),
             Kind::List(_) => "a list".into(),
             Kind::Map(_) => "a mapping".into(),
+        }
+    }
+
+    /// A number as the file has it.
+    #[must_use]
+    pub fn number(&self) -> Option<String> {
+        let value = match &self.kind {
+            Kind::Integer(value) => value.to_string(),
+            Kind::Float(value) => value.to_string(),
+            _ => return None,
+        };
+        Some(self.written.clone().unwrap_or(value))
+    }
+
+    /// Notes how its numbers are written in the file.
+    fn note_numbers(&mut self, file: &str) {
+        match &mut self.kind {
+            Kind::Integer(_) | Kind::Float(_) => {
+                let written = file.get(self.bytes.clone()).map(str::trim);
+                self.written = written.filter(|text| !text.is_empty()).map(String::from);
+            }
+            Kind::List(items) => items.iter_mut().for_each(|item| item.note_numbers(file)),
+            Kind::Map(entries) => entries
+                .iter_mut()
+                .for_each(|(_, value)| value.note_numbers(file)),
+            Kind::Null | Kind::Bool(_) | Kind::Text(_) => {}
         }
     }
 }
@@ -94,20 +131,23 @@ fn read(text: &str, duplicate_keys: DuplicateKeyPolicy) -> Result<Value, Problem
 
 fn from_spanned(text: &str, options: Options) -> Result<Value, serde_yaml::Error> {
     let spanned: Spanned<Kind> = from_str_with_options(text, options)?;
-    Ok(spanned.into())
+    let mut value = Value::from(spanned);
+    value.note_numbers(text);
+    Ok(value)
 }
 
 /// The parser's message without its excerpt of the file and without the position, which stands
 /// at the head of every problem.
 fn plain(error: &serde_yaml::Error) -> String {
-    let text = error.without_snippet().to_string();
+    // Not its words for programmers, which name functions of Rust.
+    let text = error
+        .without_snippet()
+        .render_with_formatter(&UserMessageFormatter);
     let line = text.lines().next().unwrap_or_default();
     let line = line.split(" at line ").next().unwrap_or(line);
-    match line
-        .strip_prefix("duplicate mapping key: ")
-        .and_then(|rest| rest.split(',').next())
-    {
-        Some(key) => format!("the key {key} is there twice"),
+    let duplicate = line.strip_prefix("duplicate mapping key `");
+    match duplicate.and_then(|rest| rest.split_once('`')) {
+        Some((key, _)) => format!("the key {key} is there twice"),
         None => format!("not valid YAML: {line}"),
     }
 }
@@ -132,7 +172,30 @@ impl From<Spanned<Kind>> for Value {
         Value {
             line: spanned.referenced.line(),
             kind: spanned.value,
+            written: None,
+            bytes: bytes(&spanned.defined),
         }
+    }
+}
+
+/// Where a value stands in the file; nowhere if that is not known.
+fn bytes(location: &Location) -> Range<usize> {
+    let span = location.span();
+    let known = span.byte_offset().zip(span.byte_len());
+    let found = known.and_then(|(from, length)| {
+        let from = usize::try_from(from).ok()?;
+        Some(from..from.checked_add(usize::try_from(length).ok()?)?)
+    });
+    found.unwrap_or_default()
+}
+
+/// A key as the file has it. Asked for as text, a scalar is not taken for a truth value or a number:
+/// to YAML 1.1 `y` and `on` are both true, and one of two labels would be lost.
+struct KeyText(String);
+
+impl<'de> Deserialize<'de> for KeyText {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer).map(KeyText)
     }
 }
 
@@ -193,17 +256,11 @@ impl<'de> Visitor<'de> for KindVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Kind, A::Error> {
         let mut map = Vec::new();
-        while let Some(key) = entries.next_key::<Spanned<Kind>>()? {
+        while let Some(key) = entries.next_key::<Spanned<KeyText>>()? {
             let value: Spanned<Kind> = entries.next_value()?;
-            let name = match key.value {
-                Kind::Text(text) => text,
-                Kind::Bool(value) => value.to_string(),
-                Kind::Integer(value) => value.to_string(),
-                other => return Err(de::Error::custom(format!("{} as key", other.describe()))),
-            };
             let key = Key {
                 line: key.referenced.line(),
-                name,
+                name: key.value.0,
             };
             map.push((key, value.into()));
         }
@@ -227,23 +284,60 @@ mod tests {
         let Kind::List(items) = &entries[1].1.kind else {
             panic!("not a list")
         };
-        assert_eq!(
-            items[1],
-            Value {
-                line: 4,
-                kind: Kind::Null
-            }
-        );
+        assert_eq!((items[1].line, &items[1].kind), (4, &Kind::Null));
         let Kind::Map(inner) = &items[0].kind else {
             panic!("not a map")
         };
-        assert_eq!(
-            inner[1].1,
-            Value {
-                line: 3,
-                kind: Kind::Float(1.5)
+        assert_eq!((inner[1].1.line, &inner[1].1.kind), (3, &Kind::Float(1.5)));
+    }
+
+    // Keys are text, whatever else YAML can read in them: none is changed, and none is lost.
+    #[test]
+    fn keys_are_text() {
+        let (value, problems) =
+            parse("{y: a, on: b, \"no\": c, 03: d, 1.10: e, true: f, 0x10: g}\n");
+        assert_eq!(problems, []);
+        let Kind::Map(entries) = value.unwrap().kind else {
+            panic!("not a map")
+        };
+        let names: Vec<_> = entries.iter().map(|(key, _)| key.name.as_str()).collect();
+        assert_eq!(names, ["y", "on", "no", "03", "1.10", "true", "0x10"]);
+    }
+
+    // A number keeps its form, also behind text that takes more bytes than it has letters.
+    #[test]
+    fn numbers_are_told_as_they_are_written() {
+        let (value, _) =
+            parse("a: größe\nb: 03\nc: [1.10, 0x1F]\nd: &n 1e3\ne: *n\nf: 7 # seven\n");
+        let Kind::Map(entries) = value.unwrap().kind else {
+            panic!("not a map")
+        };
+        assert_eq!(entries[1].1.describe(), "the number 03");
+        let Kind::List(items) = &entries[2].1.kind else {
+            panic!("not a list")
+        };
+        assert_eq!(items[0].number().unwrap(), "1.10");
+        assert_eq!(items[1].number().unwrap(), "0x1F");
+        assert_eq!(entries[4].1.number().unwrap(), "1e3");
+        assert_eq!(entries[5].1.number().unwrap(), "7");
+    }
+
+    // What the parser has to say is said to a person who edits a file, not to a Rust programmer.
+    #[test]
+    fn messages_name_no_functions_of_rust() {
+        for text in [
+            "a: 1\n---\nb: 2\n",
+            "? ~\n: 1\n",
+            "a: !!binary x\n",
+            "a: [\n",
+        ] {
+            let (_, problems) = parse(text);
+            let told = format!("{problems:?}");
+            assert!(!problems.is_empty(), "{text:?}");
+            for word in ["from_str", "Option<", "DuplicateKeyPolicy", "set "] {
+                assert!(!told.contains(word), "{text:?}: {told}");
             }
-        );
+        }
     }
 
     // A key that is there twice is reported, and the rest of the file is still looked at.

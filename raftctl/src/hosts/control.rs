@@ -6,11 +6,16 @@ use std::time::{Duration, SystemTime};
 use tokio::io::AsyncWrite;
 
 use super::inventory::Host;
-use super::layout::NodeLayout;
-use super::scripts::{self, LookAt, NodeSignal, StartNode, Thaw};
-use super::{Request, TransportError};
 use crate::cluster::NodeId;
-use crate::error::{Error, Result};
+use crate::cluster::id::ClusterId;
+use crate::error::{Error, Result, TransportError};
+use crate::scripts::layout::NodeLayout;
+use crate::scripts::shell::END;
+use crate::scripts::{self, LookAt, NodeSignal, StartNode, Thaw};
+use crate::transport::Request;
+
+/// The format of files that name none.
+const FORMAT_FIRST: u64 = 1;
 
 /// What a node's process is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -54,6 +59,10 @@ pub struct NodeFacts {
     pub has_data: bool,
     /// Whether it had one that was seen, and has none now.
     pub lost_data: bool,
+    /// The id of its cluster, by its metadata.txt; by its last arguments where that says nothing.
+    pub cluster_id: Option<ClusterId>,
+    /// The format that its files are of; what reads no more than an older one refuses them.
+    pub format: u64,
     /// The process, while it lives.
     pub pid: Option<u32>,
     /// What it runs, while it lives.
@@ -126,6 +135,8 @@ impl HostFacts {
                 has_record: false,
                 has_data: false,
                 lost_data: false,
+                cluster_id: None,
+                format: FORMAT_FIRST,
                 pid: None,
                 executable: None,
                 sha256: None,
@@ -350,14 +361,14 @@ async fn ask(host: &Host, purpose: &str, script: &str, deadline: Duration) -> Re
     run(host, Request::new(purpose, script, deadline)).await
 }
 
-/// Runs a script that ends with [`scripts::END`], and reads its answer.
+/// Runs a script that ends with [`END`], and reads its answer.
 pub(super) async fn run(host: &Host, request: Request<'_>) -> Result<Answer> {
     let purpose = request.purpose;
     let output = host.transport.run(request).await?;
     if output.status != 0 {
         return Err(failed(host, purpose, output.status, &output.stderr));
     }
-    let complete = output.stdout.lines().next_back() == Some(scripts::END);
+    let complete = output.stdout.lines().next_back() == Some(END);
     if !complete {
         return Err(Error::Transport(TransportError::Lost {
             host: host.name().to_owned(),
@@ -373,7 +384,7 @@ pub(super) async fn run(host: &Host, request: Request<'_>) -> Result<Answer> {
     })
 }
 
-fn failed(host: &Host, purpose: &str, status: i32, stderr: &str) -> Error {
+pub(super) fn failed(host: &Host, purpose: &str, status: i32, stderr: &str) -> Error {
     let detail = match stderr.trim() {
         "" => format!("exit status {status}"),
         text => format!("{text} (exit status {status})"),
@@ -455,8 +466,16 @@ impl Answer {
     fn node(&self, id: NodeId) -> Result<NodeFacts> {
         let subject = id.to_string();
         let optional = |key| self.all(&subject, key).next().map(str::to_owned);
+        let mut arguments = self.all(&subject, "argument");
+        let given = arguments.find(|word| *word == scripts::CLUSTER_ID);
+        let given = given.and_then(|_| ClusterId::parse(arguments.next()?));
+        let held = self.all(&subject, "cluster_id").next();
         Ok(NodeFacts {
             id,
+            cluster_id: held.and_then(ClusterId::parse).or(given),
+            format: optional("format")
+                .and_then(|format| format.parse().ok())
+                .unwrap_or(FORMAT_FIRST),
             state: self.state(&subject, "state")?,
             has_record: self.one(&subject, "record")? == "present",
             has_data: optional("data").as_deref() == Some("present"),

@@ -11,15 +11,15 @@ use std::time::Duration;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::Request;
 use super::control::run;
 use super::inventory::Host;
-use super::layout::release_name;
-use super::scripts::{END, call};
-use crate::binary::Binary;
 use crate::error::{Error, Result};
+use crate::local::binary::Binary;
+use crate::scripts::layout::release_name;
+use crate::scripts::shell::{END, call};
+use crate::transport::Request;
 
-const SHIP: &str = include_str!("ship.sh");
+const SHIP: &str = include_str!("../scripts/ship.sh");
 
 /// How many releases a host keeps.
 const RELEASES_MAX: u32 = 5;
@@ -104,6 +104,20 @@ pub async fn go_back(host: &Host, release: &str, deadline: Duration) -> Result<b
     Ok(run(host, request).await?.one("host", "active")? == "yes")
 }
 
+/// Up to which format a release reads that lies on a host; `None` where it is not there, or does not run.
+///
+/// # Errors
+/// As [`activate`].
+pub async fn reads_format(host: &Host, release: &str, deadline: Duration) -> Result<Option<u64>> {
+    let script = script(&[call("reads", [host.layout.base.as_str(), release])]);
+    let request = Request::new("ask the release what it reads", &script, deadline);
+    let answer = run(host, request).await?;
+    Ok(answer
+        .all("host", "reads")
+        .next()
+        .and_then(|format| format.parse().ok()))
+}
+
 /// Sends a binary, has the host verify and try it, and makes it the current one.
 ///
 /// # Errors
@@ -167,6 +181,14 @@ fn explain(error: Error, parcel: &Parcel) -> Error {
     let target = parcel.target.unwrap_or("another system");
     let advice = if detail.contains("No space left") {
         "; free some space there, and run this again".to_owned()
+    } else if detail.contains("(noexec)") {
+        "; or let the cluster live elsewhere: in /opt, where the login may use sudo without a password, \
+         or below another home (`ssh.user`)"
+            .to_owned()
+    } else if detail.contains("Permission denied") {
+        "; something there (SELinux, AppArmor, fapolicyd) keeps the login from running it: let it run \
+         programs from that folder, and run this again"
+            .to_owned()
     } else if detail.contains("GLIBC_") || detail.contains("not found") {
         format!(
             "; its C library does not fit: build raft-node without one (`cargo build --release -p \
@@ -189,13 +211,11 @@ fn explain(error: Error, parcel: &Parcel) -> Error {
 mod tests {
     use std::path::Path;
 
-    use tokio::io::AsyncWrite;
-
     use super::*;
-    use crate::hex::hex;
-    use crate::hosts::layout::HostLayout;
-    use crate::hosts::local::LocalTransport;
-    use crate::hosts::{BoxFuture, Exit, Transport, TransportError};
+    use crate::scripts::layout::HostLayout;
+    use crate::text::hex::hex;
+    use crate::transport::fake::{Answer, Fake};
+    use crate::transport::local::LocalTransport;
 
     const DEADLINE: Duration = Duration::from_secs(20);
 
@@ -253,6 +273,12 @@ mod tests {
                 [Some(first.to_owned()), Some(first.to_owned())]
             );
         }
+        let reads = async |release: &str| reads_format(&host, release, DEADLINE).await.unwrap();
+        assert_eq!(reads(first).await, Some(1), "it says nothing of formats");
+        let third = parcel(folder.path(), "3; echo reads formats up to 2");
+        send(&host, &third, DEADLINE, &|_| ()).await.unwrap();
+        assert_eq!(reads(release_name(&third.sha256)).await, Some(2));
+        assert_eq!(reads("0123456789ab").await, None);
         let mark = folder.path().join("base/bin/releases").join(first);
         std::fs::remove_file(mark.join("sha256")).unwrap();
         assert!(!activate(&host, &one.sha256, DEADLINE).await.unwrap());
@@ -288,36 +314,16 @@ mod tests {
         assert_eq!(left.count(), 1);
     }
 
-    /// A host that has few programs.
-    struct Bare(String);
-
-    impl Transport for Bare {
-        fn host(&self) -> &str {
-            "bare"
-        }
-
-        fn execute<'a>(
-            &'a self,
-            request: Request<'a>,
-            stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
-        ) -> BoxFuture<'a, Result<Exit, TransportError>> {
-            Box::pin(async move {
-                let script = format!("PATH={}\n{}", self.0, request.script);
-                let request = Request {
-                    script: &script,
-                    ..request
-                };
-                LocalTransport.execute(request, stdout).await
-            })
-        }
-    }
-
     // A host without gzip is told so, and not that the binary does not fit.
     #[tokio::test]
     async fn a_host_without_gzip_is_told() {
         let folder = tempfile::tempdir().unwrap();
         let mut host = host(&folder.path().join("base"));
-        host.transport = Arc::new(Bare(folder.path().display().to_string()));
+        let path = folder.path().display().to_string();
+        let bare = move |request: &Request<'_>| {
+            Ok(Answer::Instead(format!("PATH={path}\n{}", request.script)))
+        };
+        host.transport = Arc::new(Fake("bare", bare));
         let error = send(&host, &parcel(folder.path(), "1"), DEADLINE, &|_| ())
             .await
             .unwrap_err()

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use super::{Context, Outcomes};
+use super::Context;
 use crate::cluster::NodeId;
-use crate::hosts::{Output, Request};
+use crate::cluster::outcomes::Outcomes;
+use crate::transport::{Output, Request};
 
 impl Context {
     /// Runs a line of shell on the hosts of nodes. An exit status other than zero is no error

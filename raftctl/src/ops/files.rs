@@ -6,11 +6,13 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
-use super::{Context, Outcomes, seen};
+use super::Context;
 use crate::cluster::NodeId;
+use crate::cluster::outcomes::Outcomes;
 use crate::error::{Error, Result};
 use crate::hosts::control;
 use crate::hosts::inventory::Host;
+use crate::local::known_logs;
 
 /// A file of a node, and the parts it may be in, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,9 +132,9 @@ impl Context {
     /// # Errors
     /// A local file can't be written.
     pub async fn remember(&self, ids: Vec<NodeId>) -> Result<()> {
-        seen::add(&self.cluster.state_dir(), ids)?;
+        known_logs::add(&self.cluster.state_dir(), ids)?;
         let members = self.cluster.ids();
-        let known: Vec<NodeId> = seen::load(&self.cluster.state_dir())
+        let known: Vec<NodeId> = known_logs::load(&self.cluster.state_dir())
             .into_iter()
             .filter(|id| members.contains(id))
             .collect();

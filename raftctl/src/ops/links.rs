@@ -1,17 +1,20 @@
 //! Cutting nodes off from each other, and healing that.
 //!
 //! A cut is made at the nodes themselves, on both sides of each broken link, and every node undoes
-//! its own after a time: no privilege is needed, and a cut that nobody heals is bounded.
+//! its own after a time: no privilege is needed, and a cut that nobody heals is bounded. It can be
+//! made with packet filters on their hosts as well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::{Context, Outcomes};
+use super::Context;
 use crate::admin::{self, AdminError};
 use crate::cluster::NodeId;
+use crate::cluster::outcomes::Outcomes;
 use crate::error::Error;
+use crate::hosts::packet_filter;
 
 /// The longest that a cut lasts, as the nodes enforce it.
 pub const CUT_MAX: Duration = Duration::from_secs(3600);
@@ -75,6 +78,68 @@ impl Context {
             });
         }
         running.join_all().await.into_iter().collect()
+    }
+}
+
+/// With packet filters on their hosts.
+impl Context {
+    /// Lets no packet between nodes pass between the groups for `length`. Both ends of each link
+    /// are cut, so one host that does not obey changes nothing.
+    pub async fn filter(&self, groups: &[Vec<NodeId>], length: Duration) -> Outcomes<()> {
+        let cuts = cuts(groups);
+        let ids: Vec<NodeId> = cuts.keys().copied().collect();
+        let deadline = self.cluster.limits.step;
+        self.on_hosts(&ids, |host, here| {
+            let nodes: Vec<_> = here
+                .iter()
+                .map(|id| {
+                    let peers = cuts[id].iter().filter_map(|peer| self.peer_address(*peer));
+                    let table = packet_filter::table(&self.cluster.name, *id);
+                    (
+                        *id,
+                        table,
+                        self.cluster.ports.peer,
+                        peers.collect::<Vec<_>>(),
+                    )
+                })
+                .collect();
+            async move {
+                let mut done = Vec::new();
+                for (id, table, port, peers) in nodes {
+                    packet_filter::cut(&host, &table, port, &peers, length, deadline).await?;
+                    done.push((id, ()));
+                }
+                Ok(done)
+            }
+        })
+        .await
+    }
+
+    /// Takes the packet filters of nodes away; whether each had one. Hosts of this machine have
+    /// none.
+    pub async fn unfilter(&self, ids: &[NodeId]) -> Outcomes<bool> {
+        let deadline = self.cluster.limits.step;
+        let is_remote = |id: &NodeId| self.inventory.host_of(*id).layout.is_remote;
+        let ids: Vec<NodeId> = ids.iter().copied().filter(is_remote).collect();
+        self.on_hosts(&ids, |host, here| {
+            let name = self.cluster.name.clone();
+            async move {
+                let mut found = Vec::new();
+                for id in here {
+                    let table = packet_filter::table(&name, id);
+                    found.push((id, packet_filter::heal(&host, &table, deadline).await?));
+                }
+                Ok(found)
+            }
+        })
+        .await
+    }
+
+    /// Where the other nodes reach a node, taken apart.
+    fn peer_address(&self, id: NodeId) -> Option<(String, u16)> {
+        let (name, port) = self.inventory.member(id).peer_address.rsplit_once(':')?;
+        let name = name.trim_matches(['[', ']']).to_owned();
+        Some((name, port.parse().ok()?))
     }
 }
 

@@ -1,32 +1,37 @@
-//! What the verbs do to a cluster, as a library: nothing here prints, asks or exits, but for a note
-//! about a host that can't be locked.
+//! What the verbs do to a cluster, as a library: nothing here asks, exits or prints a result. What is being
+//! done is told through a `Progress` that is handed in.
 //!
 //! Everything starts from a [`Context`]. Functions that act on several nodes do so in parallel and
 //! answer for each node by itself: a host that fails never hides the others.
 
+pub mod anew;
+pub mod backup;
 pub mod exec;
+pub mod facts;
 pub mod files;
-pub mod filter;
-pub mod guard;
+pub mod identity;
 pub mod links;
+pub mod lock;
 pub mod nodes;
 pub mod rollback;
-pub mod seen;
+pub mod run;
 pub mod ship;
+pub mod snapshots;
 pub mod status;
+pub mod store;
+pub mod target;
 pub mod wait;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use crate::cluster::outcomes::Outcomes;
 use crate::cluster::{Cluster, NodeId};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::hosts::inventory::{Host, Inventory};
-
-/// What became of each node.
-pub type Outcomes<T> = BTreeMap<NodeId, Result<T>>;
+use crate::providers;
+use identity::Identity;
 
 /// A cluster to work on. Cheap to clone.
 #[derive(Clone)]
@@ -35,6 +40,8 @@ pub struct Context {
     pub cluster: Arc<Cluster>,
     /// Where its nodes are.
     pub inventory: Arc<Inventory>,
+    /// Its id, as far as its hosts were asked for it.
+    pub identity: Identity,
 }
 
 impl Context {
@@ -43,10 +50,11 @@ impl Context {
     /// # Errors
     /// The provider can't tell where they are.
     pub async fn open(cluster: Cluster) -> Result<Self> {
-        let inventory = Inventory::open(&cluster).await?;
+        let inventory = providers::open(&cluster).await?;
         Ok(Context {
             cluster: Arc::new(cluster),
             inventory: Arc::new(inventory),
+            identity: Identity::default(),
         })
     }
 
@@ -55,23 +63,25 @@ impl Context {
     ///
     /// # Errors
     /// The provider can't tell where they are.
-    pub async fn reach(cluster: Cluster, again: bool) -> Result<Self> {
-        let inventory = Inventory::reach(&cluster, again).await?;
+    pub async fn look(cluster: Cluster, again: bool) -> Result<Self> {
+        let inventory = providers::look(&cluster, again).await?;
         Ok(Context {
             cluster: Arc::new(cluster),
             inventory: Arc::new(inventory),
+            identity: Identity::default(),
         })
     }
 
-    /// The same for whoever only wants to see what is there to be seen at once.
+    /// A cluster on the hosts that answer at once, for whoever only wants to see what there is to see.
     ///
     /// # Errors
     /// The provider can't tell where they are.
-    pub async fn glance(cluster: Cluster) -> Result<Self> {
-        let inventory = Inventory::glance(&cluster).await?;
+    pub async fn look_briefly(cluster: Cluster) -> Result<Self> {
+        let inventory = providers::look_briefly(&cluster).await?;
         Ok(Context {
             cluster: Arc::new(cluster),
             inventory: Arc::new(inventory),
+            identity: Identity::default(),
         })
     }
 
@@ -136,60 +146,4 @@ impl Context {
         }
         outcomes
     }
-}
-
-/// One result of many: success where all succeeded; where none did, the error itself if it is the
-/// same everywhere, else [`Error::Several`]; else [`Error::Partial`]. Both name every node that
-/// failed.
-///
-/// # Errors
-/// As said.
-pub fn all_or_partial<T>(outcomes: Outcomes<T>, done: &str) -> Result<BTreeMap<NodeId, T>> {
-    let mut succeeded = BTreeMap::new();
-    let mut failed: Vec<(NodeId, Error)> = Vec::new();
-    for (id, outcome) in outcomes {
-        match outcome {
-            Ok(value) => drop(succeeded.insert(id, value)),
-            Err(error) => failed.push((id, error)),
-        }
-    }
-    let Some((_, first)) = failed.first() else {
-        return Ok(succeeded);
-    };
-    let is_first = |(_, error): &(NodeId, Error)| error.to_string() == first.to_string();
-    if !succeeded.is_empty() {
-        let failed = failed
-            .into_iter()
-            .map(|(id, error)| (id, error.to_string()))
-            .collect();
-        let done = done.to_owned();
-        Err(Error::Partial { done, failed })
-    } else if failed.iter().all(is_first) {
-        Err(first.clone())
-    } else {
-        let what = format!("not {done} on any of the nodes");
-        Err(Error::Several { what, failed })
-    }
-}
-
-/// The error of nodes without which the others are no majority.
-///
-/// # Panics
-/// When none failed.
-#[must_use]
-pub fn no_majority<T>(outcomes: Outcomes<T>, done: &str) -> Error {
-    let failed = outcomes.into_iter();
-    let mut failed: Vec<(NodeId, Error)> = failed
-        .filter_map(|(id, outcome)| Some((id, outcome.err()?)))
-        .collect();
-    assert!(!failed.is_empty(), "there is a majority where none failed");
-    let is_first = |(_, error): &(NodeId, Error)| error.to_string() == failed[0].1.to_string();
-    if failed.iter().all(is_first) {
-        return failed.swap_remove(0).1;
-    }
-    let what = format!(
-        "not {done} on {} of the nodes, and the others are no majority",
-        failed.len()
-    );
-    Error::Several { what, failed }
 }

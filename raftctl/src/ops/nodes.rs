@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Context, Outcomes};
-use crate::arguments;
-use crate::binary::Binary;
+use super::Context;
 use crate::cluster::NodeId;
+use crate::cluster::outcomes::Outcomes;
 use crate::error::Error;
 use crate::hosts::control::{self, NodeFacts, ProcessState, Signalled};
-use crate::hosts::scripts::{NodeSignal, Thaw};
+use crate::local::binary::Binary;
+use crate::plan::arguments;
+use crate::scripts::{NodeSignal, Thaw};
 
 /// SIGKILL and SIGSTOP are obeyed at once; a machine under load may need a moment to show it.
 const OBEY_AT_ONCE: Duration = Duration::from_secs(5);
@@ -18,14 +19,16 @@ impl Context {
     /// that ended right away is not running there.
     pub async fn start(&self, ids: &[NodeId], binary: &Binary) -> Outcomes<(bool, NodeFacts)> {
         let deadline = self.cluster.limits.step;
+        let cluster_id = match self.cluster_id().await {
+            Ok(id) => id,
+            Err(error) => return ids.iter().map(|id| (*id, Err(error.clone()))).collect(),
+        };
         self.on_hosts(ids, |host, here| {
-            let nodes: Vec<_> = here
-                .iter()
-                .map(|id| {
-                    let (path, sha256) = (&binary.path, &binary.sha256);
-                    arguments::start_node(&self.cluster, &self.inventory, *id, path, sha256)
-                })
-                .collect();
+            let node = |id: &NodeId| {
+                let what = (binary.path.as_path(), binary.sha256.as_str());
+                arguments::start_node(&self.cluster, &self.inventory, cluster_id, *id, what)
+            };
+            let nodes: Vec<_> = here.iter().map(node).collect();
             async move {
                 let answers = control::start(&host, &nodes, deadline).await?;
                 Ok(answers

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
-use super::{Context, Outcomes};
-use crate::binary::Binary;
+use super::Context;
 use crate::cluster::NodeId;
+use crate::cluster::outcomes::Outcomes;
 use crate::error::{Error, Result};
 use crate::hosts::control::HostFacts;
 use crate::hosts::ship::{self, Parcel};
-use crate::progress::Upload;
+use crate::local::binary::Binary;
+use crate::terminal::progress::Upload;
 
 /// Is told of a node's upload.
 pub type Watch = Arc<dyn Fn(NodeId, Upload) + Send + Sync>;
@@ -90,6 +91,19 @@ impl Context {
             async move {
                 let is_there = ship::go_back(&host, &release, deadline).await?;
                 Ok(here.iter().map(|id| (*id, is_there)).collect())
+            }
+        })
+        .await
+    }
+
+    /// Up to which format an older release, by its name, reads on the hosts of nodes.
+    pub async fn reads_format(&self, ids: &[NodeId], release: &str) -> Outcomes<Option<u64>> {
+        let deadline = self.cluster.limits.step;
+        self.on_hosts(ids, |host, here| {
+            let release = release.to_owned();
+            async move {
+                let reads = ship::reads_format(&host, &release, deadline).await?;
+                Ok(here.iter().map(|id| (*id, reads)).collect())
             }
         })
         .await

@@ -7,14 +7,15 @@ use raftkv::admin::{Role, StatusReply};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::{Context, Outcomes};
+use super::Context;
 use crate::admin::{self, AdminError};
-use crate::cluster::{NodeId, Provider};
+use crate::cluster::NodeId;
+use crate::cluster::id::{ClusterId, the_one};
+use crate::cluster::outcomes::Outcomes;
 use crate::hosts::control::{self, HostFacts, NodeFacts, ProcessState};
-use crate::hosts::filter;
 use crate::hosts::inventory::{Host, Member};
-use crate::hosts::scripts::LookAt;
-use crate::hosts::ssh::inventory::LOGIN_TIME;
+use crate::hosts::packet_filter;
+use crate::scripts::LookAt;
 
 /// How long a node may take to answer before it counts as unreachable.
 pub const ANSWER_DEADLINE: Duration = Duration::from_millis(700);
@@ -22,7 +23,7 @@ pub const ANSWER_DEADLINE: Duration = Duration::from_millis(700);
 /// How long a host may take to tell of its processes before they count as unknown.
 const HOST_DEADLINE: Duration = Duration::from_secs(3);
 
-/// The same for hosts none of whose nodes answers.
+/// How long a host may take none of whose nodes answers.
 const SILENT_HOST_DEADLINE: Duration = Duration::from_millis(1300);
 
 /// What nodes say of themselves, each by itself.
@@ -57,14 +58,6 @@ pub struct NodeStatus {
 }
 
 impl NodeStatus {
-    /// Whether it leads, as it says itself.
-    #[must_use]
-    pub fn is_leader(&self) -> bool {
-        self.reply
-            .as_ref()
-            .is_ok_and(|reply| reply.role() == Role::Leader)
-    }
-
     /// `leader`, `follower`, `candidate`, or `unreachable`.
     #[must_use]
     pub fn role(&self) -> &'static str {
@@ -87,6 +80,33 @@ impl Snapshot {
             term,
             nodes,
         }
+    }
+
+    /// The ids of clusters that nodes say they belong to, each with who does. One, where all is well;
+    /// nodes that know of none are left out.
+    #[must_use]
+    pub fn cluster_ids(&self) -> BTreeMap<ClusterId, Vec<NodeId>> {
+        let mut ids: BTreeMap<ClusterId, Vec<NodeId>> = BTreeMap::new();
+        for node in &self.nodes {
+            let id = node.reply.as_ref().ok();
+            if let Some(id) = id.and_then(|reply| ClusterId::parse(&reply.cluster_id)) {
+                ids.entry(id).or_default().push(node.id);
+            }
+        }
+        ids
+    }
+
+    /// Which nodes belong to another cluster of the same name than others, where some do.
+    #[must_use]
+    pub fn mixed_up(&self) -> Option<String> {
+        let ids = self.cluster_ids();
+        let name = |(id, nodes): (ClusterId, Vec<NodeId>)| {
+            nodes
+                .into_iter()
+                .map(move |node| (id, format!("node {node}")))
+        };
+        let mixed = the_one(ids.into_iter().flat_map(name)).err()?;
+        Some(mixed.to_string())
     }
 
     /// One node.
@@ -174,9 +194,9 @@ impl Context {
 
     /// Where clients reach a node from this machine. The names of containers mean nothing here.
     fn client_address(&self, member: &Member) -> String {
-        match self.cluster.provider {
-            Provider::Docker => member.admin_address.clone(),
-            _ => member.client_address.clone(),
+        match member.is_tunnelled {
+            true => member.client_address.clone(),
+            false => member.admin_address.clone(),
         }
     }
 
@@ -268,7 +288,7 @@ impl Context {
     /// stands for its host.
     pub async fn host_facts(&self) -> Outcomes<HostFacts> {
         // ssh itself is to give up first: it tells the cause.
-        let deadline = self.cluster.limits.connect + LOGIN_TIME;
+        let deadline = self.cluster.limits.login();
         self.on_hosts(&self.cluster.ids(), |host, here| {
             let nodes = here
                 .iter()
@@ -283,7 +303,7 @@ impl Context {
     }
 
     fn look_at(&self, host: &Host, id: NodeId, ports: Vec<u16>) -> LookAt {
-        let table = || filter::table(&self.cluster.name, id);
+        let table = || packet_filter::table(&self.cluster.name, id);
         LookAt {
             layout: host.layout.node(id),
             ports,

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::Context;
 use super::status::{ask, leader};
-use crate::cluster::NodeId;
+use crate::cluster::{NodeId, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::{self, ProcessState};
 
@@ -27,7 +27,7 @@ impl Context {
     /// One of `ids` is not running any more: the error shows what it printed last. Or the time is
     /// over: the error tells what each node is doing.
     pub async fn wait_for_leader(&self, ids: &[NodeId], timeout: Duration) -> Result<NodeId> {
-        let is_up = |heard: &Heard| heard.common_leader(ids);
+        let is_up = |latest: &LatestReplies| latest.common_leader(ids);
         self.wait_until(ids, timeout, is_up).await
     }
 
@@ -42,7 +42,7 @@ impl Context {
         if self.cluster.ids().iter().filter(runs).count() >= self.cluster.majority() {
             return self.wait_for_leader(ids, timeout).await.map(drop);
         }
-        let answer = |heard: &Heard| heard.silent(ids).is_empty().then_some(());
+        let answer = |latest: &LatestReplies| latest.silent(ids).is_empty().then_some(());
         self.wait_until(ids, timeout, answer).await
     }
 
@@ -54,7 +54,7 @@ impl Context {
         let replies = self.replies(&self.cluster.ids()).await;
         let commits = replies.values().flatten().map(|reply| reply.commit_index);
         let committed = commits.max().unwrap_or(0);
-        let has_all = |heard: &Heard| match heard.replies.get(&id) {
+        let has_all = |latest: &LatestReplies| match latest.replies.get(&id) {
             Some(Ok(reply)) => (reply.applied_index >= committed).then_some(()),
             _ => None,
         };
@@ -74,12 +74,17 @@ impl Context {
             .into_iter()
             .filter(|id| *id != without)
             .collect();
-        let is_seasoned = |heard: &Heard, id: &NodeId| match heard.replies.get(id) {
+        let is_seasoned = |latest: &LatestReplies, id: &NodeId| match latest.replies.get(id) {
             Some(Ok(reply)) => reply.forgotten_promises_remaining_ms.is_none(),
             Some(Err(_)) => true,
             None => false,
         };
-        let all = |heard: &Heard| others.iter().all(|id| is_seasoned(heard, id)).then_some(());
+        let all = |latest: &LatestReplies| {
+            others
+                .iter()
+                .all(|id| is_seasoned(latest, id))
+                .then_some(())
+        };
         let lease = Duration::from_millis(self.cluster.timing.lease_ms);
         // Not in time: then the next leader waits instead.
         let _ = tokio::time::timeout(lease, self.wait_until(&[], lease, all)).await;
@@ -90,21 +95,21 @@ impl Context {
         &self,
         ids: &[NodeId],
         timeout: Duration,
-        is_up: impl Fn(&Heard) -> Option<T>,
+        is_up: impl Fn(&LatestReplies) -> Option<T>,
     ) -> Result<T> {
-        let mut heard = Heard::new(self);
+        let mut latest = LatestReplies::new(self);
         let deadline = Instant::now() + timeout;
         let mut look = tokio::time::interval_at(Instant::now() + LOOK_EVERY, LOOK_EVERY);
         loop {
             tokio::select! {
-                () = heard.next() => {
-                    if let Some(found) = is_up(&heard) {
+                () = latest.next() => {
+                    if let Some(found) = is_up(&latest) {
                         return Ok(found);
                     }
                 }
-                _ = look.tick() => self.check_alive(&heard.silent(ids)).await?,
+                _ = look.tick() => self.check_alive(&latest.silent(ids)).await?,
                 () = tokio::time::sleep_until(deadline) => {
-                    return Err(self.explain(&heard, ids, timeout).await);
+                    return Err(self.explain(&latest, ids, timeout).await);
                 }
             }
         }
@@ -166,8 +171,8 @@ impl Context {
             return self.last_words(&dead).await;
         }
         let replies = self.replies(&self.cluster.ids()).await;
-        let heard = replies.values().flatten();
-        let with_lease = heard.filter(|reply| reply.lease_remaining_ms.is_some());
+        let answers = replies.values().flatten();
+        let with_lease = answers.filter(|reply| reply.lease_remaining_ms.is_some());
         let Some(leader) = leader(with_lease) else {
             return BTreeMap::new(); // Nobody is up.
         };
@@ -186,7 +191,40 @@ impl Context {
         ids.iter().filter_map(lags).collect()
     }
 
-    async fn explain(&self, heard: &Heard, ids: &[NodeId], timeout: Duration) -> Error {
+    /// Waits with `wait` for nodes, and goes on without those that keep the others from being up: `leave`
+    /// is handed them, each with the reason, and may fail instead.
+    ///
+    /// # Errors
+    /// What `leave` fails with; or what `wait` does, where no node is to blame.
+    pub async fn wait_without_stragglers(
+        &self,
+        ids: &[NodeId],
+        timeout: Duration,
+        wait: impl AsyncFn(&[NodeId], Duration) -> Result<()>,
+        mut leave: impl FnMut(BTreeMap<NodeId, Error>) -> Result<()>,
+    ) -> Result<()> {
+        let deadline = Instant::now() + timeout;
+        let mut waiting = ids.to_vec();
+        // Each round leaves a node behind, or is the last.
+        while !waiting.is_empty() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let Err(error) = wait(&waiting, left).await else {
+                break;
+            };
+            let stragglers = self.stragglers(&waiting).await;
+            if stragglers.is_empty() {
+                return Err(error);
+            }
+            waiting.retain(|id| !stragglers.contains_key(id));
+            leave(stragglers)?;
+            if Instant::now() >= deadline {
+                break; // All others follow: that is how the stragglers were found.
+            }
+        }
+        Ok(())
+    }
+
+    async fn explain(&self, latest: &LatestReplies, ids: &[NodeId], timeout: Duration) -> Error {
         let facts = self.node_facts(&self.cluster.ids()).await;
         let mut text = format!(
             "no leader with a lease that {} would follow, within {:.1} s:",
@@ -199,7 +237,7 @@ impl Context {
                 Some(Err(error)) => error.to_string(),
                 None => "unknown".into(),
             };
-            let says = match heard.replies.get(&member.id) {
+            let says = match latest.replies.get(&member.id) {
                 Some(Ok(reply)) => {
                     format!("{:?} in term {}", reply.role(), reply.term).to_lowercase()
                 }
@@ -214,13 +252,13 @@ impl Context {
 }
 
 /// What every node said last, asked again and again in the background. Ends with its value.
-struct Heard {
+struct LatestReplies {
     replies: BTreeMap<NodeId, Result<StatusReply, String>>,
     inbox: mpsc::Receiver<(NodeId, Result<StatusReply, String>)>,
     _asking: JoinSet<()>,
 }
 
-impl Heard {
+impl LatestReplies {
     fn new(context: &Context) -> Self {
         let (outbox, inbox) = mpsc::channel(context.inventory.members.len());
         let mut asking = JoinSet::new();
@@ -238,7 +276,7 @@ impl Heard {
                 }
             });
         }
-        Heard {
+        LatestReplies {
             replies: BTreeMap::new(),
             inbox,
             _asking: asking,
@@ -273,16 +311,5 @@ impl Heard {
             reply(id).is_some_and(|reply| reply.leader_id == leader && reply.term == own.term)
         };
         (own.lease_remaining_ms.is_some() && ids.iter().all(follows)).then_some(leader)
-    }
-}
-
-/// "node 1", "nodes 1, 2 and 3".
-#[must_use]
-pub fn list(ids: &[NodeId]) -> String {
-    let texts: Vec<String> = ids.iter().map(NodeId::to_string).collect();
-    match texts.split_last() {
-        None => "no node".into(),
-        Some((only, [])) => format!("node {only}"),
-        Some((last, others)) => format!("nodes {} and {last}", others.join(", ")),
     }
 }

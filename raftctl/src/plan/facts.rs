@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::NodeId;
+use crate::cluster::{NodeId, list};
 use crate::error::Error;
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState, TakenPort};
-use crate::ops::wait::list;
 
 /// Less space than this, and a node is not started: it would stop at its first writes.
 pub const DISK_FREE_KIB_MIN: u64 = 16 << 10;

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use crate::cluster::NodeId;
-use crate::ops::wait::list;
+use crate::cluster::{NodeId, list};
 
 /// One step of a plan. Steps are taken one after the other; within a step all hosts work at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,7 +95,7 @@ impl Step {
         }
     }
 
-    /// The same step without some of its nodes; nothing where none is left.
+    /// The step without some of its nodes; nothing where none is left.
     #[must_use]
     pub fn without(mut self, is_left_out: impl Fn(&NodeId) -> bool) -> Option<Self> {
         let is_empty = match &mut self {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::hosts::control::{HostFacts, Setting, TakenPort};
-use crate::hosts::layout::HostLayout;
+use crate::scripts::layout::HostLayout;
 
 const OLD: &str = "0000";
 const NEW: &str = "1111";
@@ -29,7 +29,32 @@ fn target() -> Target {
         guessed: vec![],
         build: None,
         release: None,
+        reads_format: Some(2),
     }
+}
+
+// A binary that does not read what is on the disks is started nowhere, also where it would be alone.
+#[test]
+fn an_older_binary_is_refused_before_anything_is_done() {
+    let newer = |id, format| {
+        let mut facts = facts(vec![stopped(1), running(2), running(3)], Some(2));
+        let host = facts.hosts.get_mut(&id).unwrap();
+        host.nodes[0].format = format;
+        facts
+    };
+    let target = target();
+    assert!(plan(&target, &newer(1, 2)).is_ok());
+    let refused = plan(&target, &newer(1, 3)).unwrap_err();
+    assert!(
+        refused.to_string().contains("node 1 are of format 3"),
+        "{refused}"
+    );
+    assert!(refuse_changed(&target, &newer(3, 3)).is_err());
+    let unknown = Target {
+        reads_format: None,
+        ..target
+    };
+    assert!(plan(&unknown, &newer(1, 3)).is_ok());
 }
 
 fn running(id: NodeId) -> NodeFacts {
@@ -39,6 +64,8 @@ fn running(id: NodeId) -> NodeFacts {
         has_record: true,
         has_data: true,
         lost_data: false,
+        cluster_id: None,
+        format: 1,
         pid: Some(1000),
         executable: Some("/bin/raft-node".into()),
         sha256: Some(NEW.into()),

@@ -5,18 +5,17 @@ use std::time::{Duration, Instant};
 use raftkv::admin::{Role, StatusReply};
 
 use super::notation::{Choose, Nodes, Partition, WaitForLeader};
-use super::outcome::{Seen, Unmet};
+use super::outcome::{Observed, Unmet};
 use super::runner::{Mark, Runner, until};
-use crate::cluster::NodeId;
-use crate::ops::all_or_partial;
-use crate::ops::wait::list;
-use crate::run;
+use crate::cluster::outcomes::all_or_partial;
+use crate::cluster::{NodeId, list};
+use crate::ops::run;
 
 /// What a scenario has frozen goes on after this time, should nobody be there to undo it.
 const PAUSE_MAX: Duration = Duration::from_secs(600);
 
 impl Runner<'_> {
-    pub(super) async fn wait_for_leader(&mut self, step: &WaitForLeader) -> Seen {
+    pub(super) async fn wait_for_leader(&mut self, step: &WaitForLeader) -> Observed {
         let not = match &step.not {
             Some(nodes) => self.resolve(nodes).await?,
             None => vec![],
@@ -38,7 +37,7 @@ impl Runner<'_> {
         Ok(seen)
     }
 
-    pub(super) async fn choose(&mut self, step: &Choose) -> Seen {
+    pub(super) async fn choose(&mut self, step: &Choose) -> Observed {
         let mut ids = self.resolve(&step.from).await?;
         if let Some(except) = &step.except {
             let except = self.resolve(except).await?;
@@ -54,39 +53,39 @@ impl Runner<'_> {
         Ok(seen)
     }
 
-    pub(super) async fn kill(&mut self, nodes: &Nodes) -> Seen {
+    pub(super) async fn kill(&mut self, nodes: &Nodes) -> Observed {
         let ids = self.resolve(nodes).await?;
         all_or_partial(self.context.kill(&ids).await, "killed")?;
         Ok(list(&ids))
     }
 
-    pub(super) async fn stop(&mut self, nodes: &Nodes) -> Seen {
+    pub(super) async fn stop(&mut self, nodes: &Nodes) -> Observed {
         let ids = self.resolve(nodes).await?;
         all_or_partial(self.context.stop(&ids, run::STOP_GRACE).await, "stopped")?;
         Ok(list(&ids))
     }
 
-    pub(super) async fn start(&mut self, nodes: &Nodes) -> Seen {
+    pub(super) async fn start(&mut self, nodes: &Nodes) -> Observed {
         let ids = self.resolve(nodes).await?;
         run::start(self.context, &ids, self.binary).await?;
         self.context.wait_until_back(&ids, self.limit(None)).await?;
         Ok(format!("{} answering", list(&ids)))
     }
 
-    pub(super) async fn pause(&mut self, nodes: &Nodes) -> Seen {
+    pub(super) async fn pause(&mut self, nodes: &Nodes) -> Observed {
         let ids = self.resolve(nodes).await?;
         let paused = self.context.pause(&ids, Some(PAUSE_MAX)).await;
         all_or_partial(paused, "paused")?;
         Ok(list(&ids))
     }
 
-    pub(super) async fn resume(&mut self, nodes: &Nodes) -> Seen {
+    pub(super) async fn resume(&mut self, nodes: &Nodes) -> Observed {
         let ids = self.resolve(nodes).await?;
         all_or_partial(self.context.resume(&ids).await, "resumed")?;
         Ok(list(&ids))
     }
 
-    pub(super) async fn partition(&mut self, step: &Partition) -> Seen {
+    pub(super) async fn partition(&mut self, step: &Partition) -> Observed {
         let mut groups: Vec<Vec<NodeId>> = Vec::new();
         for nodes in &step.groups {
             groups.push(self.resolve(nodes).await?);
@@ -97,14 +96,14 @@ impl Runner<'_> {
         Ok(groups.join(" | "))
     }
 
-    pub(super) async fn heal(&mut self, nodes: &Nodes) -> Seen {
+    pub(super) async fn heal(&mut self, nodes: &Nodes) -> Observed {
         let ids = self.resolve(nodes).await?;
         all_or_partial(self.context.heal(&ids).await, "healed")?;
         Ok(list(&ids))
     }
 
     /// The files first: counters are compared over the time from the moment after.
-    pub(super) async fn mark(&mut self, name: &str) -> Seen {
+    pub(super) async fn mark(&mut self, name: &str) -> Observed {
         let dump_ends = self.dump_ends(&self.context.cluster.ids()).await?;
         let at = Instant::now();
         let replies = self.replies().await;

@@ -54,7 +54,7 @@ impl TryFrom<String> for Span {
                 _ => {}
             }
         }
-        crate::times::parse(&text)
+        crate::text::times::parse(&text)
             .map(Span::Fixed)
             .map_err(|_| wrong())
     }

@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use raftkv::kv::ReadPath;
 
 use super::notation::{Ask, Failing, Path, ReadFrom};
-use super::outcome::{Seen, Unmet, ms};
+use super::outcome::{Observed, Unmet, ms};
 use super::runner::Runner;
 use crate::client::{Client, ClientError, Read};
-use crate::keys;
-use crate::words::quote;
+use crate::ops::store;
+use crate::text::words::quote;
 
 impl Runner<'_> {
-    pub(super) async fn set(&mut self, ask: &Ask) -> Seen {
+    pub(super) async fn set(&mut self, ask: &Ask) -> Observed {
         let mut client = self.take_client(ask).await?;
         let mut told = Vec::new();
         for (name, value) in &ask.values {
@@ -33,7 +33,7 @@ impl Runner<'_> {
         Ok(told.join(", "))
     }
 
-    pub(super) async fn get(&mut self, ask: &Ask) -> Seen {
+    pub(super) async fn get(&mut self, ask: &Ask) -> Observed {
         let mut client = self.take_client(ask).await?;
         let read = match ask.read {
             None | Some(ReadFrom::Lease) => Read::Lease,
@@ -64,7 +64,7 @@ impl Runner<'_> {
 
     /// The scenario's own client, or one of its own for a step that asks certain nodes only.
     async fn take_client(&mut self, ask: &Ask) -> Result<Client, Unmet> {
-        let members = keys::members(self.context);
+        let members = store::members(self.context);
         let client = match &ask.to {
             Some(nodes) => {
                 let ids = self.resolve(nodes).await?;

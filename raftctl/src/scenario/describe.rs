@@ -3,7 +3,7 @@
 use std::fmt::{Display, Formatter, Result};
 
 use super::notation::{Ask, Failing, Nodes, Role, Step};
-use crate::words::quote;
+use crate::text::words::quote;
 
 impl Display for Nodes {
     fn fmt(&self, f: &mut Formatter<'_>) -> Result {

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use super::outcome::{Seen, Unmet};
+use super::outcome::{Observed, Unmet};
 use crate::cluster::NodeId;
 use crate::cluster::timing::Timing;
-use crate::records::DumpRecord;
+use crate::text::records::DumpRecord;
 
 /// What the dumps of nodes tell since some moment.
 pub type Dumps = BTreeMap<NodeId, Vec<DumpRecord>>;
@@ -37,6 +37,8 @@ pub fn says(sentence: &str, pattern: &str, id: NodeId) -> bool {
 pub struct LostLeader<'a> {
     /// The node that led.
     pub leader: NodeId,
+    /// The last line of its dump.txt before it lost its majority, where it had any.
+    pub since: Option<SystemTime>,
     /// How many nodes make a majority, the leader included.
     pub majority: usize,
     /// The cluster's timing.
@@ -45,17 +47,31 @@ pub struct LostLeader<'a> {
     pub tolerance: Duration,
 }
 
+impl LostLeader<'_> {
+    /// How long before the mark the lines begin that the verdict needs. A follower that is killed
+    /// right after the mark may have accepted its last message before it: there is one a heartbeat,
+    /// and no lease begins earlier than a whole one before it ends.
+    #[must_use]
+    pub fn looks_back(&self) -> Duration {
+        Duration::from_millis(self.timing.lease_ms) + self.tolerance
+    }
+}
+
 /// Whether the leader stepped down when its lease was over.
 ///
 /// The last moment at which a majority had accepted a message of the leader is in the followers'
-/// dumps. The leader sent that message shortly before, and its lease runs from there, shortened by
+/// dumps, be it before the mark or after it. A follower that was killed may lack its last lines
+/// (docs/files.md says how much); that makes the moment seem one heartbeat earlier, for
+/// which the tolerance has to have room. The leader sent that message shortly before, and its lease runs from there, shortened by
 /// what its clock may be slow: so it ends before a whole lease is over, and not before the
 /// shortened one is, less one heartbeat for a message whose answer may have been lost.
-pub fn lease_expiry(dumps: &Dumps, lost: LostLeader<'_>) -> Seen {
+pub fn lease_expiry(dumps: &Dumps, lost: LostLeader<'_>) -> Observed {
     let leader = lost.leader;
     let sentence = format!("Leader {leader} lease renewal failed. Stepping Down.");
     let own = dumps.get(&leader).map_or(&[][..], Vec::as_slice);
-    let stepped_down = own.iter().find(|record| record.sentence == sentence);
+    let is_new = |record: &DumpRecord| lost.since.is_none_or(|since| record.at > since);
+    let mut after_mark = own.iter().filter(|record| is_new(record));
+    let stepped_down = after_mark.find(|record| record.sentence == sentence);
     let Some(stepped_down) = stepped_down else {
         return Err(Unmet::expected(
             format!("{sentence:?} at node {leader}"),
@@ -146,9 +162,10 @@ mod tests {
         dumps
     }
 
-    fn judge(dumps: &Dumps) -> Seen {
+    fn judge(dumps: &Dumps) -> Observed {
         let lost = LostLeader {
             leader: 1,
+            since: Some(at(1010)),
             majority: 4, // Of six or seven nodes: leader, 4, 5, and the last of 2 and 3.
             timing: &Timing::LAN,
             tolerance: Duration::from_millis(50),
@@ -167,6 +184,19 @@ mod tests {
             judge(&dumps(2983 - 152)).is_err(),
             "gave up a lease that it had"
         );
+    }
+
+    /// Followers that were killed before they accepted anything after the mark (at 1,010 ms here)
+    /// prove by what they accepted before it; a leader's fall before the mark is another story.
+    #[test]
+    fn what_was_accepted_before_the_mark_counts() {
+        let mut killed = dumps(2983);
+        let last = |id: u64| killed[&id].last().unwrap().at;
+        assert!(last(2) < at(1010) && last(3) < at(1010), "before the mark");
+        assert!(judge(&killed).is_ok());
+        let fell = "Leader 1 lease renewal failed. Stepping Down.";
+        killed.insert(1, vec![line(1005, fell)]);
+        assert!(judge(&killed).is_err());
     }
 
     /// Without the sentence, or without a majority before it, nothing is proven.

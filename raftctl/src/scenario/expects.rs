@@ -12,17 +12,16 @@ use super::notation::{
     ExpectCounters, ExpectDump, ExpectLeaseExpiry, ExpectLog, ExpectNoLeader, ExpectRole,
     ExpectState, Role, Within,
 };
-use super::outcome::{Seen, Unmet};
+use super::outcome::{Observed, Unmet};
 use super::runner::{LOOK_EVERY, Runner, until};
 use crate::client::{Client, Read};
-use crate::cluster::NodeId;
-use crate::keys;
-use crate::ops::wait::list;
-use crate::records::{LogRecord, Operation};
-use crate::words::quote;
+use crate::cluster::{NodeId, list};
+use crate::ops::store;
+use crate::text::records::{LogRecord, Operation};
+use crate::text::words::quote;
 
 impl Runner<'_> {
-    pub(super) async fn expect_one_leader(&mut self, step: &Within) -> Seen {
+    pub(super) async fn expect_one_leader(&mut self, step: &Within) -> Observed {
         until(self.limit(step.within), async || {
             let replies = self.replies().await;
             let leader = settled(&replies, &[])?;
@@ -31,7 +30,7 @@ impl Runner<'_> {
         .await
     }
 
-    pub(super) async fn expect_no_leader(&mut self, step: &ExpectNoLeader) -> Seen {
+    pub(super) async fn expect_no_leader(&mut self, step: &ExpectNoLeader) -> Observed {
         let length = step.length.resolve(&self.context.cluster.timing);
         let deadline = Instant::now() + length;
         let mut replies = self.replies().await;
@@ -59,7 +58,7 @@ impl Runner<'_> {
         Ok(format!("for {length}; {}", roles(&replies)))
     }
 
-    pub(super) async fn expect_role(&mut self, step: &ExpectRole) -> Seen {
+    pub(super) async fn expect_role(&mut self, step: &ExpectRole) -> Observed {
         let ids = self.resolve(&step.nodes).await?;
         let wanted = match step.role {
             Role::Leader => admin::Role::Leader,
@@ -84,7 +83,7 @@ impl Runner<'_> {
         .await
     }
 
-    pub(super) async fn expect_log(&mut self, step: &ExpectLog) -> Seen {
+    pub(super) async fn expect_log(&mut self, step: &ExpectLog) -> Observed {
         let ids = self.resolve(&step.nodes).await?;
         until(self.limit(step.within), async || {
             let term = match step.no_op {
@@ -104,10 +103,10 @@ impl Runner<'_> {
         .await
     }
 
-    pub(super) async fn expect_state(&mut self, step: &ExpectState) -> Seen {
+    pub(super) async fn expect_state(&mut self, step: &ExpectState) -> Observed {
         let ids = self.resolve(&step.nodes).await?;
         let limit = self.limit(step.within);
-        let mut client = Client::new(&keys::members(self.context)).with_timeout(limit);
+        let mut client = Client::new(&store::members(self.context)).with_timeout(limit);
         until(limit, async || {
             let replies = self.replies().await;
             let committed = settled(&replies, &[])?.commit_index;
@@ -140,7 +139,7 @@ impl Runner<'_> {
         Ok(format!("{}, {values}", list(&ids)))
     }
 
-    pub(super) async fn expect_counters(&mut self, step: &ExpectCounters) -> Seen {
+    pub(super) async fn expect_counters(&mut self, step: &ExpectCounters) -> Observed {
         let ids = self.resolve(&step.nodes).await?;
         let replies = self.replies().await;
         let mark = self.marked(&step.since);
@@ -163,7 +162,7 @@ impl Runner<'_> {
         Ok(format!("{} in {} ms", told.join(", "), elapsed.as_millis()))
     }
 
-    pub(super) async fn expect_dump(&mut self, step: &ExpectDump) -> Seen {
+    pub(super) async fn expect_dump(&mut self, step: &ExpectDump) -> Observed {
         let ids = self.resolve(&step.nodes).await?;
         let mark = self.marked(&step.since);
         until(self.limit(step.within), async || {
@@ -190,7 +189,7 @@ impl Runner<'_> {
         .await
     }
 
-    pub(super) async fn expect_lease_expiry(&mut self, step: &ExpectLeaseExpiry) -> Seen {
+    pub(super) async fn expect_lease_expiry(&mut self, step: &ExpectLeaseExpiry) -> Observed {
         let leaders = self.resolve(&step.leader).await?;
         let [leader] = leaders[..] else {
             return Err(Unmet::Failed(format!(
@@ -199,15 +198,17 @@ impl Runner<'_> {
             )));
         };
         let cluster = &self.context.cluster;
+        let mark = self.marked(&step.since);
         let lost = LostLeader {
             leader,
+            since: mark.dump_ends.get(&leader).copied(),
             majority: cluster.majority(),
             timing: &cluster.timing,
             tolerance: step.tolerance.resolve(&cluster.timing),
         };
-        let mark = self.marked(&step.since);
+        let before = lost.looks_back();
         until(self.limit(step.within), async || {
-            let dumps = self.dumps(&cluster.ids(), mark).await?;
+            let dumps = self.dumps_from(&cluster.ids(), mark, before).await?;
             dumps::lease_expiry(&dumps, lost)
         })
         .await
@@ -293,7 +294,7 @@ fn rises(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::parse_log;
+    use crate::text::records::parse_log;
     use raftkv::admin::Counters;
 
     /// A log must hold exactly what was acknowledged, and the NO-OP of the right term.

@@ -1,21 +1,34 @@
 //! Fetches the files of nodes and reads them.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::dumps::Dumps;
 use super::outcome::Unmet;
 use super::runner::{Mark, Runner};
 use crate::cluster::NodeId;
-use crate::ops::all_or_partial;
+use crate::cluster::outcomes::all_or_partial;
 use crate::ops::files::{DUMP, LOGS, NodeFile};
-use crate::records::{self, LogRecord, RecordError};
+use crate::text::records::{self, LogRecord, RecordError};
 
 impl Runner<'_> {
     /// What dump.txt of nodes, running or not, tells since a mark.
     pub(super) async fn dumps(&self, ids: &[NodeId], mark: &Mark) -> Result<Dumps, Unmet> {
-        let read =
-            |id: NodeId, text: &str| records::parse_dump(text, mark.dump_ends.get(&id).copied());
+        self.dumps_from(ids, mark, Duration::ZERO).await
+    }
+
+    /// The dump records of nodes that were written since `before` the mark.
+    pub(super) async fn dumps_from(
+        &self,
+        ids: &[NodeId],
+        mark: &Mark,
+        before: Duration,
+    ) -> Result<Dumps, Unmet> {
+        let read = |id: NodeId, text: &str| {
+            let end = mark.dump_ends.get(&id);
+            // A time before any clock's beginning: all of it.
+            records::parse_dump(text, end.and_then(|end| end.checked_sub(before)))
+        };
         self.read(ids, DUMP, &[DUMP], read).await
     }
 

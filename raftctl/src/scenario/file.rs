@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::notation::{Nodes, Scenario, Step};
-use crate::cluster::problem::closest;
+use crate::cluster::select;
+use crate::error::problem::closest;
 use crate::error::{Error, Result};
-use crate::select;
 
 /// The six, by their number.
 const BUILT_IN: [(&str, &str); 6] = [
@@ -127,7 +127,9 @@ fn wrong(error: &serde_yaml::Error, source: &str) -> Error {
     let place = error.location().map_or(String::new(), |at| {
         format!("{}:{}:", at.line(), at.column())
     });
-    let text = error.without_snippet().to_string();
+    let text = error
+        .without_snippet()
+        .render_with_formatter(&serde_yaml::UserMessageFormatter);
     // The place stands before the cause already.
     let cause = text
         .rsplit_once(" at line ")
@@ -245,6 +247,37 @@ mod tests {
         assert_eq!(find("startup").unwrap()[0].scenario.number, Some(0));
     }
 
+    /// The page about scenarios and the help name every step that there is, and the page's example
+    /// can be read.
+    #[test]
+    fn the_page_and_the_help_know_the_steps() {
+        let help = include_str!("mod.rs");
+        let page = include_str!("../../../docs/scenarios.md");
+        let (_, example) = page.split_once("```yaml\n").unwrap();
+        let example = example.split("```").next().unwrap();
+        let read = parse(example, "docs/scenarios.md").unwrap().scenario;
+        assert!(read.steps.len() > 5, "{read:?}");
+        // Who writes a step that is none is told all that there are.
+        let told = error("- no_such_step: all\n");
+        let (_, steps) = told.split_once("no_such_step").unwrap();
+        let names = |letter: char| !(letter.is_ascii_lowercase() || letter == '_');
+        let steps = steps
+            .split(names)
+            .filter(|name| name.contains('_') || *name == "heal");
+        let steps: Vec<&str> = steps.collect();
+        assert!(steps.len() > 8, "{told}");
+        for step in steps {
+            assert!(
+                page.contains(&format!("`{step}")),
+                "{step} is not in the page"
+            );
+            assert!(
+                help.contains(&format!(" {step}")),
+                "{step} is not in the help"
+            );
+        }
+    }
+
     /// A word that is no scenario gets the nearest one.
     #[test]
     fn a_mistyped_name_gets_a_hint() {
@@ -256,6 +289,21 @@ mod tests {
         );
         let error = find("missing.yaml").unwrap_err().to_string();
         assert!(error.contains("cannot read missing.yaml"), "{error}");
+    }
+
+    /// A list that was left empty is told as one: nobody meant a scenario that does nothing. The words are
+    /// for whoever writes scenarios, not for Rust programmers.
+    #[test]
+    fn an_empty_list_of_steps_is_told() {
+        for text in [
+            "scenario: s\ntitle: t\nnodes: 5\nsteps:\n",
+            "scenario: s\ntitle: t\nnodes: 5\nsteps: ~\n",
+            "scenario: s\ntitle: t\nnodes: 5\nsteps: []\n",
+        ] {
+            let error = parse(text, "s.yaml").unwrap_err();
+            assert_eq!(error.exit_code(), 2);
+            assert_eq!(error.to_string(), "s.yaml: it has no steps", "{text:?}");
+        }
     }
 
     /// Every mistake in a file is told with its line.

@@ -30,10 +30,10 @@ mod verdict;
 use clap::Subcommand;
 use serde_json::json;
 
-use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
 use crate::ops::Context;
-use crate::out;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
 use file::Loaded;
 
 /// The flags of `scenario`.
@@ -45,45 +45,57 @@ pub struct Arguments {
 
 #[derive(Debug, Clone, Subcommand)]
 enum Command {
-    /// Run scenarios on the cluster, which must be up, and say whether all was as expected
+    /// Play scenarios on a cluster that is up; say whether all was as expected
     ///
-    /// Nodes are killed and started; at the end, and after Ctrl-C, all run again. Exit code 40
-    /// where something was not as expected.
-    #[command(
-        after_help = "Examples:\n  raftctl scenario run all\n  raftctl scenario run \
-                            leader-failure\n  raftctl scenario run ./my-scenario.yaml"
-    )]
+    /// Nodes are killed and started again. At the end, and after Ctrl-C, all of them run. Ends
+    /// with exit code 40 if something was not as expected.
+    #[command(after_help = "Examples:
+  raftctl scenario run all
+  raftctl scenario run leader-failure
+  raftctl scenario run ./my-scenario.yaml")]
     Run {
-        /// `all`, a name, a number, or the path of a file
+        /// A name, a number, the path of a file, or all
         #[arg(value_name = "SCENARIO", required = true)]
         scenarios: Vec<String>,
-        /// Clients that read and write beside it, whose history is checked
+        /// How many clients read and write meanwhile; what they see is checked, too
         #[arg(long, value_name = "N", default_value_t = 4)]
         #[arg(value_parser = clap::value_parser!(u64).range(0..=100))]
         clients: u64,
     },
-    /// Let faults strike while clients read and write, and judge whether what they saw is
-    /// linearizable
+    /// Inject random faults while clients read and write, and judge what they saw
     ///
-    /// Ends with a verdict, the availability of reads and writes, and a folder with the history,
-    /// the files of the nodes and a report; every run has one of its own. Exit code 40 unless the history is linearizable. Every
-    /// fault is undone at the end, and after Ctrl-C.
-    #[command(
-        after_help = "Examples:\n  raftctl scenario chaos --seed 7 --duration 60s\n  raftctl \
-                            scenario chaos --faults pause,partition --clients 50"
-    )]
+    /// Prints whether the history is linearizable and how available reads and writes were. Each
+    /// run writes a folder of its own, with the history, the nodes' files and a report. Ends with
+    /// exit code 40 unless the history is linearizable. At the end, and after Ctrl-C, every fault
+    /// is undone.
+    #[command(after_help = "Examples:
+  raftctl scenario chaos
+  raftctl scenario chaos --seed 7 --duration 60s --clients 20
+  raftctl scenario chaos --faults pause,partition --clients 50")]
     Chaos(chaos::Arguments),
-    /// Judge a history that a chaos run has recorded
+    /// Judge once more a history that a chaos run has recorded
+    #[command(after_help = "Example:
+  raftctl scenario verify .raftctl/demo/chaos/seed-7/history.jsonl")]
     Verify {
-        /// history.jsonl
+        /// The file history.jsonl in the folder of the run
         #[arg(value_name = "FILE")]
         history: std::path::PathBuf,
     },
-    /// List the scenarios that are built in
+    /// List the built-in scenarios
+    #[command(after_help = "Example:
+  raftctl scenario list")]
     List,
-    /// Print the file of a scenario: to read, or to begin one's own with
+    /// Print a scenario's file, to read or to start your own from
+    ///
+    /// A file is a list of steps. Some do something: wait_for_leader, choose, kill, stop, start,
+    /// pause, resume, partition, heal, mark, set, get. Others expect something: expect_one_leader,
+    /// expect_no_leader, expect_role, expect_log, expect_state, expect_counters, expect_dump,
+    /// expect_lease_expiry. The project's page docs/scenarios.md explains each.
+    #[command(after_help = "Examples:
+  raftctl scenario show lease-timeout
+  raftctl scenario show 4 > my-scenario.yaml")]
     Show {
-        /// A name or a number
+        /// A name, a number, or all
         #[arg(value_name = "SCENARIO")]
         scenario: String,
     },
@@ -177,12 +189,5 @@ fn list(options: &Options) -> Result<()> {
             let rows: Vec<Vec<String>> = six.iter().map(row).collect();
             out::print(&out::table(&["NUMBER", "NAME", "WHAT IT SHOWS"], &rows))
         }
-    }
-}
-
-fn after_interruption(restored: Result<()>) -> Error {
-    match restored {
-        Ok(()) => Error::Other("interrupted; the cluster is as it was before".into()),
-        Err(error) => error.advise("interrupted, and the cluster is not as it was before".into()),
     }
 }

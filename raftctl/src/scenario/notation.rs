@@ -40,7 +40,16 @@ pub struct Scenario {
     /// How many nodes the cluster must have.
     pub nodes: usize,
     /// What is done and expected, in order.
+    #[serde(deserialize_with = "list_or_nothing")]
     pub steps: Vec<Spanned<Step>>,
+}
+
+/// A list; `steps:` with nothing behind it is an empty one, which is told as what it is.
+fn list_or_nothing<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Spanned<Step>>, D::Error> {
+    let list: Option<_> = serde::Deserialize::deserialize(deserializer)?;
+    Ok(list.unwrap_or_default())
 }
 
 /// A step.

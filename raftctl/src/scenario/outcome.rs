@@ -39,7 +39,7 @@ impl From<Error> for Unmet {
 }
 
 /// What was seen, or what was missing.
-pub type Seen = Result<String, Unmet>;
+pub type Observed = Result<String, Unmet>;
 
 /// A step that was taken.
 #[derive(Debug, Clone, Serialize)]
@@ -62,7 +62,7 @@ pub struct StepReport {
 
 impl StepReport {
     /// The report of a step.
-    pub fn new(line: u64, step: String, at: Duration, took: Duration, seen: Seen) -> Self {
+    pub fn new(line: u64, step: String, at: Duration, took: Duration, seen: Observed) -> Self {
         let (passed, seen, expected) = match seen {
             Ok(seen) => (true, seen, None),
             Err(Unmet::Expectation { expected, seen }) => (false, seen, Some(expected)),

@@ -7,21 +7,22 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::after_interruption;
 use super::file::Loaded;
 use super::outcome::{ScenarioReport, StepReport, WorkloadReport};
+use super::restore::after_interruption;
 use super::restore::{self, Ending};
 use super::runner::Runner;
 use super::verdict::{self, CHECK_MAX, VerdictReport};
-use crate::binary::Binary;
-use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
-use crate::interrupt::Interruptions;
-use crate::keys;
-use crate::lock::Lock;
+use crate::local::binary::Binary;
+use crate::local::folder_lock::FolderLock;
+use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
-use crate::out;
+use crate::ops::store;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
 use crate::workload::{self, Availability, Kind, Workload};
+use checker::History;
 
 /// Keys that the clients beside a scenario share.
 const KEYS: u64 = 5;
@@ -43,7 +44,7 @@ pub async fn all(
         restore::check_size(context, loaded.scenario.nodes)?;
     }
     let mut interruptions = Interruptions::new();
-    let _lock = Lock::take(&context.cluster, "scenario").await?;
+    let _lock = FolderLock::take(&context.cluster, "scenario").await?;
     let binary = restore::prepare(context, &mut interruptions).await?;
     let stage = Stage {
         context,
@@ -205,10 +206,19 @@ impl Stage<'_> {
         let restoring = restore::restore(self.context, self.binary);
         restore::despite_interruption(Ending::PuttingBack, restoring, interruptions, interrupted)
             .await?;
+        // Its clients end before their keys do: a write under way would bring its key back.
+        let finishing = async { Ok(background.finish().await) };
+        let history = restore::despite_interruption(
+            Ending::RemovingKeys,
+            finishing,
+            interruptions,
+            interrupted,
+        )
+        .await?;
         let workload = match *interrupted {
             true => None,
             false => tokio::select! {
-                workload = judge(background, acted.took) => Some(workload),
+                workload = judge(history, acted.took) => Some(workload),
                 () = interruptions.next() => {
                     *interrupted = true;
                     Ending::RemovingKeys.tell_interruption();
@@ -232,7 +242,7 @@ impl Stage<'_> {
             timeout: verdict::client_timeout(&self.context.cluster.timing),
             read_timeout: verdict::read_timeout(&self.context.cluster.timing),
         };
-        Workload::start(keys::members(self.context), settings)
+        Workload::start(store::members(self.context), settings)
     }
 
     /// The keys of the clients beside a run; none without clients.
@@ -251,9 +261,9 @@ impl Stage<'_> {
     }
 }
 
-/// Ends the workload and judges its history.
-async fn judge(workload: Workload, length: Duration) -> WorkloadReport {
-    let (history, verdict) = workload::verdict(workload.finish().await, CHECK_MAX).await;
+/// Judges the history of a workload.
+async fn judge(history: History, length: Duration) -> WorkloadReport {
+    let (history, verdict) = workload::verdict(history, CHECK_MAX).await;
     WorkloadReport {
         verdict: VerdictReport::new(&history, &verdict),
         reads: Availability::of(history.operations(), Kind::Reads, length),

@@ -3,22 +3,28 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use crate::binary::Binary;
 use crate::client::Client;
-use crate::cluster::NodeId;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
+use crate::cluster::{NodeId, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
-use crate::interrupt::Interruptions;
-use crate::keys;
-use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial};
-use crate::out;
-use crate::progress::Progress;
-use crate::run;
-use crate::verbs::up;
+use crate::local::binary::Binary;
+use crate::local::interrupt::Interruptions;
+use crate::ops::{Context, run};
+use crate::ops::{store, target};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
 
 /// What a machine under load may add to what the cluster's timing makes reasonable.
 const SLACK: Duration = Duration::from_secs(20);
+
+/// What is told of an interruption, by what came of restoring the cluster after it.
+pub fn after_interruption(restored: Result<()>) -> Error {
+    match restored {
+        Ok(()) => Error::Other("interrupted; the cluster is as it was before".into()),
+        Err(error) => error.advise("interrupted, and the cluster is not as it was before".into()),
+    }
+}
 
 /// Makes sure that a cluster has as many nodes as a scenario is for.
 ///
@@ -45,8 +51,8 @@ pub fn check_size(context: &Context, nodes: usize) -> Result<()> {
 pub async fn prepare(context: &Context, interruptions: &mut Interruptions) -> Result<Binary> {
     let preparing = async {
         check_running(context).await?;
-        let binary = up::obtain(context, &Progress::new()).await?;
-        up::unchanged_facts(context, &binary).await?;
+        let binary = target::obtain(context, &Progress::new()).await?;
+        target::unchanged_facts(context, &binary).await?;
         Ok(binary)
     };
     tokio::select! {
@@ -213,7 +219,7 @@ fn add_failed(outcomes: &mut Outcomes<()>, more: impl Iterator<Item = (NodeId, R
 /// No leader within reasonable time.
 pub async fn remove(context: &Context, keys: impl IntoIterator<Item = &String>) -> Result<()> {
     let limit = context.cluster.timing.recovery() + SLACK;
-    let mut client = Client::new(&keys::members(context)).with_timeout(limit);
+    let mut client = Client::new(&store::members(context)).with_timeout(limit);
     for key in keys {
         client.delete(key).await?;
     }

@@ -9,14 +9,13 @@ use raftkv::admin::StatusReply;
 
 use super::amounts::Span;
 use super::notation::{Nodes, Step};
-use super::outcome::{Seen, StepReport, Unmet};
-use crate::binary::Binary;
+use super::outcome::{Observed, StepReport, Unmet};
 use crate::client::Client;
-use crate::cluster::NodeId;
-use crate::keys;
+use crate::cluster::{NodeId, select};
+use crate::local::binary::Binary;
 use crate::ops::Context;
+use crate::ops::store;
 use crate::scenario::file::Loaded;
-use crate::select;
 
 /// What a machine under load may add to what the cluster's timing makes reasonable.
 const SLACK: Duration = Duration::from_secs(10);
@@ -65,7 +64,7 @@ impl<'a> Runner<'a> {
             marks: BTreeMap::new(),
             written: BTreeMap::new(),
             touched: BTreeSet::new(),
-            client: Client::new(&keys::members(context)),
+            client: Client::new(&store::members(context)),
         }
     }
 
@@ -92,7 +91,7 @@ impl<'a> Runner<'a> {
         true
     }
 
-    async fn step(&mut self, step: &Step) -> Seen {
+    async fn step(&mut self, step: &Step) -> Observed {
         match step {
             Step::WaitForLeader(step) => self.wait_for_leader(step).await,
             Step::Choose(step) => self.choose(step).await,
@@ -159,7 +158,7 @@ impl<'a> Runner<'a> {
 }
 
 /// Looks again and again until `look` is content or the time is over; then what it said last.
-pub async fn until(limit: Duration, mut look: impl AsyncFnMut() -> Seen) -> Seen {
+pub async fn until(limit: Duration, mut look: impl AsyncFnMut() -> Observed) -> Observed {
     let deadline = Instant::now() + limit;
     loop {
         let seen = look().await;

@@ -9,10 +9,10 @@ use checker::{History, Verdict};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::{Options, Output};
 use crate::cluster::timing::Timing;
 use crate::error::{Error, Result};
-use crate::out;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
 use crate::workload;
 
 /// How long the checker may take. A history of a minute takes seconds.

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::cli::{Options, Output};
-use crate::cluster::problem::{Problem, Problems};
 use crate::cluster::{self, Cluster, NamedFile};
+use crate::error::problem::{Problem, Problems};
 use crate::error::{Error, Result};
-use crate::out;
-use crate::verbs::gcp;
+use crate::providers::{self, Finding, Verdict};
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
 
 /// Reads cluster.yaml and says what is wrong with it, or what it means. Where machines have to be
 /// made, looks at what that needs, too.
@@ -32,20 +33,20 @@ pub async fn run(path: &Path, options: &Options) -> Result<()> {
             eprintln!("{}", cluster.warnings);
         }
         out::line(&summary(&cluster))?;
-        let findings = gcp::findings(&cluster).await?;
-        out::print(&gcp::findings_text(&findings))?;
-        return gcp::verdict(&findings);
+        let findings = findings(&cluster).await?;
+        out::print(&findings_text(&findings))?;
+        return verdict(&findings);
     }
     match loaded {
         Ok(cluster) => {
-            let findings = gcp::findings(&cluster).await?;
-            let verdict = gcp::verdict(&findings);
+            let findings = findings(&cluster).await?;
+            let verdict = verdict(&findings);
             out::json(&json!({
                 "ok": verdict.is_ok(),
                 "cluster": cluster.name,
                 "problems": [],
                 "warnings": problems(&cluster.warnings),
-                "findings": gcp::findings_json(&findings),
+                "findings": findings_json(&findings),
             }))?;
             verdict
         }
@@ -87,4 +88,50 @@ fn summary(cluster: &Cluster) -> String {
         timing.heartbeat_ms,
         timing.lease_ms
     )
+}
+
+/// What can be known before any machine is made; nothing where raftctl makes none.
+async fn findings(cluster: &Cluster) -> Result<Vec<Finding>> {
+    let _asking = Progress::new().begin("look at what machines need");
+    providers::findings(cluster).await
+}
+
+/// Findings for people, a line each.
+fn findings_text(findings: &[Finding]) -> String {
+    let line = |finding: &Finding| {
+        let mark = match finding.verdict {
+            Verdict::Good => "ok",
+            Verdict::Doubtful => "note",
+            Verdict::Wrong => "WRONG",
+        };
+        format!("{mark:5} {}: {}\n", finding.subject, finding.text)
+    };
+    findings.iter().map(line).collect()
+}
+
+/// Findings for programs.
+fn findings_json(findings: &[Finding]) -> Value {
+    let one = |finding: &Finding| json!({"subject": finding.subject, "ok": finding.verdict != Verdict::Wrong, "text": finding.text});
+    findings.iter().map(one).collect()
+}
+
+/// Whether anything can be made.
+fn verdict(findings: &[Finding]) -> Result<()> {
+    let wrong: Vec<_> = findings
+        .iter()
+        .filter(|finding| finding.verdict == Verdict::Wrong)
+        .collect();
+    if wrong.is_empty() {
+        return Ok(());
+    }
+    let mut subjects: Vec<_> = wrong
+        .iter()
+        .map(|finding| finding.subject.as_str())
+        .collect();
+    // Several findings of one place stand together.
+    subjects.dedup();
+    Err(Error::Cloud(format!(
+        "no machine can be made like this: see {} above, and run `raftctl check` again",
+        subjects.join(", ")
+    )))
 }

@@ -5,19 +5,20 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use crate::binary;
-use crate::cli::{Options, Output};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 use crate::hosts::control::HostFacts;
-use crate::hosts::docker::{self, Change};
 use crate::hosts::inventory::{Host, Inventory};
-use crate::lock::Lock;
-use crate::ops::{Context, seen};
-use crate::out;
+use crate::local::binary;
+use crate::local::folder_lock::FolderLock;
+use crate::local::known_logs;
+use crate::ops::{Context, facts, target};
 use crate::plan::{self as steps, Step};
-use crate::progress::Progress;
-use crate::verbs::{down, up};
+use crate::providers::docker::{self, Change};
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
+use crate::verbs::{confirm, up};
 
 /// Prints what `up` would do. Nothing is made.
 ///
@@ -57,19 +58,23 @@ pub async fn plan(cluster: Cluster, options: &Options) -> Result<()> {
 }
 
 /// What is to be done in the containers once they are there. One that is yet to be made has nothing
-/// in it; in one that is yet to be started nothing runs.
+/// in it; of one that is yet to be started or put into the network nothing is known to run.
 async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
-    let context = Context::reach(cluster, true).await?;
+    let context = Context::look(cluster, true).await?;
     let blank = |change: &Change| match change {
         Change::Create(id) => Some(HostFacts::blank(*id)),
-        Change::Start(id) => {
+        // One that is out of the network may have a node that runs; nobody can ask it now.
+        Change::Start(id) | Change::Connect(id) => {
             let mut host = HostFacts::blank(*id);
             host.nodes[0].has_data = true;
             Some(host)
         }
         Change::Build { .. } | Change::Network(_) => None,
     };
-    let blanks: Vec<HostFacts> = changes.iter().filter_map(blank).collect();
+    let mut blanks: Vec<HostFacts> = changes.iter().filter_map(blank).collect();
+    // A container may have to be put into the network and started.
+    blanks.sort_by_key(|blank| blank.nodes[0].id);
+    blanks.dedup_by_key(|blank| blank.nodes[0].id);
     let is_there = |host: &&Host| {
         let id = host.nodes.first();
         !blanks.iter().any(|blank| id == Some(&blank.nodes[0].id))
@@ -87,17 +92,18 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
     let there = Context {
         cluster: Arc::clone(&context.cluster),
         inventory: Arc::new(there),
+        identity: context.identity.clone(),
     };
-    let mut facts = up::facts(&there).await?;
+    let mut facts = facts::gather(&there).await?;
     facts
         .hosts
         .extend(blanks.into_iter().map(|blank| (blank.nodes[0].id, blank)));
-    up::recall(&context, &mut facts)?;
+    facts::recall(&context, &mut facts)?;
     facts.leave_obstructed(context.cluster.majority());
     for (id, error) in &facts.left_behind {
         Progress::new().note(&format!("going on without node {id}: {error}"));
     }
-    let target = up::target(&context, &binary::locate(&context.cluster)?)?;
+    let target = target::target(&context, &binary::locate(&context.cluster)?)?;
     steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
@@ -107,7 +113,7 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
 /// The engine refuses.
 pub async fn make(cluster: &Cluster) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(cluster, "up").await?;
+    let _lock = FolderLock::take(cluster, "up").await?;
     let changes = docker::plan(cluster)?;
     docker::make(cluster, &changes, |text| progress.note(text)).await
 }
@@ -117,9 +123,9 @@ pub async fn make(cluster: &Cluster) -> Result<()> {
 /// # Errors
 /// The operator did not confirm, or the engine refuses.
 pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<()> {
-    down::confirm(&cluster.name, options)?;
+    confirm::all_data("down", &cluster.name, options).await?;
     let progress = Progress::new();
-    let lock = Lock::take(cluster, "down").await?;
+    let lock = FolderLock::take(cluster, "down").await?;
     let removed = docker::remove(cluster, purge)?;
     for removed in &removed {
         progress.note(&format!("removed {removed}"));
@@ -131,7 +137,7 @@ pub async fn down(cluster: &Cluster, options: &Options, purge: bool) -> Result<(
         ));
     }
     docker::forget(cluster)?;
-    seen::forget(&cluster.state_dir())?;
+    known_logs::forget(&cluster.state_dir())?;
     lock.remove()?;
     let name = &cluster.name;
     match options.output {

@@ -1,19 +1,18 @@
 //! `down`: no process stays; data stays unless told otherwise.
 
-use std::io::{BufRead, IsTerminal};
-
 use serde_json::json;
 
-use crate::cli::{Options, Output};
-use crate::cluster::NodeId;
-use crate::error::{Error, Result};
-use crate::hosts::ssh::place;
-use crate::lock::Lock;
-use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial, seen};
-use crate::out;
-use crate::progress::Progress;
-use crate::run;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
+use crate::cluster::{NodeId, list};
+use crate::error::Result;
+use crate::local::folder_lock::FolderLock;
+use crate::local::known_logs;
+use crate::ops::{Context, run};
+use crate::providers::ssh::login_facts;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
+use crate::verbs::confirm;
 
 /// Stops every node, kills those that do not stop, and with `purge` deletes all their files. A host
 /// that does not answer does not hide the others.
@@ -23,9 +22,9 @@ use crate::run;
 pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()> {
     let progress = Progress::new();
     if purge {
-        confirm(&context.cluster.name, options)?;
+        confirm::all_data("down", &context.cluster.name, options).await?;
     }
-    let lock = Lock::take(&context.cluster, "down").await?;
+    let lock = FolderLock::take(&context.cluster, "down").await?;
     let ids = context.cluster.ids();
     let step = progress.begin(&format!("stop {}", list(&ids)));
     let mut outcomes = run::end(context, &ids, &progress).await;
@@ -35,11 +34,11 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         then(&mut outcomes, async |ids| context.purge(ids).await).await;
         let purged = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
         let purged: Vec<NodeId> = purged.map(|(id, _)| *id).collect();
-        seen::remove(&context.cluster.state_dir(), &purged)?;
+        known_logs::remove(&context.cluster.state_dir(), &purged)?;
     }
     all_or_partial(outcomes, if purge { "deleted" } else { "stopped" })?;
     if purge {
-        place::forget(&context.cluster.state_dir())?;
+        login_facts::forget(&context.cluster.state_dir())?;
         lock.remove()?;
     }
     tell(context, options, purge).await
@@ -86,27 +85,4 @@ async fn may_have_data(context: &Context) -> bool {
     let facts = context.node_facts(&context.cluster.ids()).await;
     let mut nodes = facts.values();
     nodes.any(|node| node.as_ref().map_or(true, |node| node.has_data))
-}
-
-/// Asks for the cluster's name before anything is deleted.
-///
-/// # Errors
-/// Nobody confirmed.
-pub(super) fn confirm(name: &str, options: &Options) -> Result<()> {
-    if options.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::Usage(format!(
-            "this deletes all data of cluster {name}; nobody is there to confirm it, so say --yes"
-        )));
-    }
-    eprint!("This deletes all data of cluster {name}. Write its name to go on: ");
-    let mut answer = String::new();
-    let read = std::io::stdin().lock().read_line(&mut answer);
-    read.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))?;
-    if answer.trim() == name {
-        return Ok(());
-    }
-    Err(Error::Usage("not confirmed; nothing was changed".into()))
 }

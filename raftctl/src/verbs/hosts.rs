@@ -4,13 +4,14 @@ use std::os::unix::process::CommandExt;
 
 use serde_json::{Value, json};
 
-use crate::cli::{Options, Output};
-use crate::cluster::NodeId;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
+use crate::cluster::{NodeId, list};
 use crate::error::{Error, Result};
-use crate::hosts::{self, inventory::Host};
-use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial};
-use crate::out;
+use crate::hosts::inventory::Host;
+use crate::ops::Context;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::transport;
 use crate::verbs::select;
 
 /// Becomes `ssh` on a node's host: a shell, or a command with this terminal.
@@ -70,7 +71,7 @@ pub async fn exec(
     all_or_partial(judged.collect::<Outcomes<()>>(), "successful").map(drop)
 }
 
-fn judge(host: &str, output: &hosts::Output) -> Result<()> {
+fn judge(host: &str, output: &transport::Output) -> Result<()> {
     match output.status {
         0 => Ok(()),
         status => Err(Error::Command {
@@ -85,10 +86,10 @@ struct Ran<'a> {
     host: &'a str,
     /// The nodes there that were asked for.
     nodes: Vec<NodeId>,
-    outcome: &'a Result<hosts::Output>,
+    outcome: &'a Result<transport::Output>,
 }
 
-fn by_host<'a>(context: &'a Context, outcomes: &'a Outcomes<hosts::Output>) -> Vec<Ran<'a>> {
+fn by_host<'a>(context: &'a Context, outcomes: &'a Outcomes<transport::Output>) -> Vec<Ran<'a>> {
     let ran = |host: &'a Host| {
         let here = host.nodes.iter().copied();
         let nodes: Vec<NodeId> = here.filter(|id| outcomes.contains_key(id)).collect();

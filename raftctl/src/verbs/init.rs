@@ -5,13 +5,13 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::cli::{Options, Output};
-use crate::cluster::problem::Problem;
+use crate::error::problem::Problem;
 use crate::error::{Error, Result};
-use crate::out;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
 
 /// The file that comes with the project, which is also what `init` writes.
-pub const TEMPLATE: &str = include_str!("../../../cluster.yaml");
+const TEMPLATE: &str = include_str!("../../../cluster.yaml");
 
 /// What is written instead of the template's values.
 #[derive(Debug, Clone, clap::Args)]
@@ -19,13 +19,13 @@ pub struct Arguments {
     /// The cluster's name
     #[arg(long, default_value = "demo")]
     pub name: String,
-    /// Where the hosts come from: local, ssh, docker, gcp
+    /// What the nodes run on: local, ssh, docker or gcp
     #[arg(long, default_value = "local")]
     pub provider: String,
     /// How many nodes
     #[arg(long, default_value_t = 5)]
     pub nodes: u64,
-    /// Overwrite a file that is there
+    /// Overwrite the file if it exists
     #[arg(long)]
     pub force: bool,
 }
@@ -135,6 +135,7 @@ fn replace(line: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::ValueEnum;
 
     fn text(provider: &str, nodes: u64) -> String {
         fill(&Arguments {
@@ -148,14 +149,24 @@ mod tests {
     // Whatever the provider, the file that is written is right but for names to fill in.
     #[test]
     fn every_provider_gets_a_right_file() {
-        for provider in crate::cluster::Provider::NAMES {
-            let text = text(provider, 3);
+        for provider in crate::cluster::Provider::value_variants() {
+            let text = text(&provider.name(), 3);
             let environment = |_: &str| Some("some-project".to_owned());
             let cluster = crate::cluster::parse(&text, "x", ".".into(), &environment)
-                .unwrap_or_else(|problems| panic!("{provider}: {problems}\n{text}"));
+                .unwrap_or_else(|problems| panic!("{provider:?}: {problems}\n{text}"));
             assert_eq!((cluster.name.as_str(), cluster.nodes.len()), ("mine", 3));
-            assert_eq!(cluster.provider.name(), *provider);
+            assert_eq!(cluster.provider, *provider);
         }
+    }
+
+    // What a company may have to set is shown where it belongs, and is set only by whoever wants it.
+    #[test]
+    fn settings_of_companies_are_shown() {
+        let text = text("gcp", 3);
+        for key in crate::cluster::gcp::company::KEYS {
+            assert!(text.contains(&format!("\n  # {key}: ")), "{key}: {text}");
+        }
+        assert!(!text.contains("\n  os_login"), "{text}");
     }
 
     // Comments stay beside the values they explain.

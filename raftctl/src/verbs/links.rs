@@ -4,18 +4,18 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::cli::{Options, Output};
-use crate::cluster::NodeId;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
+use crate::cluster::{NodeId, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
-use crate::interrupt::interruption;
-use crate::lock::Lock;
+use crate::local::folder_lock::FolderLock;
+use crate::local::interrupt::interruption;
+use crate::ops::Context;
 use crate::ops::links::CUT_MAX;
 use crate::ops::status::NodeStatus;
-use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial};
-use crate::out;
-use crate::progress::Progress;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
 use crate::verbs::select;
 
 /// What cuts links.
@@ -55,7 +55,7 @@ pub async fn partition(
             humantime::format_duration(length)
         )));
     }
-    let lock = Lock::take(&context.cluster, "partition").await?;
+    let lock = FolderLock::take(&context.cluster, "partition").await?;
     let groups = read_groups(context, groups).await?;
     let until = humantime::format_rfc3339_seconds(SystemTime::now() + length).to_string();
     tokio::select! {
@@ -176,7 +176,7 @@ async fn read_groups(context: &Context, text: &str) -> Result<Vec<Vec<NodeId>>> 
 /// # Errors
 /// A node does not obey.
 pub async fn heal(context: &Context, options: &Options) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "heal").await?;
+    let _lock = FolderLock::take(&context.cluster, "heal").await?;
     let healed = undo_all(context).await?;
     match options.output {
         Output::Text if healed.is_empty() => out::line("no node runs, so no link is cut"),

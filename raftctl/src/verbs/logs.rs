@@ -6,30 +6,31 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cli::{Options, Output};
 use crate::cluster::NodeId;
+use crate::cluster::outcomes::all_or_partial;
 use crate::error::{Error, Result};
+use crate::ops::Context;
 use crate::ops::files::{DUMP, LOGS, METADATA, NodeFile};
-use crate::ops::{Context, all_or_partial};
-use crate::out;
-use crate::progress::Progress;
-use crate::records;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
+use crate::text::records;
 use crate::verbs::select;
 
 /// What is fetched, where to, and how it is shown.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// The nodes: 3, 1,3, 1-3, leader, followers, majority, minority, random, all
+    /// Which nodes: 3, 1,3, 1-3, leader, followers, majority, minority, random or all
     #[arg(default_value = "all", value_name = "NODES")]
     pub selector: String,
-    /// Fetch logs.txt and metadata.txt, too
+    /// Fetch logs.txt and metadata.txt as well
     #[arg(long)]
     pub all: bool,
-    /// Print all dump.txt as one stream, by time, each line with its node; with --output json an
-    /// object a line
+    /// Also print what all nodes' dump.txt say, sorted by time, each line with its node; with
+    /// --output json one object per line
     #[arg(long)]
     pub merge: bool,
-    /// Where the files go, a folder logs_node_ID for each node [default: raft-logs-NAME]
+    /// Where the files go, in a folder logs_node_ID per node [default: raft-logs-CLUSTER]
     #[arg(long, value_name = "FOLDER")]
     pub into: Option<PathBuf>,
 }

@@ -1,25 +1,33 @@
 //! What the verbs print and ask, and how they end. What they do is in [`crate::ops`].
 
+pub mod backup;
 pub mod check;
-pub mod docker;
+mod confirm;
+mod docker;
 pub mod doctor;
-mod doctor_hosts;
 pub mod down;
-pub mod gcp;
+mod gcp;
 pub mod hosts;
 pub mod init;
+pub mod keys;
 pub mod links;
 pub mod logs;
+mod node_report;
 pub mod nodes;
+pub mod provision;
+pub mod recover;
+pub mod restore;
+pub mod shell;
+pub mod snapshot;
 pub mod status;
-mod told;
+pub mod timeline;
 pub mod up;
 pub mod upgrade;
 
 use crate::cluster::NodeId;
+use crate::cluster::select::{self, SelectError};
 use crate::error::{Error, Result};
 use crate::ops::Context;
-use crate::select::{self, SelectError};
 
 /// The nodes that a selector names now.
 ///

@@ -1,26 +1,25 @@
 //! `kill`, `stop`, `start`, `restart`, `pause`, `resume`, `transfer`.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::json;
 
 use crate::admin;
-use crate::binary::Binary;
-use crate::cli::{Options, Output};
-use crate::cluster::NodeId;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
+use crate::cluster::{NodeId, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::{ProcessState, Signalled};
-use crate::lock::Lock;
+use crate::local::binary::Binary;
+use crate::local::folder_lock::FolderLock;
 use crate::ops::links::CUT_MAX;
-use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial};
-use crate::out;
-use crate::plan::DISK_FREE_KIB_MIN;
-use crate::progress::Progress;
-use crate::run;
-use crate::verbs::told::Told;
-use crate::verbs::{select, up};
+use crate::ops::{Context, run, target};
+use crate::plan::{DISK_FREE_KIB_MIN, leader_last};
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
+use crate::verbs::node_report::NodeReport;
+use crate::verbs::select;
 
 /// A verb that sends nodes a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +82,7 @@ pub async fn signal(
             humantime::format_duration(length)
         )));
     }
-    let _lock = Lock::take(&context.cluster, signal.verb()).await?;
+    let _lock = FolderLock::take(&context.cluster, signal.verb()).await?;
     let ids = select(context, selector).await?;
     let outcomes = match signal {
         Signal::Kill => context.kill(&ids).await,
@@ -131,16 +130,16 @@ fn tell(signal: Signal, outcomes: &Outcomes<Signalled>, options: &Options) -> Re
 /// The selector names none; a node does not come up.
 pub async fn start(context: &Context, options: &Options, selector: &str) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(&context.cluster, "start").await?;
+    let _lock = FolderLock::take(&context.cluster, "start").await?;
     let ids = select(context, selector).await?;
-    let binary = up::obtain(context, &progress).await?;
+    let binary = target::obtain(context, &progress).await?;
     let (stopped, mut outcomes) = look(context, &ids, &binary).await?;
-    let mut told = Told::new(options);
+    let mut report = NodeReport::new(options);
     for id in outcomes.iter().filter(|(_, outcome)| outcome.is_ok()) {
-        told.node(*id.0, "was running already")?;
+        report.node(*id.0, "was running already")?;
     }
-    outcomes.extend(bring_back(context, options, &stopped, &binary, &progress, &mut told).await?);
-    told.end()?;
+    outcomes.extend(bring_back(context, options, &stopped, &binary, &progress, &mut report).await?);
+    report.end()?;
     all_or_partial(outcomes, "started").map(drop)
 }
 
@@ -152,39 +151,37 @@ pub async fn start(context: &Context, options: &Options, selector: &str) -> Resu
 /// as they are then.
 pub async fn restart(context: &Context, options: &Options, selector: &str) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(&context.cluster, "restart").await?;
+    let _lock = FolderLock::take(&context.cluster, "restart").await?;
     let ids = select(context, selector).await?;
-    let binary = up::obtain(context, &progress).await?;
+    let binary = target::obtain(context, &progress).await?;
     let (stopped, mut outcomes) = look(context, &ids, &binary).await?;
-    let mut told = Told::new(options);
-    let started = bring_back(context, options, &stopped, &binary, &progress, &mut told).await?;
+    let mut report = NodeReport::new(options);
+    let started = bring_back(context, options, &stopped, &binary, &progress, &mut report).await?;
     if started.values().any(Result::is_err) {
         // One that does not come back must not be followed by the next.
-        told.end()?;
+        report.end()?;
         outcomes.extend(started);
         return all_or_partial(outcomes, "restarted").map(drop);
     }
     let running = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
     let mut running: Vec<NodeId> = running.map(|(id, _)| *id).collect();
     outcomes.extend(started);
-    // The leader last: each of the others would else be a likely next leader, and be moved again.
-    let leader = context.leader().await;
-    running.sort_by_key(|id| (Some(*id) == leader, *id));
-    let timeout = options.timeout.unwrap_or(up::TIMEOUT);
+    leader_last(&mut running, context.leader().await);
+    let timeout = options.timeout.unwrap_or(run::TIMEOUT);
     for (at, id) in running.iter().copied().enumerate() {
         let step = progress.begin(&format!("restart node {id}"));
         if let Err(error) = run::restart(context, id, &binary, timeout).await {
-            told.end()?;
+            report.end()?;
             return Err(not_restarted(error, &running[at + 1..]));
         }
         step.done();
-        told.node(id, "restarted")?;
+        report.node(id, "restarted")?;
     }
-    told.end()?;
+    report.end()?;
     all_or_partial(outcomes, "restarted").map(drop)
 }
 
-/// The same error, with the nodes whose turn did not come.
+/// Adds to an error the nodes whose turn did not come.
 fn not_restarted(error: Error, left: &[NodeId]) -> Error {
     if left.is_empty() {
         return error;
@@ -205,7 +202,7 @@ async fn look(
     ids: &[NodeId],
     binary: &Binary,
 ) -> Result<(Vec<NodeId>, Outcomes<()>)> {
-    let mut facts = up::unchanged_facts(context, binary).await?;
+    let mut facts = target::unchanged_facts(context, binary).await?;
     let mut stopped = Vec::new();
     let mut others = Outcomes::new();
     for id in ids.iter().copied() {
@@ -243,7 +240,7 @@ async fn bring_back(
     ids: &[NodeId],
     binary: &Binary,
     progress: &Progress,
-    told: &mut Told<'_>,
+    report: &mut NodeReport<'_>,
 ) -> Result<Outcomes<()>> {
     if ids.is_empty() {
         return Ok(Outcomes::new());
@@ -255,7 +252,7 @@ async fn bring_back(
     if started.is_empty() {
         return Ok(outcomes);
     }
-    let timeout = options.timeout.unwrap_or(up::TIMEOUT);
+    let timeout = options.timeout.unwrap_or(run::TIMEOUT);
     let lost = lost(context, &started, timeout).await;
     outcomes.extend(lost.into_iter().map(|(id, error)| (id, Err(error))));
     if outcomes.values().all(Result::is_ok) {
@@ -263,7 +260,7 @@ async fn bring_back(
     }
     for id in started {
         if matches!(outcomes.get(&id), Some(Ok(()))) {
-            told.node(id, "started")?;
+            report.node(id, "started")?;
         }
     }
     Ok(outcomes)
@@ -271,24 +268,18 @@ async fn bring_back(
 
 /// Waits until nodes are back; those that are not, each with its own reason.
 async fn lost(context: &Context, started: &[NodeId], timeout: Duration) -> BTreeMap<NodeId, Error> {
-    let deadline = Instant::now() + timeout;
-    let mut waiting = started.to_vec();
     let mut lost = BTreeMap::new();
-    // Each round misses a node, or is the last.
-    while !waiting.is_empty() {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let Err(error) = context.wait_until_back(&waiting, left).await else {
-            break;
-        };
-        let missed = context.stragglers(&waiting).await;
-        if missed.is_empty() {
-            lost.extend(waiting.into_iter().map(|id| (id, error.clone())));
-            break;
-        }
-        waiting.retain(|id| !missed.contains_key(id));
-        lost.extend(missed);
-        if Instant::now() >= deadline {
-            break; // All others follow: that is how these were found.
+    let wait = async |nodes: &[NodeId], left| context.wait_until_back(nodes, left).await;
+    let leave = |stragglers| {
+        lost.extend(stragglers);
+        Ok(())
+    };
+    let waited = context
+        .wait_without_stragglers(started, timeout, wait, leave)
+        .await;
+    if let Err(error) = waited {
+        for id in started {
+            lost.entry(*id).or_insert_with(|| error.clone());
         }
     }
     lost
@@ -299,7 +290,7 @@ async fn lost(context: &Context, started: &[NodeId], timeout: Duration) -> BTree
 /// # Errors
 /// There is no leader, or the transfer failed.
 pub async fn transfer(context: &Context, options: &Options, to: Option<&str>) -> Result<()> {
-    let _lock = Lock::take(&context.cluster, "transfer").await?;
+    let _lock = FolderLock::take(&context.cluster, "transfer").await?;
     let leader = context.leader().await.ok_or_else(|| {
         Error::NoLeader("there is no leader to hand over; look at `raftctl status`".into())
     })?;

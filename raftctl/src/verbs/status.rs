@@ -1,16 +1,16 @@
 //! `status`: the cluster at a glance.
 
-use raftkv::admin::StatusReply;
+use raftkv::admin::{LogState, StatusReply};
 use serde_json::{Value, json};
 
-use crate::cli::{Options, Output};
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, NodeId, list};
 use crate::error::Result;
+use crate::hosts::control::ProcessState;
 use crate::ops::Context;
 use crate::ops::status::{NodeStatus, Snapshot};
-use crate::ops::wait::list;
-use crate::out;
-use crate::verbs::gcp;
+use crate::providers;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
 
 /// Prints what the cluster is doing.
 ///
@@ -20,7 +20,7 @@ pub async fn run(context: &Context, options: &Options) -> Result<()> {
     show(context, options, None).await
 }
 
-/// The same after `up`; programs learn which nodes were left behind, and why.
+/// Prints how the cluster is after `up`; programs learn which nodes were left behind, and why.
 ///
 /// # Errors
 /// As [`run`].
@@ -37,13 +37,16 @@ async fn show(
     options: &Options,
     left_behind: Option<&[(NodeId, String)]>,
 ) -> Result<()> {
-    let (snapshot, machines) =
-        tokio::join!(context.status(), gcp::machine_states(&context.cluster));
+    let (snapshot, machines) = tokio::join!(
+        context.status(),
+        providers::machine_states(&context.cluster)
+    );
     match options.output {
         Output::Json => {
             let mut value = to_json(&context.cluster, &snapshot);
             if let Some(machines) = machines {
                 value["machines"] = machines.json;
+                value["in_doubt"] = json!(machines.in_doubt);
             }
             if let Some(left_behind) = left_behind {
                 value["left_behind"] = left_behind_to_json(left_behind);
@@ -51,20 +54,12 @@ async fn show(
             out::json(&value)
         }
         Output::Text => {
-            print(&context.cluster, &snapshot, options)?;
+            // Why a node was left behind is told once, with the error that ends the verb.
+            let told =
+                |id| left_behind.is_some_and(|left| left.iter().any(|(other, _)| *other == id));
+            out::print(&to_text_without(&context.cluster, &snapshot, told))?;
             out::print(&machines.map_or(String::new(), |machines| machines.text))
         }
-    }
-}
-
-/// Prints a snapshot as asked for.
-///
-/// # Errors
-/// Standard output can't be written.
-pub fn print(cluster: &Cluster, snapshot: &Snapshot, options: &Options) -> Result<()> {
-    match options.output {
-        Output::Json => out::json(&to_json(cluster, snapshot)),
-        Output::Text => out::print(&to_text(cluster, snapshot)),
     }
 }
 
@@ -87,11 +82,24 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
             "host_error": node.host_error,
             "cut_off_from": reply.map_or(Vec::new(), cut_off_from),
             "packet_filter": node.is_filtered,
+            "log": reply.map(log_state),
+            "log_damaged_until": number(|reply| reply.log_damaged_until),
             "old_lease_remaining_ms": reply.and_then(|reply| reply.old_lease_remaining_ms),
+            "unreachable": reply.map_or(Vec::new(), unreachable),
+            "disk_free_bytes": reply.and_then(|reply| Some(reply.disk?.free_bytes)),
+            "refuses_writes": reply.is_some_and(refuses_writes),
+            "format": number(|reply| reply.format),
+            "reads_format": number(|reply| reply.reads_format),
+            "format_max": number(|reply| reply.format_max),
+            "format_due_bytes": reply.and_then(|reply| reply.format_due_bytes),
+            "cluster_id": reply.map(|reply| &reply.cluster_id),
+            "directory_id": reply.map(|reply| &reply.directory_id),
         })
     };
+    let ids = snapshot.cluster_ids();
     json!({
         "cluster": cluster.name,
+        "cluster_ids": ids.keys().map(ToString::to_string).collect::<Vec<_>>(),
         "provider": cluster.provider.name(),
         "leader": snapshot.leader,
         "term": snapshot.term,
@@ -103,6 +111,69 @@ fn cut_off_from(reply: &StatusReply) -> Vec<NodeId> {
     reply.cut_links.iter().map(|cut| cut.peer_id).collect()
 }
 
+/// The peers that a node can't reach, as it says itself.
+fn unreachable(reply: &StatusReply) -> Vec<Value> {
+    let peers = reply.unreachable_peers.iter();
+    peers
+        .map(|peer| {
+            json!({
+                "id": peer.peer_id,
+                "address": peer.address,
+                "reason": peer.reason,
+                "text": peer.text,
+            })
+        })
+        .collect()
+}
+
+fn refuses_writes(reply: &StatusReply) -> bool {
+    reply.disk.is_some_and(|disk| disk.refuses_writes)
+}
+
+/// How whole the node says that its log is; a node of an older version does not say.
+fn log_state(reply: &StatusReply) -> &'static str {
+    match reply.log_state() {
+        LogState::Unspecified => "unknown",
+        LogState::Whole => "whole",
+        LogState::Damaged => "damaged",
+        LogState::Accepted => "accepted",
+    }
+}
+
+/// What is not as it should be with the node's log, and with those of its followers.
+#[must_use]
+pub(super) fn log_notes(reply: &StatusReply) -> Vec<String> {
+    let (from, until) = (reply.log_damaged_from, reply.log_damaged_until);
+    let own = match reply.log_state() {
+        LogState::Damaged => Some(format!(
+            "its log is damaged from line {from} until entry {until}: it does not vote until a \
+             leader has refilled it"
+        )),
+        LogState::Accepted => Some(format!(
+            "an operator gave up entries up to {until} of its damaged log: it leaves it to others \
+             to lead for a while"
+        )),
+        LogState::Unspecified | LogState::Whole => None,
+    };
+    let lost = reply.peers.iter().filter(|peer| peer.lost_until > 0);
+    let lost = lost.map(|peer| {
+        format!(
+            "node {} lacks entries up to {} that it had acknowledged: its log was damaged, or its \
+             directory was put back from an older copy",
+            peer.node_id, peer.lost_until
+        )
+    });
+    let astray = reply.peers.iter().filter(|peer| peer.state_differs_at > 0);
+    let astray = astray.map(|peer| {
+        format!(
+            "node {} has come to another state than the others after entry {}, by the hashes of their \
+             snapshots: it ends as soon as a majority agrees, and its output says what to do",
+            peer.node_id, peer.state_differs_at
+        )
+    });
+    own.into_iter().chain(lost).chain(astray).collect()
+}
+
 fn left_behind_to_json(left_behind: &[(NodeId, String)]) -> Value {
     let one = |(id, error): &(NodeId, String)| json!({ "id": id, "error": error });
     left_behind.iter().map(one).collect()
@@ -111,6 +182,15 @@ fn left_behind_to_json(left_behind: &[(NodeId, String)]) -> Value {
 /// The snapshot for people.
 #[must_use]
 pub fn to_text(cluster: &Cluster, snapshot: &Snapshot) -> String {
+    to_text_without(cluster, snapshot, |_| false)
+}
+
+/// The snapshot for people, without notes on nodes whose trouble is told elsewhere.
+fn to_text_without(
+    cluster: &Cluster,
+    snapshot: &Snapshot,
+    is_told: impl Fn(NodeId) -> bool,
+) -> String {
     let leader = match snapshot.leader {
         Some(id) => format!("leader: node {id}"),
         None => "no leader".into(),
@@ -118,8 +198,13 @@ pub fn to_text(cluster: &Cluster, snapshot: &Snapshot) -> String {
     let term = snapshot
         .term
         .map_or(String::new(), |term| format!(", term {term}"));
+    let ids = snapshot.cluster_ids();
+    let id = match ids.keys().next() {
+        Some(id) if ids.len() == 1 => format!(", id {}", id.short()),
+        _ => String::new(),
+    };
     let mut text = format!(
-        "cluster {} ({}), {leader}{term}\n",
+        "cluster {} ({}), {leader}{term}{id}\n",
         cluster.name,
         cluster.provider.name()
     );
@@ -128,13 +213,69 @@ pub fn to_text(cluster: &Cluster, snapshot: &Snapshot) -> String {
     ];
     let rows: Vec<Vec<String>> = snapshot.nodes.iter().map(row).collect();
     text.push_str(&out::table(&head, &rows));
+    if let Some(mixed) = snapshot.mixed_up() {
+        text.push_str(&format!("{mixed}\n"));
+    }
+    if let Some(note) = format_note(snapshot) {
+        text.push_str(&format!("{note}\n"));
+    }
     for node in &snapshot.nodes {
-        if let Some(note) = note(node) {
+        if let Some(note) = note(snapshot, node).filter(|_| !is_told(node.id)) {
             text.push_str(&note);
             text.push('\n');
         }
     }
     text
+}
+
+/// Whether the way back to a release that reads no newer format is open, and what ends it. Nothing where
+/// it has ended, or where there is no newer format.
+#[must_use]
+pub(super) fn format_note(snapshot: &Snapshot) -> Option<String> {
+    let replies = || {
+        snapshot
+            .nodes
+            .iter()
+            .filter_map(|node| node.reply.as_ref().ok())
+    };
+    let format = replies()
+        .map(|reply| reply.format)
+        .max()
+        .filter(|format| *format > 0)?;
+    let newest = replies().map(|reply| reply.reads_format).max()?;
+    if format >= newest {
+        return None;
+    }
+    let older = replies().filter(|reply| reply.reads_format < newest);
+    let older: Vec<NodeId> = older.map(|reply| reply.node_id).collect();
+    let open = "a release that reads no newer one can still be gone back to";
+    if !older.is_empty() {
+        let run = if older.len() == 1 { "runs" } else { "run" };
+        return Some(format!(
+            "format {format}: {open}; {} {run} one",
+            list(&older)
+        ));
+    }
+    let leader = replies().find(|reply| Some(reply.node_id) == snapshot.leader)?;
+    if leader.format_max <= format {
+        return Some(format!(
+            "format {format}: {open}, as long as `format_max` in cluster.yaml holds it; there are no \
+             snapshots until then"
+        ));
+    }
+    let left = leader.format_due_bytes?;
+    Some(format!(
+        "format {format}: {open}, until the log has grown by {} more; then the cluster goes over to \
+         format {newest}, for its first snapshot (`format_max: {format}` in cluster.yaml holds it)",
+        amount(left)
+    ))
+}
+
+fn amount(bytes: u64) -> String {
+    match bytes.div_ceil(1 << 10) {
+        kib if kib < 10 << 10 => format!("{kib} KiB"),
+        kib => format!("{} MiB", kib.div_ceil(1 << 10)),
+    }
 }
 
 fn row(node: &NodeStatus) -> Vec<String> {
@@ -160,7 +301,7 @@ fn row(node: &NodeStatus) -> Vec<String> {
 
 /// What does not fit into the table: hosts that do not answer, faults that are injected, and leases
 /// that are waited for.
-fn note(node: &NodeStatus) -> Option<String> {
+fn note(snapshot: &Snapshot, node: &NodeStatus) -> Option<String> {
     if let Some(error) = &node.host_error {
         return Some(format!("node {}: {error}", node.id));
     }
@@ -177,15 +318,134 @@ fn note(node: &NodeStatus) -> Option<String> {
             left.div_ceil(1000)
         ));
     }
+    notes.extend(reply.map_or(Vec::new(), log_notes));
     if let Some(left) = reply.and_then(|reply| reply.old_lease_remaining_ms) {
         notes.push(format!("waits up to {left} ms for an older lease to end"));
     }
+    if let Some(reply) = reply {
+        notes.extend(troubles(snapshot, reply));
+    }
     (!notes.is_empty()).then(|| format!("node {}: {}", node.id, notes.join("; ")))
+}
+
+/// What a node says that it can't do: reach peers whose processes run as far as is known, and take
+/// writes.
+fn troubles(snapshot: &Snapshot, reply: &StatusReply) -> Vec<String> {
+    let runs = |id: NodeId| {
+        let peer = snapshot.node(id);
+        peer.is_none_or(|peer| peer.process != Some(ProcessState::Stopped))
+    };
+    let peers = reply.unreachable_peers.iter();
+    let mut told: Vec<String> = peers
+        .filter(|peer| runs(peer.peer_id))
+        .map(|peer| {
+            let (id, address) = (peer.peer_id, &peer.address);
+            format!("can't reach node {id} at {address}: {}", peer.text)
+        })
+        .collect();
+    if let Some(disk) = reply.disk.filter(|disk| disk.refuses_writes) {
+        told.push(format!(
+            "refuses writes: {} MiB are free on its disk",
+            disk.free_bytes >> 20
+        ));
+    }
+    told
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use raftkv::admin::{DiskRoom, UnreachablePeer};
+
+    // Whom a node can't reach is said with the reason, unless that peer does not run: that is told
+    // already. So is a disk without room.
+    #[test]
+    fn what_a_node_says_of_itself_is_told() {
+        let peer = |peer_id| UnreachablePeer {
+            peer_id,
+            address: format!("n{peer_id}:7400"),
+            reason: "name_not_resolved".into(),
+            text: "its name does not resolve".into(),
+        };
+        let node = |id, process| NodeStatus {
+            id,
+            address: String::new(),
+            process: Some(process),
+            host_error: None,
+            is_filtered: false,
+            reply: Ok(StatusReply::default()),
+        };
+        let mut first = node(1, ProcessState::Running);
+        first.reply = Ok(StatusReply {
+            unreachable_peers: vec![peer(2), peer(3)],
+            disk: Some(DiskRoom {
+                free_bytes: 5 << 20,
+                kept_bytes: 9 << 20,
+                refuses_writes: true,
+            }),
+            ..StatusReply::default()
+        });
+        let others = [
+            node(2, ProcessState::Running),
+            node(3, ProcessState::Stopped),
+        ];
+        let snapshot = Snapshot {
+            leader: None,
+            term: None,
+            nodes: [vec![first], others.into()].concat(),
+        };
+        let told = note(&snapshot, &snapshot.nodes[0]).unwrap();
+        assert_eq!(
+            told,
+            "node 1: can't reach node 2 at n2:7400: its name does not resolve; refuses writes: 5 \
+             MiB are free on its disk"
+        );
+        assert_eq!(note(&snapshot, &snapshot.nodes[1]), None);
+    }
+
+    // Until what the way back is open, and what holds it, is told; once it has ended, nothing is.
+    #[test]
+    fn the_way_back_is_told() {
+        let of = |reads: [u64; 2], reply: StatusReply| {
+            let node = |(id, reads_format)| NodeStatus {
+                id,
+                address: String::new(),
+                process: Some(ProcessState::Running),
+                host_error: None,
+                is_filtered: false,
+                reply: Ok(StatusReply {
+                    node_id: id,
+                    reads_format,
+                    ..reply.clone()
+                }),
+            };
+            format_note(&Snapshot {
+                leader: Some(1),
+                term: None,
+                nodes: (1..).zip(reads).map(node).collect(),
+            })
+        };
+        let open = StatusReply {
+            format: 1,
+            format_max: 2,
+            format_due_bytes: Some(15 << 20),
+            ..StatusReply::default()
+        };
+        let told = of([2, 2], open.clone()).unwrap();
+        assert!(
+            told.contains("grown by 15 MiB more") && told.contains("`format_max: 1`"),
+            "{told}"
+        );
+        let told = of([2, 1], open.clone()).unwrap();
+        assert!(told.ends_with("gone back to; node 2 runs one"), "{told}");
+        let held = StatusReply {
+            format_max: 1,
+            ..open.clone()
+        };
+        let told = of([2, 2], held).unwrap();
+        assert!(told.contains("holds it"), "{told}");
+        assert_eq!(of([2, 2], StatusReply { format: 2, ..open }), None);
+    }
 
     // Programs learn of every node that was left behind, with the reason; where none was, of none.
     #[test]

@@ -4,20 +4,19 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::time::Duration;
 
-use crate::binary::Binary;
-use crate::cli::Options;
-use crate::cluster::NodeId;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
+use crate::cluster::{NodeId, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::{HostFacts, ProcessState};
-use crate::hosts::layout::release_name;
-use crate::lock::Lock;
-use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial, rollback};
-use crate::plan::Facts;
-use crate::progress::Progress;
-use crate::run;
-use crate::verbs::told::Told;
-use crate::verbs::up;
+use crate::local::binary::Binary;
+use crate::local::folder_lock::FolderLock;
+use crate::ops::{Context, rollback, run, target};
+use crate::plan::{Facts, leader_last};
+use crate::scripts::layout::release_name;
+use crate::terminal::options::Options;
+use crate::terminal::progress::Progress;
+use crate::verbs::node_report::NodeReport;
+use crate::verbs::status;
 
 /// Which way the binary is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,9 +65,9 @@ enum Why {
 /// take the binary; a node does not come back. What has been done stays done, and the same command goes on.
 pub async fn run(context: &Context, options: &Options, way: Way) -> Result<()> {
     let progress = Progress::new();
-    let _lock = Lock::take(&context.cluster, "upgrade").await?;
-    let binary = up::obtain(context, &progress).await?;
-    let facts = up::unchanged_facts(context, &binary).await?;
+    let _lock = FolderLock::take(&context.cluster, "upgrade").await?;
+    let binary = target::obtain(context, &progress).await?;
+    let facts = target::unchanged_facts(context, &binary).await?;
     if context.leader().await.is_none() {
         return Err(Error::NoLeader(
             "the cluster has no leader, so an upgrade would not go unnoticed; look at `raftctl \
@@ -83,6 +82,9 @@ pub async fn run(context: &Context, options: &Options, way: Way) -> Result<()> {
              `raftctl upgrade`"
                 .into(),
         ));
+    }
+    if way == Way::Back {
+        refuse_newer_format(context, &facts).await?;
     }
     let mut away = away(&facts);
     // A node may be away because of its release: the way back must be open to it first.
@@ -101,19 +103,24 @@ pub async fn run(context: &Context, options: &Options, way: Way) -> Result<()> {
     if outdated.is_empty() {
         progress.note("every node that runs has this release already");
     }
-    let mut told = Told::new(options);
-    let timeout = options.timeout.unwrap_or(up::TIMEOUT);
+    let mut report = NodeReport::new(options);
+    let timeout = options.timeout.unwrap_or(run::TIMEOUT);
     for (at, id) in outdated.iter().enumerate() {
         let step = progress.begin(&format!("restart node {id}"));
         if let Err(error) = one(context, *id, &binary, timeout).await {
-            told.end()?;
+            report.end()?;
             let turn = ships.then(|| way.turn());
             return Err(interrupted(error, &outdated[at..], way, turn));
         }
         step.done();
-        told.node(*id, way.done())?;
+        report.node(*id, way.done())?;
     }
-    told.end()?;
+    report.end()?;
+    if way == Way::Forward
+        && let Some(note) = status::format_note(&context.status().await)
+    {
+        progress.note(&note);
+    }
     left_out(away, way)
 }
 
@@ -150,6 +157,36 @@ fn away(facts: &Facts) -> Away {
         Some((*id, why))
     });
     failed.chain(silent).collect()
+}
+
+/// Refuses to go back to a release that does not read what is on the disks. Nothing has been changed.
+///
+/// # Errors
+/// As said.
+async fn refuse_newer_format(context: &Context, facts: &Facts) -> Result<()> {
+    let release = rollback::target(&facts.hosts)?;
+    let ids: Vec<NodeId> = facts.hosts.keys().copied().collect();
+    let mut refused = Vec::new();
+    // Where it is not there, or a host does not answer any more, that is told when it is asked for.
+    for (id, reads) in context.reads_format(&ids, &release).await {
+        let format = facts.node(id).map_or(0, |node| node.format);
+        if let Ok(Some(reads)) = reads
+            && reads < format
+        {
+            refused.push((id, reads, format));
+        }
+    }
+    let Some((_, reads, format)) = refused.first() else {
+        return Ok(());
+    };
+    let nodes: Vec<NodeId> = refused.iter().map(|(id, _, _)| *id).collect();
+    Err(Error::Usage(format!(
+        "the cluster has gone over to format {format} (the files of {} name it), and release {release} \
+         reads up to {reads}: it would refuse them, so there is no way back any more. Nothing was \
+         changed; `raftctl upgrade` brings the next release, and `format_max` in cluster.yaml holds the \
+         format before the next one",
+        list(&nodes)
+    )))
 }
 
 /// While a node is restarted, the others must make a majority.
@@ -295,8 +332,7 @@ async fn outdated(context: &Context, sha256: &str) -> (Vec<NodeId>, BTreeMap<Nod
     };
     let others = hosts.iter().filter(|(id, host)| runs_other(id, host));
     let mut others: Vec<NodeId> = others.map(|(id, _)| *id).collect();
-    let leader = context.leader().await;
-    others.sort_by_key(|id| (Some(*id) == leader, *id));
+    leader_last(&mut others, context.leader().await);
     (others, silent)
 }
 

@@ -145,6 +145,7 @@ fn failure(error: &ClientError) -> Outcome {
     match error {
         ClientError::OutcomeUnknown { .. } => Outcome::Unknown,
         ClientError::NoLeader { .. }
+        | ClientError::NobodyRuns { .. }
         | ClientError::NodeSilent { .. }
         | ClientError::Invalid(_)
         | ClientError::Denied { .. } => Outcome::NotApplied,

@@ -1,10 +1,6 @@
-//! A cluster of real processes in a folder of its own, on ports of its own, and gone afterwards.
+//! raftctl, run as an operator runs it.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
-use std::fs::File;
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -57,8 +53,13 @@ impl Ended {
 
 /// Runs raftctl in a folder.
 pub fn raftctl(folder: &Path, arguments: &[&str]) -> Ended {
+    ended(command(folder, arguments))
+}
+
+/// Runs a command to its end.
+pub fn ended(mut command: Command) -> Ended {
     let started = Instant::now();
-    let output = command(folder, arguments).output().unwrap();
+    let output = command.output().unwrap();
     Ended {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
@@ -76,155 +77,4 @@ pub fn command(folder: &Path, arguments: &[&str]) -> Command {
         .env_remove("RAFTCTL_CONFIG");
     command.env("NO_COLOR", "1").stdin(Stdio::null());
     command
-}
-
-/// Twenty ports that no other test uses at the same time, below those that the system hands out.
-pub struct Ports {
-    pub base: u16,
-    _reserved: File,
-}
-
-impl Ports {
-    pub fn reserve() -> Ports {
-        let folder = std::env::temp_dir().join("raftctl-test-ports");
-        std::fs::create_dir_all(&folder).unwrap();
-        for block in 0..800 {
-            let base = 15_000 + block * 20;
-            let file = File::create(folder.join(base.to_string())).unwrap();
-            // The lock ends with this process, however it ends.
-            if file.try_lock().is_err() {
-                continue;
-            }
-            let is_free = |port| TcpListener::bind(("127.0.0.1", port)).is_ok();
-            if (base..base + 20).all(is_free) {
-                return Ports {
-                    base,
-                    _reserved: file,
-                };
-            }
-        }
-        panic!("no twenty free ports below 31000");
-    }
-}
-
-/// A cluster in a temporary folder. Its processes end with it.
-pub struct TestCluster {
-    folder: tempfile::TempDir,
-    pub ports: Ports,
-    pub nodes: u16,
-}
-
-impl TestCluster {
-    /// Writes cluster.yaml, and starts nothing.
-    pub fn new(nodes: u16) -> TestCluster {
-        TestCluster::with(nodes, "")
-    }
-
-    /// The same with more lines in cluster.yaml.
-    pub fn with(nodes: u16, lines: &str) -> TestCluster {
-        let cluster = TestCluster {
-            folder: tempfile::tempdir().unwrap(),
-            ports: Ports::reserve(),
-            nodes,
-        };
-        cluster.configure(lines);
-        cluster
-    }
-
-    /// Writes cluster.yaml anew.
-    pub fn configure(&self, lines: &str) {
-        let (nodes, base) = (self.nodes, self.ports.base);
-        let text = format!(
-            "name: test\nnodes: {nodes}\nports: {{peer: {base}, client: {}}}\n{lines}\n",
-            base + 10
-        );
-        std::fs::write(self.path("cluster.yaml"), text).unwrap();
-    }
-
-    /// A cluster that is up.
-    pub fn up(nodes: u16) -> TestCluster {
-        let cluster = TestCluster::new(nodes);
-        cluster.raftctl(&["up"]).ok();
-        cluster
-    }
-
-    pub fn folder(&self) -> &Path {
-        self.folder.path()
-    }
-
-    pub fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    /// A file of raftctl's own folder.
-    pub fn state(&self, name: &str) -> PathBuf {
-        self.path(".raftctl/test").join(name)
-    }
-
-    pub fn raftctl(&self, arguments: &[&str]) -> Ended {
-        raftctl(self.folder(), arguments)
-    }
-
-    /// `status --output json`.
-    pub fn status(&self) -> Value {
-        self.raftctl(&["status", "--output", "json"]).ok().json()
-    }
-
-    /// What the status says of a node.
-    pub fn node(&self, id: u64) -> Value {
-        let status = self.status();
-        let nodes = status["nodes"].as_array().unwrap().iter();
-        nodes.clone().find(|node| node["id"] == id).unwrap().clone()
-    }
-
-    /// Waits until there is a leader that fits, with a lease.
-    #[track_caller]
-    pub fn leader(&self, fits: impl Fn(u64) -> bool) -> u64 {
-        let mut leader = 0;
-        self.eventually("a leader", |status| {
-            leader = status["leader"].as_u64().unwrap_or(0);
-            let mut nodes = status["nodes"].as_array().unwrap().iter();
-            let has_lease =
-                nodes.any(|node| node["id"] == leader && node["lease_remaining_ms"].is_u64());
-            leader != 0 && fits(leader) && has_lease
-        });
-        leader
-    }
-
-    /// Waits until the status is as it should be.
-    #[track_caller]
-    pub fn eventually(&self, what: &str, mut is_so: impl FnMut(&Value) -> bool) {
-        let started = Instant::now();
-        loop {
-            let status = self.status();
-            if is_so(&status) {
-                return;
-            }
-            assert!(started.elapsed() < PATIENCE, "never: {what}\n{status:#}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// The process of a node, from its pid file.
-    pub fn pid(&self, id: u64) -> Option<u32> {
-        let text = std::fs::read_to_string(self.state(&format!("run/node_{id}.pid"))).ok()?;
-        let line = text.lines().find_map(|line| line.strip_prefix("pid="))?;
-        line.parse().ok()
-    }
-}
-
-impl Drop for TestCluster {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let status = self.raftctl(&["status"]);
-            eprintln!("{}{}", status.stdout, status.stderr);
-        }
-        if self.state("run").exists() {
-            self.configure(""); // Whatever the test had written there.
-            let down = self.raftctl(&["down", "--purge", "--yes"]);
-            if down.code != 0 && !std::thread::panicking() {
-                panic!("processes are left: {down:?}");
-            }
-        }
-    }
 }

@@ -16,15 +16,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use crate::faults;
-use crate::plan::range;
 use crate::schema::Block;
 use crate::value::Value;
+use crate::world::{ACCESS, World, blank_unknowns, readdress};
 
 /// The prefix that makes a self link of an id.
 pub const SELF_LINK_PREFIX: &str = "https://www.googleapis.com/compute/v1/";
-
-/// Where the access from outside stands in the state of an instance that has one.
-const ACCESS: &str = "/network_interface/0/access_config/0";
 
 /// One resource that exists.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,14 +32,12 @@ pub struct Resource {
     pub state: Json,
     /// When it was started last, for an instance: seconds since 1970.
     pub started_at: u64,
-}
-
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct World {
-    /// By id.
-    resources: BTreeMap<String, Resource>,
-    /// Numeric ids and outside addresses are handed out in order.
-    next_number: u32,
+    /// What runs on an instance has told of itself, by key: `hostkeys/ssh-ed25519`.
+    #[serde(default)]
+    pub guest_attributes: BTreeMap<String, String>,
+    /// It is being deleted.
+    #[serde(default)]
+    pub is_going: bool,
 }
 
 /// The stand-in for Google.
@@ -123,6 +118,7 @@ impl Google {
         planned: &Value,
     ) -> Result<Value, String> {
         let mut world = self.world();
+        let project = planned.get("project").text().unwrap_or(project);
         let id = id(resource_type, project, planned);
         let title = faults::capitalized(kind(resource_type));
         if world.resources.contains_key(&id) {
@@ -141,17 +137,19 @@ impl Google {
             resource_type: resource_type.into(),
             state: state.to_json(),
             started_at: now(),
+            guest_attributes: BTreeMap::new(),
+            is_going: false,
         };
         world.resources.insert(id, resource);
         self.save(&world)?;
         Ok(state)
     }
 
-    /// Changes a resource in place; its settled state.
+    /// Changes a resource in place, but for the power of an instance.
     ///
     /// # Errors
     /// What Google would say.
-    pub fn update(&self, schema: &Block, prior: &Value, planned: &Value) -> Result<Value, String> {
+    pub fn update(&self, schema: &Block, prior: &Value, planned: &Value) -> Result<(), String> {
         let id = prior.get("id").text().unwrap_or_default();
         let mut world = self.world();
         if !world.resources.contains_key(id) {
@@ -159,43 +157,16 @@ impl Google {
                 "googleapi: Error 404: The resource '{id}' was not found, notFound"
             ));
         }
-        let running = prior.get("current_status").text() == Some("RUNNING");
-        let may_stop = planned.get("allow_stopping_for_update") == &Value::Bool(true);
-        if prior.get("machine_type") != planned.get("machine_type") && running && !may_stop {
-            return Err("Changing the machine_type, min_cpu_platform, service_account, enable_display, \
-                        shielded_instance_config, scheduling.node_affinities or network_interface.[#d].(network/\
-                        subnetwork/subnetwork_project) or advanced_machine_features on a started instance requires \
-                        stopping it. To acknowledge this, please set allow_stopping_for_update = true in your config."
-                .into());
-        }
         let mut state = planned.clone();
-        if let (Value::Unknown, Some(status)) = (
-            state.get("current_status"),
-            planned.get("desired_status").text(),
-        ) {
-            let status = status.to_owned();
-            state.set("current_status", status.into());
-        }
         blank_unknowns(schema, &mut state);
         world.next_number += 1;
         let fresh = world.fresh_address();
         if let Some(resource) = world.resources.get_mut(id) {
             let before = std::mem::replace(&mut resource.state, state.to_json());
-            // Terraform hears of what it has planned; what Google decides beside that it sees next time.
-            if let Some(attached) = before.get("attached_disk")
-                && prior.get("attached_disk") == planned.get("attached_disk")
-            {
-                resource.state["attached_disk"] = attached.clone();
-            }
-            let is_restarted = prior.get("machine_type") != planned.get("machine_type")
-                || before["current_status"] != resource.state["current_status"];
-            if is_restarted {
-                readdress(&mut resource.state, &fresh);
-            }
-            resource.started_at = now();
+            let has_same_disks = prior.get("attached_disk") == planned.get("attached_disk");
+            keep_own(&mut resource.state, &before, has_same_disks, &fresh);
         }
-        self.save(&world)?;
-        Ok(state)
+        self.save(&world)
     }
 
     /// Takes a disk off every instance, as Google's provider does before it deletes one.
@@ -249,23 +220,68 @@ impl Google {
         })
     }
 
+    /// Who keeps a thing from being deleted, by id.
+    #[must_use]
+    pub fn users(&self, id: &str) -> Vec<String> {
+        self.world().users(id)
+    }
+
+    /// Google's refusal to delete a resource, while another one needs it.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub fn refuse_in_use(&self, id: &str) -> Result<(), String> {
+        let world = self.world();
+        let Some((resource, user)) = world.resources.get(id).zip(world.users(id).pop()) else {
+            return Ok(());
+        };
+        let kind = kind(&resource.resource_type);
+        Err(format!(
+            "The {kind} resource '{id}' is already being used by '{user}'"
+        ))
+    }
+
+    /// Marks a resource as one that is being deleted; whether it was one already.
+    ///
+    /// # Errors
+    /// The file can't be written.
+    pub fn begin_deletion(&self, id: &str) -> Result<bool, String> {
+        let mut world = self.world();
+        let Some(resource) = world.resources.get_mut(id) else {
+            return Ok(false);
+        };
+        if std::mem::replace(&mut resource.is_going, true) {
+            return Ok(true);
+        }
+        if resource.resource_type == "google_compute_instance" {
+            resource.state["current_status"] = "STOPPING".into();
+        }
+        self.save(&world)?;
+        Ok(false)
+    }
+
     /// Removes a resource; nothing happens where there is none.
     ///
     /// # Errors
     /// When another resource needs it.
     pub fn delete(&self, id: &str) -> Result<(), String> {
+        self.refuse_in_use(id)?;
         let mut world = self.world();
-        let user = world
-            .resources
-            .iter()
-            .find(|(user, resource)| user.as_str() != id && references(&resource.state, id));
-        if let Some((user, _)) = user {
-            return Err(format!(
-                "googleapi: Error 400: The resource '{id}' is already being used by '{user}', \
-                 resourceInUseByAnotherResource"
-            ));
-        }
         world.resources.remove(id);
+        self.save(&world)
+    }
+
+    /// What runs on an instance tells of itself.
+    ///
+    /// # Errors
+    /// When there is no such instance.
+    pub fn tell(&self, id: &str, attributes: BTreeMap<String, String>) -> Result<(), String> {
+        let mut world = self.world();
+        let resource = world
+            .resources
+            .get_mut(id)
+            .ok_or_else(|| format!("The resource '{id}' was not found"))?;
+        resource.guest_attributes = attributes;
         self.save(&world)
     }
 
@@ -282,191 +298,6 @@ impl Google {
         change(&mut resource.state);
         resource.started_at = now();
         self.save(&world)
-    }
-}
-
-impl World {
-    /// Why Google would not make this, where it would not.
-    fn refusal(&self, resource_type: &str, planned: &Value) -> Option<String> {
-        let missing = |reference: &Value| {
-            let reference = reference.text()?;
-            let found = self.resources.contains_key(id_of(reference));
-            (!found).then(|| {
-                format!("googleapi: Error 404: The resource '{reference}' was not found, notFound")
-            })
-        };
-        match resource_type {
-            "google_compute_subnetwork" => {
-                missing(planned.get("network")).or_else(|| self.overlap(planned))
-            }
-            "google_compute_firewall" => missing(planned.get("network")),
-            "google_compute_address" => missing(planned.get("subnetwork")),
-            "google_compute_instance" => {
-                missing(planned.get("network_interface").at(0).get("subnetwork")).or_else(|| {
-                    planned
-                        .get("attached_disk")
-                        .items()
-                        .iter()
-                        .find_map(|disk| {
-                            missing(disk.get("source"))
-                                .or_else(|| self.disk_refusal(disk.get("source"), planned))
-                        })
-                })
-            }
-            _ => None,
-        }
-    }
-
-    fn overlap(&self, planned: &Value) -> Option<String> {
-        let (first, last) = range(planned.get("ip_cidr_range").text()?)?;
-        self.resources
-            .values()
-            .filter(|other| other.state["network"].as_str() == planned.get("network").text())
-            .filter_map(|other| other.state["ip_cidr_range"].as_str())
-            .find(|cidr| range(cidr).is_some_and(|(low, high)| first <= high && low <= last))
-            .map(|cidr| {
-                format!(
-                    "googleapi: Error 400: Invalid IPCidrRange: it overlaps with {cidr}, invalid"
-                )
-            })
-    }
-
-    fn disk_refusal(&self, source: &Value, planned: &Value) -> Option<String> {
-        let id = id_of(source.text()?);
-        let disk = self.resources.get(id)?;
-        if disk.state["zone"].as_str() != planned.get("zone").text() {
-            return Some(format!(
-                "googleapi: Error 400: Disk '{id}' lies in another zone than the instance, invalid"
-            ));
-        }
-        let (user, _) = self.resources.iter().find(|(_, other)| {
-            other.resource_type == "google_compute_instance" && references(&other.state, id)
-        })?;
-        Some(format!(
-            "googleapi: Error 400: The disk resource '{id}' is already being used by '{user}', \
-             resourceInUseByAnotherResource"
-        ))
-    }
-
-    /// Decides what Google decides.
-    fn settle(
-        &self,
-        resource_type: &str,
-        project: &str,
-        id: &str,
-        state: &mut Value,
-    ) -> Result<(), String> {
-        let number = self.next_number;
-        settle(state, "id", id);
-        settle(state, "self_link", format!("{SELF_LINK_PREFIX}{id}"));
-        settle(state, "project", project);
-        settle(state, "creation_timestamp", "2026-01-01T00:00:00.000-00:00");
-        match resource_type {
-            // Another disk of the same name is another disk.
-            "google_compute_disk" => settle(
-                state,
-                "disk_id",
-                format!("{}", 2_000_000_000 + u64::from(number)),
-            ),
-            "google_compute_network" => settle(state, "routing_mode", "REGIONAL"),
-            "google_compute_address" if state.get("address") == &Value::Unknown => {
-                let address = self.free_address(state).ok_or(
-                    "googleapi: Error 400: No address is left in the subnetwork, IP_SPACE_EXHAUSTED",
-                )?;
-                settle(state, "address", address);
-            }
-            "google_compute_instance" => {
-                settle(state, "current_status", "RUNNING");
-                settle(
-                    state,
-                    "instance_id",
-                    format!("{}", 1_000_000_000 + u64::from(number)),
-                );
-                self.settle_interface(state);
-            }
-            _ => {}
-        }
-        Ok(())
-    }
-
-    /// From the range that RFC 5737 sets aside for examples.
-    fn fresh_address(&self) -> String {
-        format!("203.0.113.{}", self.next_number % 254 + 1)
-    }
-
-    fn settle_interface(&self, state: &mut Value) {
-        let mut interface = state.get("network_interface").at(0).clone();
-        let subnet = interface
-            .get("subnetwork")
-            .text()
-            .and_then(|subnet| self.resources.get(id_of(subnet)));
-        if let Some(network) = subnet.and_then(|subnet| subnet.state["network"].as_str()) {
-            settle(&mut interface, "network", network);
-        }
-        settle(&mut interface, "name", "nic0");
-        if let [access] = interface.get("access_config").items() {
-            let mut access = access.clone();
-            settle(&mut access, "nat_ip", self.fresh_address());
-            settle(&mut access, "network_tier", "PREMIUM");
-            interface.set("access_config", Value::List(vec![access]));
-        }
-        state.set("network_interface", Value::List(vec![interface]));
-    }
-
-    /// The lowest free address of the subnet. Google keeps the first two and the last two.
-    fn free_address(&self, state: &Value) -> Option<String> {
-        let subnet = self.resources.get(id_of(state.get("subnetwork").text()?))?;
-        let (first, last) = range(subnet.state["ip_cidr_range"].as_str()?)?;
-        (first + 2..last - 1)
-            .map(|address| std::net::Ipv4Addr::from(address).to_string())
-            .find(|address| {
-                !self
-                    .resources
-                    .values()
-                    .any(|other| other.state["address"].as_str() == Some(address))
-            })
-    }
-}
-
-/// Gives an instance that runs an external address, and takes it from one that does not.
-fn readdress(state: &mut Json, fresh: &str) {
-    let is_running = state["current_status"] == "RUNNING";
-    if let Some(access) = state.pointer_mut(ACCESS) {
-        access["nat_ip"] = if is_running { fresh } else { "" }.into();
-    }
-}
-
-/// Sets a member that is unknown, and no other.
-fn settle(state: &mut Value, name: &str, value: impl Into<Value>) {
-    if state.get(name) == &Value::Unknown {
-        state.set(name, value.into());
-    }
-}
-
-/// Gives a blank value to all that is still unknown.
-fn blank_unknowns(block: &Block, state: &mut Value) {
-    for attribute in &block.attributes {
-        settle(state, attribute.name, attribute.kind.blank());
-    }
-    for nested in &block.blocks {
-        let mut items = state.get(nested.name).items().to_vec();
-        if items.is_empty() {
-            continue;
-        }
-        for item in &mut items {
-            blank_unknowns(&nested.block, item);
-        }
-        state.set(nested.name, Value::List(items));
-    }
-}
-
-/// Whether a state names another resource anywhere.
-fn references(state: &Json, id: &str) -> bool {
-    match state {
-        Json::String(text) => id_of(text) == id,
-        Json::Array(items) => items.iter().any(|item| references(item, id)),
-        Json::Object(members) => members.values().any(|member| references(member, id)),
-        _ => false,
     }
 }
 
@@ -511,4 +342,25 @@ fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// What Google keeps of an instance whatever Terraform has planned for it: its power, and an address
+/// that it has given. A disk that somebody took off comes back only with a change of the disks.
+fn keep_own(state: &mut Json, before: &Json, has_same_disks: bool, fresh: &str) {
+    for own in ["current_status", "users"] {
+        if let (Some(mine), Some(before)) = (state.get_mut(own), before.get(own)) {
+            *mine = before.clone();
+        }
+    }
+    if let Some(attached) = before.get("attached_disk").filter(|_| has_same_disks) {
+        state["attached_disk"] = attached.clone();
+    }
+    let is_running = state["current_status"] == "RUNNING";
+    let known = before
+        .pointer(ACCESS)
+        .map(|access| access["nat_ip"].clone());
+    if let Some(access) = state.pointer_mut(ACCESS) {
+        let given = if is_running { fresh } else { "" };
+        access["nat_ip"] = known.unwrap_or_else(|| given.into());
+    }
 }

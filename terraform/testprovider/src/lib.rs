@@ -10,22 +10,29 @@
 //! schema     how a resource type is described; the description on the wire
 //! resources  the six resource types, attribute by attribute
 //! plan       (schema, configuration, prior state) -> planned state, what needs replacing: pure
-//! google     what Google holds: creating, updating, deleting, and Google's own refusals
-//! faults     the failures that a test orders
+//! google     what Google holds: creating, updating, deleting
+//! world      Google's rules: what it refuses and decides, and what uses what
+//! operations changes that take their time, whoever waits for them
+//! faults     the failures that a test can order, in Google's words
+//! orders     the file in which it orders them, and how long things take
 //! hook       the command that turns an instance into a test host
+//! apply      what the provider does when a plan is carried out
 //! provider   the protocol, joined to the above
 //! server     all of it on one address, as a program or within a test
-//! rest       the few calls of the Compute REST API that raftctl makes through gcloud
+//! rest       the calls of the Compute REST API that gcloud makes for raftctl
 //! bucket     the few calls of Cloud Storage that Terraform makes to keep its state in a bucket
 //! ```
 //!
-//! Deliberately absent: data sources, import, moves, functions, attributes that the module doesn't
+//! Deliberately absent: data sources, moves, functions, attributes that the module doesn't
 //! use, and every resource type but those six.
 
+pub mod apply;
 pub mod bucket;
 pub mod faults;
 pub mod google;
 pub mod hook;
+pub mod operations;
+pub mod orders;
 pub mod plan;
 pub mod provider;
 pub mod resources;
@@ -33,6 +40,7 @@ pub mod rest;
 pub mod schema;
 pub mod server;
 pub mod value;
+pub mod world;
 
 /// Messages and service of the protocol, generated from `proto/tfplugin6.proto`.
 #[allow(missing_docs, clippy::pedantic)]

@@ -4,6 +4,8 @@
 //! The general rules follow from the description of the resource type. Those that Google's provider
 //! has written by hand are in `custom_rules`, written by hand here as well.
 
+use std::collections::BTreeMap;
+
 use crate::schema::Block;
 use crate::value::Value;
 
@@ -25,7 +27,8 @@ pub struct Planned {
     pub replace: Vec<Vec<Step>>,
 }
 
-/// Plans a creation (`prior` is null) or a change.
+/// Plans a creation (`prior` is null) or a change. `attribution`: what is made gets a label that says
+/// that Terraform has made it.
 #[must_use]
 pub fn plan(
     resource_type: &str,
@@ -33,9 +36,14 @@ pub fn plan(
     config: &Value,
     prior: &Value,
     proposed: &Value,
+    attribution: bool,
 ) -> Planned {
-    let mut state = fill(schema, config, prior, proposed);
-    settle_labels(schema, &mut state);
+    let is_new = prior.is_null();
+    let mut state = fill(schema, config, is_new, proposed);
+    if !is_new {
+        keep_empty(schema, prior, &mut state);
+    }
+    settle_labels(schema, prior, &mut state, attribution);
     let mut replace = Vec::new();
     if !prior.is_null() {
         differences(schema, prior, &state, &[], &mut replace);
@@ -44,8 +52,10 @@ pub fn plan(
     Planned { state, replace }
 }
 
-/// The proposed values, where a default or an unknown value takes the place of what is not given.
-fn fill(block: &Block, config: &Value, prior: &Value, proposed: &Value) -> Value {
+/// The proposed values, where a default takes the place of what is not given, and in something new an
+/// unknown value that of what Google decides. In what exists, a block that is added has nothing there:
+/// Google's provider knows its values after the change alone.
+fn fill(block: &Block, config: &Value, is_new: bool, proposed: &Value) -> Value {
     let Value::Object(_) = proposed else {
         return proposed.clone(); // null, or unknown as a whole
     };
@@ -56,7 +66,7 @@ fn fill(block: &Block, config: &Value, prior: &Value, proposed: &Value) -> Value
         }
         if let Some(default) = &attribute.default {
             state.set(attribute.name, default.clone());
-        } else if prior.is_null() {
+        } else if is_new {
             state.set(attribute.name, Value::Unknown);
         } // else Terraform has proposed the prior value
     }
@@ -66,16 +76,39 @@ fn fill(block: &Block, config: &Value, prior: &Value, proposed: &Value) -> Value
         };
         let items = proposed.iter().enumerate().map(|(index, item)| {
             let config = config.get(nested.name).at(index);
-            let prior = prior.get(nested.name).at(index);
-            fill(&nested.block, config, prior, item)
+            fill(&nested.block, config, is_new, item)
         });
         state.set(nested.name, Value::List(items.collect()));
     }
     state
 }
 
-/// Labels in all their forms are known as soon as they are given.
-fn settle_labels(schema: &Block, state: &mut Value) {
+/// Nothing given, and a list or map of nothing, are the same to Google's provider.
+fn keep_empty(block: &Block, prior: &Value, state: &mut Value) {
+    let is_empty = |value: &Value| match value {
+        Value::Null => true,
+        Value::List(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    };
+    for attribute in block
+        .attributes
+        .iter()
+        .filter(|one| one.kind.is_collection())
+    {
+        let before = prior.get(attribute.name);
+        if is_empty(before) && is_empty(state.get(attribute.name)) {
+            state.set(attribute.name, before.clone());
+        }
+    }
+}
+
+/// The label by which Google's provider says that it has made something.
+const ATTRIBUTION: &str = "goog-terraform-provisioned";
+
+/// Labels in all their forms are known as soon as they are given. Those that others have set stay. The
+/// provider's own comes with a creation, and goes when it is switched off.
+fn settle_labels(schema: &Block, prior: &Value, state: &mut Value, attribution: bool) {
     if !schema
         .attributes
         .iter()
@@ -83,14 +116,26 @@ fn settle_labels(schema: &Block, state: &mut Value) {
     {
         return;
     }
-    let mut labels = match state.get("labels") {
+    let mut given = match state.get("labels") {
         Value::Unknown => return,
         Value::Null => Value::object(),
         labels => labels.clone(),
     };
-    labels.set("goog-terraform-provisioned", "true".into());
-    state.set("terraform_labels", labels.clone());
-    state.set("effective_labels", labels);
+    let mut effective = match prior.get("effective_labels") {
+        Value::Object(members) => members.clone(),
+        _ => BTreeMap::new(),
+    };
+    if attribution && (prior.is_null() || effective.contains_key(ATTRIBUTION)) {
+        given.set(ATTRIBUTION, "true".into());
+    }
+    if let (Value::Object(before), Value::Object(after)) = (prior.get("terraform_labels"), &given) {
+        effective.retain(|name, _| !before.contains_key(name) || after.contains_key(name));
+    }
+    if let Value::Object(given) = &given {
+        effective.extend(given.clone());
+    }
+    state.set("terraform_labels", given);
+    state.set("effective_labels", Value::Object(effective));
 }
 
 /// Collects the paths where a difference means a new resource.
@@ -145,15 +190,26 @@ fn custom_rules(resource_type: &str, prior: &Value, state: &mut Value) -> Vec<Ve
         }
         "google_compute_instance" => {
             replace.extend(moved_address(prior, state));
-            if !state.get("desired_status").is_null()
-                && state.get("desired_status") != prior.get("current_status")
-            {
-                state.set("current_status", Value::Unknown);
-            }
         }
+        "google_compute_firewall" => keep_open(prior, state),
         _ => {}
     }
     replace
+}
+
+/// The removal of a lone 0.0.0.0/0 is no difference to Google's provider: without any range it stays
+/// alone, and with one it stays beside that.
+fn keep_open(prior: &Value, state: &mut Value) {
+    let everybody = Value::from("0.0.0.0/0");
+    let (before, after) = (prior.get("source_ranges"), state.get("source_ranges"));
+    let is_lone = before.items() == std::slice::from_ref(&everybody);
+    if !is_lone || after == &Value::Unknown || after.items().contains(&everybody) {
+        return;
+    }
+    if let [] | [_] = after.items() {
+        let kept = before.items().iter().chain(after.items()).cloned();
+        state.set("source_ranges", Value::List(kept.collect()));
+    }
 }
 
 /// An address is changed in place only together with the subnet that it belongs to.
@@ -219,6 +275,7 @@ mod tests {
             &config,
             &Value::Null,
             &config,
+            true,
         );
         assert_eq!(planned.state.get("type"), &"pd-standard".into());
         assert_eq!(planned.state.get("size"), &20u32.into());
@@ -238,7 +295,15 @@ mod tests {
         let replaced = |name: &str, value: Value| {
             let mut config = prior.clone();
             config.set(name, value);
-            plan("google_compute_disk", &schema, &config, &prior, &config).replace
+            plan(
+                "google_compute_disk",
+                &schema,
+                &config,
+                &prior,
+                &config,
+                true,
+            )
+            .replace
         };
         assert_eq!(replaced("size", 30u32.into()), Vec::<Vec<Step>>::new());
         assert_eq!(replaced("size", 10u32.into()), [[Step::Name("size")]]);
@@ -267,6 +332,7 @@ mod tests {
             &at(60),
             &at(90),
             &at(60),
+            true,
         );
         let path = vec![
             Step::Name("scheduling"),
@@ -276,6 +342,71 @@ mod tests {
             Step::Name("seconds"),
         ];
         assert!(planned.replace.contains(&path), "{:?}", planned.replace);
+    }
+
+    // A rule that is open to everybody stays open to everybody when one range takes the place of all.
+    #[test]
+    fn a_lone_open_range_is_not_removed() {
+        let schema = schema("google_compute_firewall").unwrap();
+        let rule = |ranges: &[&str]| {
+            let ranges = ranges.iter().map(|range| Value::from(*range)).collect();
+            object(&[("source_ranges", Value::List(ranges))])
+        };
+        let narrowed = |before: &[&str], after: &[&str]| {
+            let (prior, config) = (rule(before), rule(after));
+            let planned = plan(
+                "google_compute_firewall",
+                &schema,
+                &config,
+                &prior,
+                &config,
+                true,
+            );
+            planned.state.get("source_ranges").items().to_vec()
+        };
+        let ranges = |ranges: &[&str]| rule(ranges).get("source_ranges").items().to_vec();
+        let (open, one, two) = ("0.0.0.0/0", "192.0.2.1/32", "192.0.2.2/32");
+        assert_eq!(narrowed(&[open], &[one]), ranges(&[open, one]));
+        assert_eq!(narrowed(&[open], &[]), ranges(&[open]));
+        assert_eq!(narrowed(&[open, one], &[one]), ranges(&[one]));
+        assert_eq!(narrowed(&[open], &[one, two]), ranges(&[one, two]));
+        assert_eq!(narrowed(&[two], &[one]), ranges(&[one]));
+    }
+
+    // A label that somebody else has set stays, one of Terraform's goes with its configuration, and the
+    // provider's own when it is switched off.
+    #[test]
+    fn labels_of_others_stay() {
+        let schema = schema("google_compute_disk").unwrap();
+        let labels = |names: &[&str]| {
+            let mut labels = Value::object();
+            for name in names {
+                labels.set(name, "true".into());
+            }
+            labels
+        };
+        let prior = object(&[
+            ("labels", labels(&["a", "b"])),
+            ("terraform_labels", labels(&["a", "b", ATTRIBUTION])),
+            (
+                "effective_labels",
+                labels(&["a", "b", "other", ATTRIBUTION]),
+            ),
+        ]);
+        let config = object(&[("labels", labels(&["a"]))]);
+        let effective = |attribution: bool| {
+            let planned = plan(
+                "google_compute_disk",
+                &schema,
+                &config,
+                &prior,
+                &config,
+                attribution,
+            );
+            planned.state.get("effective_labels").clone()
+        };
+        assert_eq!(effective(true), labels(&["a", ATTRIBUTION, "other"]));
+        assert_eq!(effective(false), labels(&["a", "other"]));
     }
 
     // A subnet may grow around what it holds, and nothing else.

@@ -1,15 +1,17 @@
-//! The protocol, joined to planning and to what Google holds.
+//! The protocol, joined to planning, to what the provider does and to what Google holds.
 
-use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use tokio::sync::Notify;
+use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
-use crate::faults::{self, Faults};
-use crate::google::{self, Google};
-use crate::hook::{Hook, Machine};
+use crate::apply::{Applied, Apply};
+use crate::faults::{self, On, Target};
+use crate::google::{Google, SELF_LINK_PREFIX};
+use crate::hook::Hook;
+use crate::orders::Book;
 use crate::plan::{self, Step};
 use crate::resources;
 use crate::schema::Block;
@@ -20,22 +22,40 @@ use crate::wire::{self, provider_server::Provider};
 pub struct TestProvider {
     google: Arc<Google>,
     hook: Hook,
-    faults: Option<PathBuf>,
+    book: Arc<Book>,
     project: OnceLock<String>,
-    stop: Notify,
+    /// By connection: a Terraform has one of its own for each plan that it makes or carries out.
+    sessions: Mutex<HashMap<Option<SocketAddr>, Arc<Session>>>,
+}
+
+/// What one Terraform has said.
+struct Session {
+    /// It asks for an end.
+    stop: watch::Sender<bool>,
+    /// What is made gets the label of Google's provider.
+    attribution: bool,
+}
+
+impl Default for Session {
+    fn default() -> Session {
+        Session {
+            stop: watch::Sender::new(false),
+            attribution: true,
+        }
+    }
 }
 
 impl TestProvider {
-    /// A provider that keeps its resources in `google`, reads the failures that are ordered from
-    /// `faults`, and makes hosts by `hook`.
+    /// A provider that keeps its resources in `google`, reads what is ordered from `book`, and makes
+    /// hosts by `hook`.
     #[must_use]
-    pub fn new(google: Arc<Google>, hook: Hook, faults: Option<PathBuf>) -> TestProvider {
+    pub fn new(google: Arc<Google>, hook: Hook, book: Arc<Book>) -> TestProvider {
         TestProvider {
             google,
             hook,
-            faults,
+            book,
             project: OnceLock::new(),
-            stop: Notify::new(),
+            sessions: Mutex::default(),
         }
     }
 
@@ -43,109 +63,74 @@ impl TestProvider {
         self.project.get().map_or("unset", String::as_str)
     }
 
-    async fn create(
-        &self,
-        resource_type: &str,
-        schema: &Block,
-        planned: &Value,
-    ) -> Result<Value, String> {
-        let faults = Faults::read(self.faults.as_deref())?;
-        self.linger(&faults, resource_type).await;
-        let text = |name: &str| planned.get(name).text().unwrap_or("global");
-        if let Some(fault) = faults.on_creation(resource_type, text("name")) {
-            return Err(fault.message(self.project(), resource_type, text("zone"), text("name")));
-        }
-        let state = self
-            .google
-            .create(resource_type, schema, self.project(), planned)?;
-        if let Some(time) = faults.stubborn_ms.get(resource_type) {
-            tokio::time::sleep(Duration::from_millis(*time)).await;
-        }
-        if resource_type != "google_compute_instance" {
-            return Ok(state);
-        }
-        self.boot(state).await
+    /// What the Terraform behind a connection has said.
+    fn session<T>(&self, request: &Request<T>) -> Arc<Session> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.entry(request.remote_addr()).or_default().clone()
     }
 
-    /// Makes a host of an instance; takes the instance back when that fails.
-    async fn boot(&self, mut state: Value) -> Result<Value, String> {
-        let id = state.get("id").text().unwrap_or_default().to_owned();
-        let external = match self.hook.run("create", &machine(&state)).await {
-            Ok(external) => external,
-            Err(cause) => {
-                self.google.delete(&id)?;
-                return Err(cause);
-            }
+    /// Work on one resource, whose name and place stand in `state`.
+    fn apply<'a>(
+        &'a self,
+        resource_type: &'a str,
+        state: &'a Value,
+        session: &Session,
+    ) -> Apply<'a> {
+        let text = |name: &str| state.get(name).text();
+        Apply {
+            google: &self.google,
+            hook: &self.hook,
+            book: &self.book,
+            target: Target {
+                resource_type,
+                name: text("name").unwrap_or_default(),
+                zone: text("zone").unwrap_or("global"),
+                project: text("project").unwrap_or_else(|| self.project()),
+            },
+            stop: session.stop.subscribe(),
+        }
+    }
+
+    /// What a plan or an import learns of a resource: what Google tells of it, and what only Terraform
+    /// knows as it was. Null where there is none.
+    fn read(&self, resource_type: &str, schema: &Block, current: &Value) -> Value {
+        let id = current.get("id").text().unwrap_or_default();
+        let found = self.google.find(id);
+        let Some(resource) = found.filter(|found| found.resource_type == resource_type) else {
+            return Value::Null;
         };
-        if let (Some(external), Value::List(interfaces)) =
-            (external, state.get("network_interface"))
-        {
-            let mut interface = interfaces[0].clone();
-            if let [access] = interface.get("access_config").items() {
-                let mut access = access.clone();
-                access.set("nat_ip", external.into());
-                interface.set("access_config", Value::List(vec![access]));
-                state.set("network_interface", Value::List(vec![interface]));
-                let saved = state.to_json();
-                self.google.touch(&id, |resource| *resource = saved)?;
+        let mut state = Value::from_json(&resource.state);
+        for ours in [
+            "allow_stopping_for_update",
+            "create_snapshot_before_destroy",
+            "delete_default_routes_on_create",
+            "terraform_labels",
+        ] {
+            if schema.attributes.iter().any(|there| there.name == ours) {
+                state.set(ours, current.get(ours).clone());
             }
         }
-        Ok(state)
-    }
-
-    async fn update(
-        &self,
-        schema: &Block,
-        prior: &Value,
-        planned: &Value,
-    ) -> Result<Value, String> {
-        let state = self.google.update(schema, prior, planned)?;
-        let (before, after) = (prior.get("current_status"), state.get("current_status"));
-        if before != after {
-            let action = if after.text() == Some("RUNNING") {
-                "start"
-            } else {
-                "stop"
-            };
-            let external = self.hook.run(action, &machine(&state)).await?;
-            let id = state.get("id").text().unwrap_or_default();
-            self.google.set_address(id, external)?;
+        // A machine that was stopped behind Terraform's back shows in the attribute that asks for it.
+        if !current.get("desired_status").is_null() {
+            state.set("desired_status", state.get("current_status").clone());
+        } else if resource_type == "google_compute_instance" {
+            state.set("desired_status", Value::Null);
         }
-        Ok(state)
-    }
-
-    async fn delete(&self, resource_type: &str, prior: &Value) -> Result<(), String> {
-        let faults = Faults::read(self.faults.as_deref())?;
-        self.linger(&faults, resource_type).await;
-        if resource_type == "google_compute_instance" {
-            self.hook.run("remove", &machine(prior)).await?;
+        if let Value::Object(effective) = state.get("effective_labels") {
+            let mut labels = effective.clone();
+            labels.retain(|name, _| !current.get("labels").get(name).is_null());
+            state.set("labels", Value::Object(labels));
         }
-        let id = prior.get("id").text().unwrap_or_default();
-        if resource_type == "google_compute_disk" {
-            self.google.detach(id)?;
+        for attribute in &schema.attributes {
+            if attribute.name == "users" {
+                let links = self.google.users(id).into_iter();
+                let links = links.map(|user| format!("{SELF_LINK_PREFIX}{user}").into());
+                state.set("users", Value::List(links.collect()));
+            } else if attribute.kind.is_collection() && state.get(attribute.name).is_null() {
+                state.set(attribute.name, attribute.kind.blank()); // Google's provider knows no difference
+            }
         }
-        self.google.delete(id)
-    }
-
-    /// Waits as long as was ordered, or until Terraform asks for an end.
-    async fn linger(&self, faults: &Faults, resource_type: &str) {
-        if let Some(time) = faults.slow_ms.get(resource_type) {
-            let _ = tokio::time::timeout(Duration::from_millis(*time), self.stop.notified()).await;
-        }
-    }
-}
-
-/// What the hook is told of an instance.
-#[must_use]
-pub fn machine(state: &Value) -> Machine {
-    let text = |value: &Value| value.text().unwrap_or_default().to_owned();
-    let interface = state.get("network_interface").at(0);
-    Machine {
-        name: text(state.get("name")),
-        zone: text(state.get("zone")),
-        internal_ip: text(interface.get("network_ip")),
-        external_ip: text(interface.get("access_config").at(0).get("nat_ip")),
-        ssh_keys: text(state.get("metadata").get("ssh-keys")),
+        state
     }
 }
 
@@ -191,13 +176,22 @@ impl Provider for TestProvider {
         &self,
         request: Request<wire::configure_provider::Request>,
     ) -> Result<Response<wire::configure_provider::Response>, Status> {
+        let at = request.remote_addr();
         let config = read(request.into_inner().config.as_ref())?;
+        let attribution = config.get("add_terraform_attribution_label");
+        let session = Session {
+            attribution: attribution != &Value::Bool(false),
+            ..Session::default()
+        };
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.insert(at, Arc::new(session));
+        drop(sessions);
         if let Some(project) = config.get("project").text() {
             // Whoever attaches later works on the same project: a test has one.
             let _ = self.project.set(project.into());
         }
-        let faults = Faults::read(self.faults.as_deref()).map_err(Status::internal)?;
-        let missing = faults
+        let orders = self.book.read().map_err(Status::internal)?;
+        let missing = orders
             .no_credentials()
             .then(|| error(faults::NO_CREDENTIALS.into()));
         Ok(Response::new(wire::configure_provider::Response {
@@ -222,20 +216,41 @@ impl Provider for TestProvider {
         &self,
         request: Request<wire::read_resource::Request>,
     ) -> Result<Response<wire::read_resource::Response>, Status> {
+        let session = self.session(&request);
         let request = request.into_inner();
+        let schema = schema_of(&request.type_name)?;
         let current = read(request.current_state.as_ref())?;
-        let found = self
-            .google
-            .find(current.get("id").text().unwrap_or_default());
-        let mut state = found.map_or(Value::Null, |resource| Value::from_json(&resource.state));
-        // A machine that was stopped behind Terraform's back shows in the attribute that asks for it.
-        if !state.get("desired_status").is_null() {
-            state.set("desired_status", state.get("current_status").clone());
-        }
+        let failed = self
+            .apply(&request.type_name, &current, &session)
+            .fail(On::Read)
+            .await;
+        let state = match failed {
+            Ok(()) => self.read(&request.type_name, &schema, &current),
+            Err(_) => current,
+        };
         Ok(Response::new(wire::read_resource::Response {
             new_state: Some(write(&state)?),
-            diagnostics: Vec::new(),
+            diagnostics: failed.err().into_iter().map(error).collect(),
             private: request.private,
+        }))
+    }
+
+    async fn import_resource_state(
+        &self,
+        request: Request<wire::import_resource_state::Request>,
+    ) -> Result<Response<wire::import_resource_state::Response>, Status> {
+        let request = request.into_inner();
+        // The rest is read by the request that follows, which finds out as well if there is none.
+        let mut state = schema_of(&request.type_name)?.unset();
+        state.set("id", request.id.into());
+        let imported = wire::import_resource_state::ImportedResource {
+            type_name: request.type_name,
+            state: Some(write(&state)?),
+            private: Vec::new(),
+        };
+        Ok(Response::new(wire::import_resource_state::Response {
+            imported_resources: vec![imported],
+            diagnostics: Vec::new(),
         }))
     }
 
@@ -243,6 +258,7 @@ impl Provider for TestProvider {
         &self,
         request: Request<wire::plan_resource_change::Request>,
     ) -> Result<Response<wire::plan_resource_change::Response>, Status> {
+        let attribution = self.session(&request).attribution;
         let request = request.into_inner();
         let schema = schema_of(&request.type_name)?;
         let (prior, proposed) = (
@@ -256,7 +272,14 @@ impl Provider for TestProvider {
             }
         } else {
             let config = read(request.config.as_ref())?;
-            plan::plan(&request.type_name, &schema, &config, &prior, &proposed)
+            plan::plan(
+                &request.type_name,
+                &schema,
+                &config,
+                &prior,
+                &proposed,
+                attribution,
+            )
         };
         Ok(Response::new(wire::plan_resource_change::Response {
             planned_state: Some(write(&planned.state)?),
@@ -267,6 +290,7 @@ impl Provider for TestProvider {
                 .collect(),
             planned_private: request.prior_private,
             diagnostics: Vec::new(),
+            legacy_type_system: true,
         }))
     }
 
@@ -274,6 +298,7 @@ impl Provider for TestProvider {
         &self,
         request: Request<wire::apply_resource_change::Request>,
     ) -> Result<Response<wire::apply_resource_change::Response>, Status> {
+        let session = self.session(&request);
         let request = request.into_inner();
         let resource_type = request.type_name.as_str();
         let schema = schema_of(resource_type)?;
@@ -281,32 +306,31 @@ impl Provider for TestProvider {
             read(request.prior_state.as_ref())?,
             read(request.planned_state.as_ref())?,
         );
-        let outcome = if planned.is_null() {
-            self.delete(resource_type, &prior)
+        let Applied { state, problem } = if planned.is_null() {
+            self.apply(resource_type, &prior, &session)
+                .delete(&prior)
                 .await
-                .map(|()| Value::Null)
-        } else if prior.is_null() {
-            self.create(resource_type, &schema, &planned).await
         } else {
-            self.update(&schema, &prior, &planned).await
-        };
-        // What failed is as it was before.
-        let (state, diagnostics) = match outcome {
-            Ok(state) => (state, Vec::new()),
-            Err(cause) => (prior, vec![error(cause)]),
+            let apply = self.apply(resource_type, &planned, &session);
+            if prior.is_null() {
+                apply.create(&schema, &planned).await
+            } else {
+                apply.update(&schema, &prior, &planned).await
+            }
         };
         Ok(Response::new(wire::apply_resource_change::Response {
             new_state: Some(write(&state)?),
             private: request.planned_private,
-            diagnostics,
+            diagnostics: problem.into_iter().map(error).collect(),
+            legacy_type_system: true,
         }))
     }
 
     async fn stop_provider(
         &self,
-        _: Request<wire::stop_provider::Request>,
+        request: Request<wire::stop_provider::Request>,
     ) -> Result<Response<wire::stop_provider::Response>, Status> {
-        self.stop.notify_waiters();
+        self.session(&request).stop.send_replace(true);
         Ok(Response::new(wire::stop_provider::Response::default()))
     }
 }
@@ -357,13 +381,4 @@ fn path_to_wire(path: &[Step]) -> wire::AttributePath {
     wire::AttributePath {
         steps: steps.collect(),
     }
-}
-
-/// The state of an instance in the project, by the path of a REST request.
-#[must_use]
-pub fn instance_id(project: &str, zone: &str, name: &str) -> String {
-    let mut state = Value::object();
-    state.set("name", name.into());
-    state.set("zone", zone.into());
-    google::id("google_compute_instance", project, &state)
 }

@@ -16,6 +16,7 @@ pub fn provider() -> Block {
             string("zone").optional(),
             string("credentials").optional(),
             string("access_token").optional(),
+            boolean("add_terraform_attribution_label").optional(),
         ],
         blocks: Vec::new(),
     }
@@ -185,8 +186,22 @@ fn disk() -> Block {
             labels(),
         ]
         .concat(),
-        blocks: Vec::new(),
+        blocks: vec![disk_encryption_key()],
     }
+}
+
+fn disk_encryption_key() -> NestedBlock {
+    let block = Block {
+        attributes: vec![
+            string("kms_key_self_link").optional().force_new(),
+            string("kms_key_service_account").optional().force_new(),
+            string("sha256").computed(),
+        ],
+        blocks: Vec::new(),
+    };
+    NestedBlock::list("disk_encryption_key", block)
+        .single()
+        .force_new()
 }
 
 /// What every resource with labels has beside them.
@@ -250,6 +265,10 @@ fn boot_disk() -> NestedBlock {
         attributes: vec![
             boolean("auto_delete").default(true),
             string("device_name").optional().computed().force_new(),
+            string("kms_key_self_link")
+                .optional()
+                .computed()
+                .force_new(),
             string("mode")
                 .default("READ_WRITE")
                 .force_new()
@@ -295,6 +314,7 @@ fn network_interface() -> NestedBlock {
         attributes: vec![
             string("network").optional().computed(),
             string("subnetwork").optional().computed(),
+            string("subnetwork_project").optional().computed(),
             string("network_ip").optional().computed(),
             string("name").computed(),
             string("nic_type").optional().force_new().one_of(&[

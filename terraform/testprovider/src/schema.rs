@@ -33,6 +33,12 @@ impl Kind {
         }
     }
 
+    /// Whether it holds any number of values.
+    #[must_use]
+    pub fn is_collection(self) -> bool {
+        matches!(self, Kind::StringMap | Kind::StringList | Kind::StringSet)
+    }
+
     /// What Google answers for an attribute of which this stand-in knows nothing.
     #[must_use]
     pub fn blank(self) -> Value {
@@ -255,6 +261,19 @@ impl Block {
             }
         }
         wrong
+    }
+
+    /// A resource of which nothing is known.
+    #[must_use]
+    pub fn unset(&self) -> Value {
+        let mut value = Value::object();
+        for attribute in &self.attributes {
+            value.set(attribute.name, Value::Null);
+        }
+        for nested in &self.blocks {
+            value.set(nested.name, Value::List(Vec::new()));
+        }
+        value
     }
 
     /// The description on the wire.

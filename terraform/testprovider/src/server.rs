@@ -13,6 +13,8 @@ use tokio_stream::wrappers::TcpListenerStream;
 use crate::bucket::{self, Storage};
 use crate::google::Google;
 use crate::hook::Hook;
+use crate::operations::Register;
+use crate::orders::Book;
 use crate::provider::TestProvider;
 use crate::rest::{Api, routes};
 use crate::wire::provider_server::ProviderServer;
@@ -105,16 +107,14 @@ impl Bound {
         stop: impl Future<Output = ()>,
     ) -> Result<(), tonic::transport::Error> {
         let hook = self.options.hook;
-        let provider = TestProvider::new(
-            self.google.clone(),
-            hook.clone(),
-            self.options.faults.clone(),
-        );
+        let book = Arc::new(Book::new(self.options.faults));
+        let provider = TestProvider::new(self.google.clone(), hook.clone(), book.clone());
         let provider = ProviderServer::new(provider).max_decoding_message_size(MESSAGE_BYTES_MAX);
         let rest = routes(Api {
             google: self.google,
             hook,
-            faults: self.options.faults,
+            book,
+            operations: Register::default(),
         })
         .merge(bucket::routes(self.storage));
         tonic::transport::Server::builder()

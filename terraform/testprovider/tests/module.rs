@@ -1,28 +1,40 @@
 //! The module under real Terraform: from nothing to five machines and back, every change that an
 //! operator makes, and the failures that Google answers with.
 
-mod support;
-
+use harness::{Test, tests};
 use std::process::Command;
 
+use crate::support::{TERRAFORM, Workspace, module, of};
 use serde_json::json;
-use support::{Workspace, module, terraform_is_missing};
 
-/// The actions of a plan on one resource type.
-fn of<'a>(actions: &'a [(String, String)], resource_type: &str) -> Vec<(&'a str, &'a str)> {
-    actions
-        .iter()
-        .filter(|(address, _)| address.starts_with(resource_type))
-        .map(|(address, action)| (address.as_str(), action.as_str()))
-        .collect()
+pub fn tests() -> Vec<Test> {
+    tests!(
+        [TERRAFORM],
+        the_module_is_formatted_and_valid,
+        a_cluster_comes_stays_and_goes,
+        nothing_is_open_to_everybody,
+        ssh_from_nowhere_is_refused,
+        behind_iap_there_is_no_external_address,
+        a_new_node_only_adds,
+        a_removed_node_only_removes_its_own,
+        another_zone_replaces_the_data_disk,
+        a_subnet_grows_in_place_and_is_replaced_when_it_moves,
+        another_machine_type_is_changed_in_place,
+        image_and_lifetime_leave_running_machines_alone,
+        a_replaced_data_disk_takes_its_machine_along,
+        a_stopped_machine_has_no_external_address,
+        a_machine_that_deleted_itself_is_made_again,
+        a_stopped_machine_is_started,
+        data_disks_can_be_kept,
+        a_quota_failure_leaves_a_state_to_go_on_from,
+        google_s_failures_come_in_its_own_words,
+        a_wrong_configuration_is_rejected,
+        wrong_variables_are_refused
+    )
 }
 
 // The files are formatted as `terraform fmt` does, and the configuration is valid.
-#[test]
 fn the_module_is_formatted_and_valid() {
-    if terraform_is_missing() {
-        return;
-    }
     let format = Command::new("terraform")
         .args(["fmt", "-check", "-diff"])
         .arg(module())
@@ -38,11 +50,7 @@ fn the_module_is_formatted_and_valid() {
 }
 
 // From nothing to five machines, a second run that changes nothing, and back to nothing.
-#[test]
 fn a_cluster_comes_stays_and_goes() {
-    if terraform_is_missing() {
-        return;
-    }
     let workspace = Workspace::new();
     workspace.apply();
 
@@ -75,11 +83,7 @@ fn a_cluster_comes_stays_and_goes() {
 
 // Nothing is open to the world: SSH from the operator, Raft among the cluster's own machines, and
 // clients from nowhere until ranges are named.
-#[test]
 fn nothing_is_open_to_everybody() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     let firewalls = of(&workspace.plan(), "google_compute_firewall").len();
     assert_eq!(firewalls, 2, "the client port has no rule of its own yet");
@@ -107,11 +111,7 @@ fn nothing_is_open_to_everybody() {
 
 // An operator who names no range must not open SSH to everybody, which is what Google makes of a
 // rule without a source.
-#[test]
 fn ssh_from_nowhere_is_refused() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.variables["operator_cidrs"] = json!([]);
     let plan = workspace.terraform(&["plan", "-no-color"]);
@@ -124,11 +124,7 @@ fn ssh_from_nowhere_is_refused() {
 }
 
 // By way of Identity-Aware Proxy no machine has an address of its own outside.
-#[test]
 fn behind_iap_there_is_no_external_address() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.variables["ssh_via"] = json!("iap");
     workspace.variables["operator_cidrs"] = json!([]);
@@ -147,11 +143,7 @@ fn behind_iap_there_is_no_external_address() {
 }
 
 // A node in a new region adds its own resources, and touches nothing that is there.
-#[test]
 fn a_new_node_only_adds() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
     workspace.variables["nodes"]["n6"] =
@@ -164,18 +156,15 @@ fn a_new_node_only_adds() {
         r#"google_compute_instance.node["n6"]"#,
         r#"google_compute_subnetwork.region["asia-east1"]"#,
     ];
+    let actions = workspace.plan();
     assert_eq!(
-        workspace.plan(),
-        expected.map(|address| (address.to_owned(), "create".to_owned()))
+        of(&actions, "google_"),
+        expected.map(|address| (address, "create"))
     );
 }
 
 // A node in the middle goes, and the others don't shift.
-#[test]
 fn a_removed_node_only_removes_its_own() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
     workspace.variables["nodes"]
@@ -187,19 +176,16 @@ fn a_removed_node_only_removes_its_own() {
         r#"google_compute_disk.data["n2"]"#,
         r#"google_compute_instance.node["n2"]"#,
     ];
+    let actions = workspace.plan();
     assert_eq!(
-        workspace.plan(),
-        expected.map(|address| (address.to_owned(), "delete".to_owned()))
+        of(&actions, "google_"),
+        expected.map(|address| (address, "delete"))
     );
 }
 
 // Another zone means another data disk, and the plan says so: this is what raftctl looks for
 // before it lets a plan through.
-#[test]
 fn another_zone_replaces_the_data_disk() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
     workspace.variables["nodes"]["n1"]["zone"] = json!("us-central1-f");
@@ -214,37 +200,43 @@ fn another_zone_replaces_the_data_disk() {
     );
 }
 
-// A range that moved replaces the subnet and its machines; one that grew does not.
-#[test]
+// A range that moved replaces the subnet with its addresses and machines, in an order in which nothing
+// that goes is in use any more; one that grew is changed in place.
 fn a_subnet_grows_in_place_and_is_replaced_when_it_moves() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
-    workspace.variables["regions"]["us-east1"] = json!("10.81.0.0/24");
-    let actions = workspace.plan();
-    let subnet = r#"google_compute_subnetwork.region["us-east1"]"#;
-    assert_eq!(
-        of(&actions, "google_compute_subnetwork"),
-        [(subnet, "delete,create")]
-    );
-
     workspace.variables["regions"]["us-east1"] = json!("10.80.0.0/16");
     let grown = workspace.plan();
+    let subnet = r#"google_compute_subnetwork.region["us-east1"]"#;
     assert_eq!(
         of(&grown, "google_compute_subnetwork"),
         [(subnet, "update")]
     );
     assert_eq!(grown.len(), 1, "{grown:?}");
+
+    workspace.variables["regions"]["us-east1"] = json!("10.81.0.0/24");
+    let actions = workspace.plan();
+    assert_eq!(
+        of(&actions, "google_compute_subnetwork"),
+        [(subnet, "delete,create")]
+    );
+    let machines =
+        [r#"["n4"]"#, r#"["n5"]"#].map(|key| format!("google_compute_instance.node{key}"));
+    let expected = machines
+        .each_ref()
+        .map(|machine| (machine.as_str(), "delete,create"));
+    assert_eq!(of(&actions, "google_compute_instance"), expected);
+    workspace.apply();
+    let nodes = &workspace.output()["nodes"];
+    for (name, net) in [("n1", "10.80.0."), ("n4", "10.81.0."), ("n5", "10.81.0.")] {
+        let address = nodes[name]["internal_ip"].as_str().unwrap();
+        assert!(address.starts_with(net), "{name}: {address}");
+    }
+    assert_eq!(workspace.plan(), []);
 }
 
 // Another machine type is changed in place: the machine is stopped, keeps its disks and comes back.
-#[test]
 fn another_machine_type_is_changed_in_place() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
     workspace.variables["nodes"]["n5"]["machine_type"] = json!("e2-standard-2");
@@ -261,11 +253,7 @@ fn another_machine_type_is_changed_in_place() {
 
 // A newer image and another lifetime leave running machines alone: Google's provider would make
 // all of them anew, at once.
-#[test]
 fn image_and_lifetime_leave_running_machines_alone() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
     workspace.variables["image"] = json!("projects/debian-cloud/global/images/family/debian-13");
@@ -276,11 +264,7 @@ fn image_and_lifetime_leave_running_machines_alone() {
 
 // A data disk of another type is another disk, though of the same name: its machine is made anew with
 // it, or it would be left without. One that grows leaves its machine alone.
-#[test]
 fn a_replaced_data_disk_takes_its_machine_along() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
     workspace.variables["data_disk_gb"] = json!(20);
@@ -302,11 +286,7 @@ fn a_replaced_data_disk_takes_its_machine_along() {
 }
 
 // A machine that is off has no external address, which Google writes as an empty one.
-#[test]
 fn a_stopped_machine_has_no_external_address() {
-    if terraform_is_missing() {
-        return;
-    }
     let workspace = Workspace::new();
     workspace.apply();
     let id = "projects/example-project/zones/us-central1-b/instances/raft-demo-n2";
@@ -320,11 +300,7 @@ fn a_stopped_machine_has_no_external_address() {
 }
 
 // A machine that deleted itself at the end of its lifetime comes back with its disk and address.
-#[test]
 fn a_machine_that_deleted_itself_is_made_again() {
-    if terraform_is_missing() {
-        return;
-    }
     let workspace = Workspace::new();
     workspace.apply();
     let before = workspace.output();
@@ -346,11 +322,7 @@ fn a_machine_that_deleted_itself_is_made_again() {
 }
 
 // A machine that was stopped, by hand or by Google, is started again.
-#[test]
 fn a_stopped_machine_is_started() {
-    if terraform_is_missing() {
-        return;
-    }
     let workspace = Workspace::new();
     workspace.apply();
     let id = "projects/example-project/zones/us-central1-b/instances/raft-demo-n2";
@@ -371,11 +343,7 @@ fn a_stopped_machine_is_started() {
 }
 
 // All goes but the data disks, and the next run attaches them again.
-#[test]
 fn data_disks_can_be_kept() {
-    if terraform_is_missing() {
-        return;
-    }
     let mut workspace = Workspace::new();
     workspace.apply();
     workspace.variables["data_disks_only"] = json!(true);
@@ -397,11 +365,7 @@ fn data_disks_can_be_kept() {
 
 // A quota stops one machine of five: the others are made and remembered, the cause is in the
 // answer, and the next run makes the one that is missing.
-#[test]
 fn a_quota_failure_leaves_a_state_to_go_on_from() {
-    if terraform_is_missing() {
-        return;
-    }
     let workspace = Workspace::new();
     workspace.order(&json!({"faults": [
         {"kind": "quota_exceeded", "resource": "google_compute_instance", "name": "raft-demo-n3"}
@@ -433,11 +397,7 @@ fn a_quota_failure_leaves_a_state_to_go_on_from() {
 }
 
 // Each failure that can be ordered is said in Google's words.
-#[test]
 fn google_s_failures_come_in_its_own_words() {
-    if terraform_is_missing() {
-        return;
-    }
     let workspace = Workspace::new();
     let cases = [
         ("service_disabled", "SERVICE_DISABLED"),
@@ -459,11 +419,7 @@ fn google_s_failures_come_in_its_own_words() {
 
 // The stand-in is as strict about the configuration as Google's provider: a test against one that
 // takes anything would show nothing.
-#[test]
 fn a_wrong_configuration_is_rejected() {
-    if terraform_is_missing() {
-        return;
-    }
     let cases = [
         (
             "machine_type =",
@@ -513,11 +469,7 @@ fn a_wrong_configuration_is_rejected() {
 }
 
 // Wrong variables are refused with a sentence that says what is right.
-#[test]
 fn wrong_variables_are_refused() {
-    if terraform_is_missing() {
-        return;
-    }
     let cases = [
         ("cluster", json!("Demo_1"), "lower-case letter"),
         ("project_id", json!("123456789012"), "project's id"),
@@ -538,6 +490,8 @@ fn wrong_variables_are_refused() {
             ".pub file",
         ),
         ("ssh_via", json!("vpn"), "external or iap"),
+        ("kms_key", json!("my-key"), "cryptoKeys/K"),
+        ("owner", json!("Me"), "lower-case letters"),
         ("operator_cidrs", json!(["198.51.100.7"]), "is a CIDR"),
         ("lifetime_seconds", json!(5), "60 seconds to 120 days"),
     ];

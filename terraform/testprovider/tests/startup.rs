@@ -1,11 +1,54 @@
 //! The startup script on a real disk: a file behind a loop device, mounted where nobody else sees it.
 
-mod support;
-
+use harness::{Need, Test, program_is_missing, tests};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use support::module;
+use crate::support::module;
+
+pub fn tests() -> Vec<Test> {
+    tests!(
+        [LOOP_DEVICES],
+        a_disk_is_formatted_once_and_keeps_its_data,
+        the_file_system_grows_with_its_disk,
+        a_foreign_disk_is_left_alone
+    )
+}
+
+static LOOP_DEVICES: Need = Need::new(|| {
+    let absent = program_is_missing("losetup", "install the package mount");
+    absent.or_else(|| {
+        let folder = tempfile::tempdir().unwrap();
+        match loop_device(folder.path()) {
+            Ok(device) => {
+                detach(&device);
+                None
+            }
+            Err(why) => Some(format!("no loop device can be had: {why}")),
+        }
+    })
+});
+
+/// A loop device of a file in a folder; why there is none.
+fn loop_device(folder: &Path) -> Result<String, String> {
+    let file = folder.join("disk");
+    std::fs::File::create(&file)
+        .unwrap()
+        .set_len(64 << 20)
+        .unwrap();
+    let mut losetup = Command::new("losetup");
+    let made = losetup.args(["-f", "--show"]).arg(file).output().unwrap();
+    if made.status.success() {
+        Ok(String::from_utf8(made.stdout).unwrap().trim().to_owned())
+    } else {
+        Err(String::from_utf8_lossy(&made.stderr).trim().to_owned())
+    }
+}
+
+fn detach(device: &str) {
+    let detached = Command::new("losetup").args(["-d", device]).status();
+    assert!(detached.unwrap().success(), "{device} stays");
+}
 
 /// A disk that belongs to one test.
 struct Disk {
@@ -14,34 +57,12 @@ struct Disk {
 }
 
 impl Disk {
-    /// A blank disk; `None` where this machine lets nobody have one.
-    fn new() -> Option<Disk> {
+    /// A blank disk.
+    fn new() -> Disk {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::File::create(folder.path().join("disk"))
-            .unwrap()
-            .set_len(64 << 20)
-            .unwrap();
+        let device = loop_device(folder.path()).unwrap();
         std::fs::create_dir_all(folder.path().join("root/etc/chrony")).unwrap();
-        let made = Command::new("losetup")
-            .args(["-f", "--show"])
-            .arg(folder.path().join("disk"))
-            .output();
-        match made {
-            Ok(output) if output.status.success() => {
-                let device = String::from_utf8(output.stdout).unwrap().trim().to_owned();
-                Some(Disk { folder, device })
-            }
-            other => {
-                assert!(
-                    std::env::var_os("CI").is_none(),
-                    "no loop device can be had: {other:?}"
-                );
-                eprintln!(
-                    "LEFT OUT: no loop device can be had, so nothing was tested here: {other:?}"
-                );
-                None
-            }
-        }
+        Disk { folder, device }
     }
 
     fn root(&self) -> PathBuf {
@@ -85,11 +106,8 @@ fn read(path: &Path) -> String {
 
 // A blank disk is formatted once; what is written to it is there after another boot, and a boot
 // changes no file a second time.
-#[test]
 fn a_disk_is_formatted_once_and_keeps_its_data() {
-    let Some(disk) = Disk::new() else {
-        return;
-    };
+    let disk = Disk::new();
     let first = disk.must_run("startup; mountpoint -q opt/raftkv; echo entry >opt/raftkv/logs.txt");
     assert!(first.contains("blank, formatting it"), "{first}");
     assert!(disk.root().join("run/raft-host-ready").exists());
@@ -117,11 +135,8 @@ fn a_disk_is_formatted_once_and_keeps_its_data() {
 // A disk that was enlarged: its file system follows at the next boot, when the disk is mounted before
 // the script runs. (Kernels let few containers resize what is mounted, so the program that does it is
 // a stand-in.)
-#[test]
 fn the_file_system_grows_with_its_disk() {
-    let Some(disk) = Disk::new() else {
-        return;
-    };
+    let disk = Disk::new();
     let output = disk.must_run(
         "startup >&2
          mkdir bin && printf '#!/bin/sh\necho resize2fs \"$@\" >resized\n' >bin/resize2fs
@@ -134,11 +149,8 @@ fn the_file_system_grows_with_its_disk() {
 
 // What is on a disk is never destroyed, even where it is nothing that this script knows: it ends
 // without the sign that the machine is ready.
-#[test]
 fn a_foreign_disk_is_left_alone() {
-    let Some(disk) = Disk::new() else {
-        return;
-    };
+    let disk = Disk::new();
     disk.must_run("mkswap \"$RAFT_DATA_DEVICE\" >/dev/null");
     let output = disk.run("startup");
     assert!(!output.status.success(), "{output:?}");

@@ -29,9 +29,15 @@ fn committed(as_leader: bool) -> Happening {
 fn sentences_are_verbatim() {
     let (leader, candidate, term, base_index) = (2, 2, 3, 1);
     let (entries, last_index, remaining_us) = (0, 1, 5);
+    let (sequence, promise_us) = (9, 2_000_000);
     for (event, expected) in [
         (
-            Event::HeartbeatSent { term },
+            Event::HeartbeatSent {
+                term,
+                sequence,
+                lease_us: 0,
+                acknowledged: vec![],
+            },
             "Leader 1 sending heartbeat & Renewing Lease",
         ),
         (
@@ -56,6 +62,8 @@ fn sentences_are_verbatim() {
                 term,
                 entries,
                 last_index,
+                sequence,
+                promise_us,
             },
             "Node 1 accepted AppendEntries RPC from 2.",
         ),
@@ -64,11 +72,17 @@ fn sentences_are_verbatim() {
                 leader,
                 term,
                 base_index,
+                sequence,
+                promise_us,
             },
             "Node 1 rejected AppendEntries RPC from 2.",
         ),
         (
-            Event::VoteGranted { candidate, term },
+            Event::VoteGranted {
+                candidate,
+                term,
+                promise_us,
+            },
             "Vote granted for Node 2 in term 3.",
         ),
         (
@@ -107,6 +121,28 @@ fn fields_are_machine_readable() {
     };
     let fields = Happening::Raft(waiting).render(ID).1;
     assert_eq!(fields, "term=4 remaining_us=1200");
+    let round = Event::HeartbeatSent {
+        term: 4,
+        sequence: 41,
+        lease_us: 1_990_000,
+        acknowledged: vec![(2, 40), (3, 37)],
+    };
+    assert_eq!(
+        Happening::Raft(round).render(ID).1,
+        "term=4 sequence=41 lease_us=1990000 acknowledged=2:40,3:37"
+    );
+    let accepted = Event::AppendAccepted {
+        leader: 2,
+        term: 4,
+        entries: 1,
+        last_index: 17,
+        sequence: 42,
+        promise_us: 2_000_000,
+    };
+    assert_eq!(
+        Happening::Raft(accepted).render(ID).1,
+        "term=4 entries=1 last_index=17 peer=2 sequence=42 promise_us=2000000"
+    );
 }
 
 // A large value makes no large line, and a cut never falls within a character.
@@ -129,4 +165,28 @@ fn control_characters_are_written_out() {
         line,
         "Node 1 (leader) received an GET \"a\\tb\\nc\" request."
     );
+}
+
+// Of a long word no more is looked at than is shown: the rest, which would have to be quoted here, is
+// cut off before anything is rendered. What waits in the queue does not hold it either.
+#[test]
+fn what_is_not_shown_is_not_rendered() {
+    let long: Arc<str> = format!("{} two words", "x".repeat(1_000)).into();
+    let swap = Operation::CompareAndSet {
+        key: Arc::clone(&long),
+        expected: Some(Arc::clone(&long)),
+        value: Arc::clone(&long),
+    };
+    let shown = format!("request.CAS {}", "x".repeat(120));
+    let asked = Asked::write(&swap);
+    let Asked::Write(Operation::CompareAndSet { value, .. }) = &asked else {
+        panic!("{asked:?}");
+    };
+    assert!(value.len() < 200, "{} bytes wait", value.len());
+    for asked in [asked, Asked::Write(swap)] {
+        let line = sentence(Happening::Received(asked)).replace("received an ", "request.");
+        assert!(line.contains(&shown), "{line}");
+    }
+    let line = sentence(Happening::Received(Asked::Get(long)));
+    assert!(line.contains("GET xxx") && line.contains("x…"), "{line}");
 }

@@ -254,6 +254,91 @@ pub fn stalled_disk(mutation: Option<Mutation>) -> Checked {
     world.judge()
 }
 
+/// # A leader that has nothing to write notices as well that its disk does not answer.
+pub fn idle_stalled_disk(mutation: Option<Mutation>) -> Checked {
+    for nodes in [1, 3] {
+        let plan = Plan {
+            election_timeout_us: 300 * MS..=400 * MS,
+            ..Plan::quiet(nodes)
+        };
+        let (mut world, old) = world_with_leader(plan, mutation)?;
+        world.run_ms(10_000)?;
+        expect(world.lease_holder() == Some(old), "idle for long")?;
+        world.machine(old).disk.stalls += 1;
+        world.run_ms(2_300)?;
+        expect(world.lease_holder() != Some(old), "no lease without a disk")?;
+        world.unstall(old);
+        world.until("a lease again", 10_000, |world| {
+            world.lease_holder().is_some()
+        })?;
+        world.judge()?;
+    }
+    Ok(())
+}
+
+/// # The disk of a leader is taken to another machine, and its node is started there. The old
+/// process needs no disk to be heard by one follower; the node elsewhere wins with the other.
+pub fn disk_taken_away(mutation: Option<Mutation>) -> Checked {
+    let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
+    let others = world.others(old);
+    let (friend, voter) = (others[0], others[1]);
+    // Not just after a flush, when the own acknowledgement is young in any case.
+    world.run_ms(2_200)?;
+    expect(
+        world.take_disk(old, [friend].into()),
+        "the disk of a living process",
+    )?;
+    let ghost = world.ghost_id();
+    world.start(old)?;
+    world.filter = Some(Box::new(move |from, to, _| {
+        // The two followers do not hear each other, nor does the friend hear the new process.
+        match (from, to) == (friend, voter) || (from, to) == (voter, friend) {
+            true => Fate::Lose,
+            false => Fate::Pass,
+        }
+    }));
+    world.run_ms(500)?;
+    expect(world.read(ghost).is_some(), "the old lease lives")?;
+    let elsewhere = move |world: &World| {
+        let leader = world.leader();
+        leader == Some(old) || leader == Some(voter)
+    };
+    world.until("the next leader", 1_500, elsewhere)?;
+    let next = world.leader().unwrap_or(old);
+    world.set(next, "new")?;
+    expect(world.read(ghost).is_none(), "the old lease is over")?;
+    world.run_ms(2_000)?;
+    world.end_ghost()?;
+    world.filter = None;
+    world.run_ms(2_000)?;
+    world.judge()
+}
+
+/// # The same where nobody else votes: the node elsewhere can't know that the old process is dead.
+pub fn only_disk_taken_away(mutation: Option<Mutation>) -> Checked {
+    let plan = Plan {
+        election_timeout_us: 300 * MS..=400 * MS,
+        ..Plan::quiet(1)
+    };
+    let (mut world, only) = world_with_leader(plan, mutation)?;
+    world.run_ms(2_200)?;
+    expect(world.take_disk(only, [].into()), "its disk is taken")?;
+    let ghost = world.ghost_id();
+    world.start(only)?;
+    world.run_ms(1_000)?;
+    expect(world.read(ghost).is_some(), "the old lease lives")?;
+    world.set(only, "new")?;
+    expect(world.read(ghost).is_none(), "the old lease is over")?;
+    world.end_ghost()?;
+    // On the same machine it is known.
+    world.crash(only);
+    let boot = world.machine(only).ran_in_boot;
+    world.machine(only).boot = boot.unwrap_or_default();
+    world.start(only)?;
+    world.until("no wait", 500, |world| world.lease_holder() == Some(only))?;
+    world.judge()
+}
+
 /// # A leader that is stopped beyond its lease, with a read in flight, does not answer it.
 pub fn paused_leader(mutation: Option<Mutation>) -> Checked {
     let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
@@ -312,25 +397,13 @@ fn stale_value(world: &mut World, id: NodeId, own: u64) -> Option<String> {
 /// Returns what the judges say of a leader whose clock is far slower than the bound allows. With
 /// `leases` off only the clients' history can tell.
 pub fn clock_beyond_the_bound(leases: bool) -> Checked {
-    let stand_still = Bend {
-        true_us: 0,
-        rate_ppm: -900_000,
-        jump_us: 0,
-    };
     let plan = Plan {
         clocks: (0..3).map(|_| (5_000_000, vec![])).collect(),
         clocks_in_bound: leases,
         ..three_nodes()
     };
     let (mut world, old) = world_with_leader(plan, None)?;
-    let true_us = world.now;
-    let shown_us = world.machine(old).clock.at(true_us);
-    let slow = Bend {
-        true_us,
-        ..stand_still
-    };
-    let at_zero = shown_us - true_us;
-    world.machine(old).clock = crate::clock::Clock::new(at_zero, &[slow]);
+    world.stop_clock(old);
     world.isolate(old);
     let next = world.next_leader(old, 1_500)?;
     world.set(next, "new")?;

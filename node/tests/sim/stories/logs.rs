@@ -8,6 +8,7 @@ use crate::trace::Trace;
 use crate::world::{Fate, World};
 use checker::{Kind, Outcome};
 use raft_node::command::{Command, Operation, Write};
+use raft_node::engine::Input;
 use raft_node::raft::{Entry, HardState, Message, Mutation, NodeId, Term};
 use raft_node::wal::{LogWriter, Metadata};
 use std::sync::Arc;
@@ -107,6 +108,7 @@ pub fn figure_8(mutation: Option<Mutation>) -> Checked {
     };
     expect(copies(&world) == 3, "three copies of the entry of term 2")?;
     expect(world.machine(1).disk.term_at(3).is_none(), "a stalled disk")?;
+    world.machine(1).disk.lose();
     world.crash(1);
     world.machine(1).disk.stalls = 0;
     world.filter = Some(only(5, &[]));
@@ -157,6 +159,121 @@ pub fn damaged_voter(mutation: Option<Mutation>) -> Checked {
     world.judge()
 }
 
+/// # What was flushed at an index says nothing about the entry that stands there now.
+///
+/// Two entries of the old leader reach its own disk alone, late, when one of another leader stands
+/// in their place. Later it leads again; its next entry stands where its second one stood.
+pub fn flushed_but_replaced(mutation: Option<Mutation>) -> Checked {
+    let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
+    let before = world.machine(old).disk.last_index();
+    world.machine(old).disk.stalls += 1;
+    world.filter = Some(Box::new(move |from, to, message| match message {
+        _ if from == old => Fate::Lose,
+        Message::Vote { .. } if to == old => Fate::Lose,
+        _ => Fate::Pass,
+    }));
+    world.set_together(old, &["lost", "lost too"]);
+    let next = world.next_leader(old, 1_500)?;
+    world.run_ms(200)?;
+    world.filter = None;
+    let last_index = |world: &World, id: NodeId| {
+        let running = world.machines[id as usize - 1].running.as_ref();
+        running.map_or(0, |running| running.engine.raft().last_index())
+    };
+    expect(last_index(&world, old) == before + 1, "one entry for two")?;
+    world.unstall(old);
+    world.until("a lease", 3_000, |world| world.lease_holder() == Some(next))?;
+    expect(last_index(&world, old) == before + 1, "nothing was written")?;
+
+    let third = world.others(next).into_iter().find(|id| *id != old);
+    world.crash(third.unwrap_or(next));
+    world.transfer(next, Some(old));
+    world.until("it leads again", 1_000, |world| world.leader() == Some(old))?;
+    world.machine(old).disk.stalls += 1;
+    world.run_ms(200)?;
+    let durable = world.machine(old).disk.last_index();
+    expect(durable == before + 1, "its own entry is not durable")?;
+    expect(
+        world.oracle.committed_index() == before + 1,
+        "so that it is not committed",
+    )?;
+    world.unstall(old);
+    world.set(old, "new")?;
+    world.judge()
+}
+
+/// # Two of three logs are damaged, and an operator gives up on both what damage cost. The third log
+/// is whole, and comes back a little later: it leads, and nothing was lost.
+pub fn accepted_damage(mutation: Option<Mutation>) -> Checked {
+    let (mut world, leader) = world_with_leader(three_nodes(), mutation)?;
+    for value in ["new", "newer", "newest"] {
+        world.set(leader, value)?;
+    }
+    world.run_ms(1_500)?;
+    let others = world.others(leader);
+    let whole = others[1];
+    world.crash(whole);
+    for id in [leader, others[0]] {
+        world.damaged = false;
+        world.damage(id);
+        expect(world.damaged, "a damaged log")?;
+        world.machine(id).accepts_damage = true;
+        world.start(id)?;
+    }
+    world.run_ms(5_000)?;
+    world.start(whole)?;
+    world.until("a lease", 10_000, |world| world.lease_holder().is_some())?;
+    expect(world.lease_holder() == Some(whole), "the whole log leads")?;
+    let value = world.read(whole).and_then(|read| read.0);
+    expect(value.as_deref() == Some("newest"), "nothing was lost")?;
+    world.set(whole, "and on")?;
+    world.run_ms(1_000)?;
+    // Where the whole log never comes, the wait has an end.
+    for id in world.ids() {
+        world.crash(id);
+    }
+    for id in others.iter().take(1).chain([&leader]) {
+        world.start(*id)?;
+    }
+    world.until("those two go on", 5_000, |world| {
+        world.lease_holder().is_some()
+    })?;
+    world.start(whole)?;
+    world.run_ms(1_000)?;
+    world.judge()
+}
+
+/// # All nodes lose power in the middle of large writes, of which some sectors got to the disk and
+/// others before them did not: nobody was told that they are durable, so nobody calls it damage.
+pub fn power_loss_leaves_holes(mutation: Option<Mutation>) -> Checked {
+    let mut holes = 0;
+    for seed in 1..30 {
+        let plan = Plan {
+            seed,
+            ..three_nodes()
+        };
+        let (mut world, leader) = world_with_leader(plan, mutation)?;
+        let value: String = "x".repeat(700);
+        for _ in 0..4 {
+            let value = value.clone();
+            world.ask(leader, Kind::Set { value });
+        }
+        world.run_ms(1)?;
+        for id in world.ids() {
+            world.crash(id);
+            let logs = &world.machine(id).disk.logs;
+            let filled = logs.iter().rposition(|byte| *byte != 0);
+            holes += usize::from(logs.iter().position(|byte| *byte == 0) < filled);
+        }
+        for id in world.ids() {
+            world.start(id)?;
+        }
+        world.until("a lease", 10_000, |world| world.lease_holder().is_some())?;
+        world.judge()?;
+    }
+    expect(holes > 3, "holes in torn tails")
+}
+
 /// A disk with entries of these terms, whose node has seen `term`.
 fn written_disk(terms: &[Term], term: Term) -> Disk {
     let mut writer = LogWriter::default();
@@ -186,4 +303,20 @@ fn written_disk(terms: &[Term], term: Term) -> Disk {
         ..Metadata::default()
     };
     Disk::written(&logs, metadata.encode())
+}
+
+impl World {
+    /// New clients set the key through this node; the sets come in at once, for one flush.
+    fn set_together(&mut self, id: NodeId, values: &[&str]) {
+        for value in values {
+            let value = value.to_string();
+            let number = self.ask(id, Kind::Set { value });
+            let client = &mut self.clients[number];
+            let call = client.call.as_mut().expect("just asked");
+            call.arrived = true; // Not once more by the wire.
+            let (attempt, request) = (call.attempt, call.request());
+            let token = client.token(attempt);
+            self.hand(id, Input::Request { token, request });
+        }
+    }
 }

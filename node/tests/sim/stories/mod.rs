@@ -4,13 +4,20 @@
 //! A story is told twice: as it is, when it must hold, and with one rule of the core broken, when
 //! it must not. A story that does not come to its point fails too, so none can hold by accident.
 
+pub mod damage;
 pub mod elections;
+pub mod formats;
 pub mod leases;
 pub mod logs;
+pub mod promises;
+pub mod quorum;
 pub mod reads;
+pub mod snapshots;
 pub mod transfers;
+pub mod votes;
 
 use crate::client::Client;
+use crate::clock::{Bend, Clock};
 use crate::oracle::{Checked, Failure, broken};
 use crate::plan::Plan;
 use crate::runner::caught;
@@ -84,6 +91,20 @@ impl World {
         Ok(())
     }
 
+    /// Lets time pass until this holds, as the rule says that it must.
+    pub fn due(
+        &mut self,
+        rule: &'static str,
+        max_ms: u64,
+        holds: impl Fn(&World) -> bool,
+    ) -> Checked {
+        let waited = self.until(rule, max_ms, holds);
+        waited.map_err(|failure| match failure.rule {
+            ASTRAY => Failure { rule, ..failure },
+            _ => failure,
+        })
+    }
+
     /// The nodes but this one.
     pub fn others(&self, id: NodeId) -> Vec<NodeId> {
         self.ids().filter(|other| *other != id).collect()
@@ -99,12 +120,29 @@ impl World {
 
     /// A new client asks this node, once, and waits.
     pub fn ask(&mut self, id: NodeId, kind: Kind) -> usize {
+        self.ask_with(id, kind, Consistency::Lease)
+    }
+
+    /// The same, for reads of any kind.
+    pub fn ask_with(&mut self, id: NodeId, kind: Kind, consistency: Consistency) -> usize {
         let number = self.clients.len();
         let mut client = Client::new(number as u64, None, id);
-        client.begin(kind, KEY.into(), Consistency::Lease, true, self.now);
+        client.begin(kind, KEY.into(), consistency, true, self.now);
         self.clients.push(client);
         self.attempt(number, id);
         number
+    }
+
+    /// From now on the clock of this node stands almost still.
+    pub fn stop_clock(&mut self, id: NodeId) {
+        let true_us = self.now;
+        let at_zero_us = self.machine(id).clock.at(true_us) - true_us;
+        let still = Bend {
+            true_us,
+            rate_ppm: -999_000,
+            jump_us: 0,
+        };
+        self.machine(id).clock = Clock::new(at_zero_us, &[still]);
     }
 
     /// What a client was told, if its call is over.
@@ -176,12 +214,25 @@ macro_rules! told {
 }
 
 told! {
+    damage: any_byte_of_any_file changed_metadata changed_promises refilled_but_not_told last_newline;
+    formats: older_version_among_the_voters version_taken_back;
     leases: isolated_leader restarted_followers shorter_lease_after_a_crash stopped_followers two_old_leaders late_acknowledgements
-        slow_leader_clock narrow_wire vote_of_the_leader stalled_disk paused_leader;
-    reads: read_before_own_commit key_in_limbo inherited_read;
-    transfers: stale_read_after_transfer late_word_to_take_over;
+        slow_leader_clock narrow_wire vote_of_the_leader stalled_disk idle_stalled_disk disk_taken_away
+        only_disk_taken_away paused_leader;
+    reads: read_before_own_commit key_in_limbo inherited_read nobody_acknowledges_the_new_leader
+        reader_held_up_between_value_and_clock;
+    quorum: read_of_a_minority read_and_earlier_heartbeats;
+    promises: rejected_append;
+    transfers: stale_read_after_transfer late_word_to_take_over lease_given_up_for_good
+        frozen_follower;
     elections: equal_timeouts returning_node;
-    logs: all_die_after_the_acknowledgement resend_across_a_change_of_leader figure_8 damaged_voter;
+    snapshots: empty_follower conflict_at_the_last_entry two_in_a_row second_while_the_first_waits log_cut_to_its_end
+        no_room_for_a_snapshot no_room_for_what_is_received pieces_that_come_late restart_behind_a_cut
+        connection_that_breaks slow_link promise_by_pieces damage_beyond_the_snapshot
+        resend_after_an_install writes_during_a_snapshot crash_at_every_write_of_the_switch;
+    votes: candidate_that_dies voter_that_dies;
+    logs: all_die_after_the_acknowledgement resend_across_a_change_of_leader figure_8 damaged_voter
+        flushed_but_replaced accepted_damage power_loss_leaves_holes;
 }
 
 /// # The judges see a reader that looks at the clock before it takes the value.

@@ -2,7 +2,8 @@
 
 use super::{MS, expect, three_nodes, world_with_leader};
 use crate::oracle::Checked;
-use crate::world::Fate;
+use crate::plan::{NetworkPlan, Plan};
+use crate::world::{Fate, World};
 use checker::Kind;
 use raft_node::raft::{Message, Mutation};
 
@@ -30,6 +31,40 @@ pub fn stale_read_after_transfer(mutation: Option<Mutation>) -> Checked {
     world.judge()
 }
 
+/// # Who hands leadership over to anybody hands it to one who answers, not to one that stands still
+/// and seems to be connected; where nobody answers it does not wait long.
+pub fn frozen_follower(mutation: Option<Mutation>) -> Checked {
+    for frozen in 0..2 {
+        let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
+        let others = world.others(old);
+        let point = crate::fault::PausePoint::BeforeClock;
+        world.run_ms(200)?;
+        world.pause(others[frozen], 5_000 * MS, point)?;
+        world.transfer(old, None);
+        let next = world.next_leader(old, 50)?;
+        expect(next == others[1 - frozen], "the one that answers")?;
+        world.set(next, "new")?;
+        world.pause(old, 5_000 * MS, point)?;
+        world.run_ms(50)?;
+        world.transfer(next, None);
+        world.run_ms(20)?;
+        let ask = |world: &mut World| world.ask(next, Kind::Set { value: "no".into() });
+        let refused = ask(&mut world);
+        world.run_ms(20)?;
+        let told = world.clients[refused].call.is_none();
+        expect(told, "refused while somebody may take over")?;
+        world.run_ms(60)?;
+        let taken = ask(&mut world);
+        world.run_ms(20)?;
+        let waits = world.clients[taken].call.is_some();
+        expect(waits, "taken in, as nobody is to take over any more")?;
+        expect(world.lease_holder() == Some(next), "its lease lives")?;
+        world.run_ms(6_000)?;
+        world.judge()?;
+    }
+    Ok(())
+}
+
 /// # The word to take over comes late, when another leads already.
 pub fn late_word_to_take_over(mutation: Option<Mutation>) -> Checked {
     let (mut world, old) = world_with_leader(three_nodes(), mutation)?;
@@ -47,5 +82,35 @@ pub fn late_word_to_take_over(mutation: Option<Mutation>) -> Checked {
     world.run_ms(2_000)?;
     let leader = world.leader().unwrap_or(old);
     world.set(leader, "new")?;
+    world.judge()
+}
+
+/// # Who has told another to take over never counts on its lease again, though nobody took over in
+/// time: the word may still come, and the voters then leave out just that lease.
+///
+/// Each message takes its own way here, so that only the word is late.
+pub fn lease_given_up_for_good(mutation: Option<Mutation>) -> Checked {
+    let plan = three_nodes();
+    let network = NetworkPlan {
+        streams: false,
+        ..plan.network.clone()
+    };
+    let (mut world, old) = world_with_leader(Plan { network, ..plan }, mutation)?;
+    let target = world.others(old)[0];
+    world.filter = Some(Box::new(move |_, _, message| match message {
+        Message::TimeoutNow { .. } => Fate::Delay(900 * MS),
+        _ => Fate::Pass,
+    }));
+    world.transfer(old, Some(target));
+    world.run_ms(100)?;
+    expect(world.read(old).is_none(), "given up")?;
+    world.run_ms(750)?;
+    let leader = world.leader().unwrap_or(old);
+    world.filter = Some(Box::new(move |from, to, _| match [from, to] {
+        ends if ends.contains(&leader) => Fate::Lose,
+        _ => Fate::Pass,
+    }));
+    let next = world.next_leader(leader, 1_500)?;
+    world.set(next, "new")?;
     world.judge()
 }

@@ -3,46 +3,22 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::hosts::layout::HostLayout;
-use crate::hosts::{BoxFuture, Exit, Transport};
+use crate::scripts::layout::HostLayout;
+use crate::transport::fake::{Answer, Fake};
 
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// Answers every script in the same way.
-struct Playback {
-    stdout: &'static str,
-    stderr: &'static str,
-    status: i32,
-}
-
-impl Transport for Playback {
-    fn host(&self) -> &str {
-        "n1"
-    }
-
-    fn execute<'a>(
-        &'a self,
-        _: Request<'a>,
-        stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
-    ) -> BoxFuture<'a, Result<Exit, TransportError>> {
-        Box::pin(async move {
-            use tokio::io::AsyncWriteExt;
-            stdout.write_all(self.stdout.as_bytes()).await.unwrap();
-            Ok(Exit {
-                status: self.status,
-                stderr: self.stderr.to_owned(),
-            })
-        })
-    }
-}
-
+/// A host that answers every script in the same way.
 fn host(stdout: &'static str, stderr: &'static str, status: i32) -> Host {
-    Host {
-        transport: Arc::new(Playback {
-            stdout,
-            stderr,
+    let answer = move |_: &Request<'_>| {
+        Ok(Answer::Ran {
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
             status,
-        }),
+        })
+    };
+    Host {
+        transport: Arc::new(Fake("n1", answer)),
         layout: HostLayout::new("/base"),
         nodes: vec![1, 2],
     }

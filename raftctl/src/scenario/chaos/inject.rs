@@ -6,12 +6,11 @@ use serde::Serialize;
 use tokio::time::Instant;
 
 use super::plan::{Kind, Planned};
-use crate::binary::Binary;
-use crate::cluster::NodeId;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
+use crate::cluster::{NodeId, list};
 use crate::error::Result;
-use crate::ops::wait::list;
-use crate::ops::{Context, Outcomes, all_or_partial};
-use crate::run;
+use crate::local::binary::Binary;
+use crate::ops::{Context, run};
 use crate::scenario::outcome::ms;
 
 /// A partition heals itself this long after it should have been healed, and a frozen node goes on,

@@ -16,18 +16,18 @@ use clap::ValueEnum;
 use rand::SeedableRng;
 use rand::rngs::SmallRng;
 
-use super::after_interruption;
+use super::restore::after_interruption;
 use super::restore::{self, Ending};
 use super::verdict::{self, CHECK_MAX, VerdictReport};
-use crate::binary::Binary;
-use crate::cli::{Options, Output};
 use crate::error::{Error, Result};
-use crate::interrupt::Interruptions;
-use crate::keys;
-use crate::lock::Lock;
+use crate::local::binary::Binary;
+use crate::local::folder_lock::FolderLock;
+use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
-use crate::out;
-use crate::words::counted;
+use crate::ops::store;
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::text::words::counted;
 use crate::workload::{self, Availability, Kind as Asked, Workload};
 use inject::{Injected, Injector};
 use plan::{Kind, Planned};
@@ -36,19 +36,19 @@ use report::Report;
 /// The flags of `scenario chaos`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Arguments {
-    /// Decides which faults come when, and what the clients ask [default: a new one each time]
+    /// Decides which faults come when, and what the clients do [default: another one each time]
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-    /// How long faults come
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::times::parse)]
+    /// For how long faults are injected
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = crate::text::times::parse)]
     duration: Duration,
-    /// Clients, each with one operation at a time
+    /// How many clients, each with one operation at a time
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u64).range(1..=1000))]
     clients: u64,
-    /// Keys that the clients share: fewer make more of them meet
+    /// How many keys they share: the fewer, the more often they meet
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     keys: u64,
-    /// The kinds of faults, separated by commas; `none` for a run in peace
+    /// Kinds of faults, separated by commas, or none
     #[arg(
         long,
         value_name = "KINDS",
@@ -118,7 +118,7 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
         .unwrap_or_else(|| rand::random_range(0..1_000_000));
     let planned = arguments.plan(seed, &kinds, context)?;
     let mut interruptions = Interruptions::new();
-    let _lock = Lock::take(&context.cluster, "scenario chaos").await?;
+    let _lock = FolderLock::take(&context.cluster, "scenario chaos").await?;
     let binary = restore::prepare(context, &mut interruptions).await?;
     let chaos = Chaos {
         context,
@@ -182,7 +182,7 @@ struct Chaos<'a> {
 impl Chaos<'_> {
     async fn run(&self, interruptions: &mut Interruptions) -> Result<Report> {
         let keys = self.keys();
-        let workload = Workload::start(keys::members(self.context), self.settings(&keys));
+        let workload = Workload::start(store::members(self.context), self.settings(&keys));
         self.say(&format!(
             "{} on {}, {} planned, seed {}\n",
             counted(self.arguments.clients, "client"),
@@ -292,7 +292,7 @@ impl Chaos<'_> {
         let cluster = &self.context.cluster;
         let report = Report {
             cluster: cluster.name.clone(),
-            provider: cluster.provider.name().to_owned(),
+            provider: cluster.provider.name(),
             nodes: cluster.nodes.len(),
             seed: self.seed,
             seconds: length.as_secs_f64(),

@@ -11,8 +11,8 @@ use super::inject::Injected;
 use crate::error::{Error, Result};
 use crate::ops::Context;
 use crate::ops::files::{DUMP, LOGS, METADATA};
-use crate::out;
 use crate::scenario::verdict::VerdictReport;
+use crate::terminal::out;
 use crate::workload::Availability;
 
 /// The result of a run.

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::hosts::gcp::changes::subject;
-use crate::hosts::gcp::events::{Action, Event, Resource};
-use crate::progress::{Progress, Running};
+use crate::providers::gcp::begun::describe;
+use crate::providers::gcp::events::Event;
+use crate::terminal::progress::{Progress, Running};
 
 /// The resources that are being worked on.
 pub struct Bars<'a> {
@@ -40,17 +40,13 @@ impl<'a> Bars<'a> {
                 self.progress
                     .note(&format!("Terraform: {}", problem.summary));
             }
-            Event::Problem(_) | Event::Planned(..) | Event::Going(..) => {}
+            Event::Note(text) => self.progress.note(text),
+            Event::Problem(_)
+            | Event::Planned(..)
+            | Event::Drifted(_)
+            | Event::Going(..)
+            | Event::Reading(_)
+            | Event::Read(_) => {}
         }
     }
-}
-
-fn describe(resource: &Resource, action: Action) -> String {
-    let verb = match action {
-        Action::Delete => "delete",
-        Action::Update => "change",
-        _ => "create",
-    };
-    let subject = subject(&resource.resource_type, resource.key(), &resource.address);
-    format!("{verb} {subject}")
 }

@@ -5,34 +5,31 @@ mod bars;
 mod machines;
 mod plan;
 
-pub use machines::{
-    MachineStates, extend, findings, findings_json, findings_text, machine_states,
-    restart_machines, stop_machines, verdict,
-};
+pub use machines::{extend, restart_machines, stop_machines};
 pub use plan::plan;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, IsTerminal};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
 use tokio::task::JoinSet;
 
-use crate::cli::{Options, Output};
+use crate::cluster::outcomes::no_majority;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
-use crate::hosts::Request;
-use crate::hosts::gcp::changes::Change;
-use crate::hosts::gcp::events::Action;
-use crate::hosts::gcp::{self, Infrastructure, Purpose};
 use crate::hosts::inventory::Host;
-use crate::interrupt::{Interruptions, interruption};
-use crate::lock::Lock;
-use crate::ops::{Context, no_majority};
-use crate::out;
-use crate::progress::Progress;
-use crate::verbs::up;
+use crate::local::folder_lock::FolderLock;
+use crate::local::interrupt::Interruptions;
+use crate::ops::Context;
+use crate::providers::gcp::changes::Change;
+use crate::providers::gcp::events::Action;
+use crate::providers::gcp::{self, Infrastructure, Purpose};
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::terminal::progress::Progress;
+use crate::transport::Request;
+use crate::verbs::{confirm, up};
 use bars::Bars;
 
 /// Makes what machines are missing, then brings the nodes up as on any hosts.
@@ -41,36 +38,60 @@ use bars::Bars;
 /// The plan would lose data, Terraform or Google fails, a machine does not answer, or what `up`
 /// fails with elsewhere.
 pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
+    let nodes = async |context: &Context| up::up(context, options, false).await;
+    up_with(cluster, options, allow_data_loss, nodes).await
+}
+
+/// Makes what is missing of the machines, then does `nodes` with what runs on them.
+///
+/// # Errors
+/// As of [`up`].
+pub async fn up_with(
+    cluster: Cluster,
+    options: &Options,
+    allow_data_loss: bool,
+    nodes: impl AsyncFnOnce(&Context) -> Result<()>,
+) -> Result<()> {
     let progress = Progress::new();
     // From the beginning: also what comes between two steps ends the next one.
     let mut interruptions = Interruptions::new();
     let purpose = Purpose::Up { allow_data_loss };
-    let lock = Lock::take(&cluster, "up").await?;
+    let lock = FolderLock::take(&cluster, "up").await?;
+    // Before anything here logs in to them.
+    let unseen = gcp::new_machines(&cluster)?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
     let changes = &infrastructure.changes;
-    let refusing = plan::refuse_other_members(&cluster, changes);
+    // Told while they last only: these are no steps.
+    let looking = progress.begin("look at the machines that are there");
+    let refusing = plan::refuse_other_members(&cluster, &infrastructure);
     unless_interrupted("up", &mut interruptions, refusing).await?;
+    drop(looking);
     if is_destructive(changes) {
-        confirm("up", &cluster, options, changes).await?;
+        confirm_changes("up", &cluster, options, &infrastructure).await?;
     }
+    let going_off = gcp::status::wait_until_off(&cluster, changes, &progress);
+    unless_interrupted("up", &mut interruptions, going_off).await?;
     let mut missing = applied(&cluster, &infrastructure, "up", &progress).await?;
-    for (id, error) in &missing {
+    gcp::os_login::ensure(&cluster).await?;
+    for id in missing.keys() {
         progress.note(&format!(
-            "going on without the machine of node {id}: {error}"
+            "going on without the machine of node {id}; why is told at the end"
         ));
     }
     let step = progress.begin("wait until the machines answer");
-    let waiting = wait(&cluster, &infrastructure, options, &mut missing);
+    let waiting = wait(&cluster, unseen, options, &mut missing);
     unless_interrupted("up", &mut interruptions, waiting).await?;
     step.done();
     let growing = grow(&cluster, changes, &progress);
     unless_interrupted("up", &mut interruptions, growing).await?;
+    let looking = progress.begin("look at the machines");
     // The rest takes the lock itself, and another one on the machines.
     drop(lock);
-    let reaching = Context::reach(cluster, true);
+    let reaching = Context::look(cluster, true);
     let mut context = unless_interrupted("up", &mut interruptions, reaching).await?;
-    gcp::inventory::leave_out(Arc::make_mut(&mut context.inventory), &missing);
-    let done = up::up(&context, options, false).await;
+    drop(looking);
+    gcp::hosts::leave_out(Arc::make_mut(&mut context.inventory), &missing);
+    let done = nodes(&context).await;
     if has_nodes(&done) {
         gcp::remember_members(&context.cluster)?;
     }
@@ -78,10 +99,10 @@ pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> R
 }
 
 /// Waits for the machines that are there. Those that do not come up join the `missing` ones, as long
-/// as the others make a majority.
+/// as the others make a majority. `unseen` are those whose host keys were not settled when this `up` began.
 async fn wait(
     cluster: &Cluster,
-    infrastructure: &Infrastructure,
+    unseen: BTreeSet<String>,
     options: &Options,
     missing: &mut BTreeMap<NodeId, Error>,
 ) -> Result<()> {
@@ -91,27 +112,48 @@ async fn wait(
         .filter(|host| !host.nodes.iter().any(|id| missing.contains_key(id)))
         .cloned()
         .collect();
-    let (new, of) = (
-        infrastructure.renewed(cluster),
-        Arc::clone(&context.cluster),
-    );
+    let new = &unseen | &gcp::new_machines(cluster)?;
+    let (renewed, of) = (new.clone(), Arc::clone(&context.cluster));
     // Google's guest agent gives a new machine its keys when SSH may have answered with others.
     let forget = move |name: &str| {
-        if new.contains(name) {
+        if renewed.contains(name) {
             // Where that fails, the refusal stays, and is told.
             let _ = gcp::login::forget_host_keys(&of, &BTreeSet::from([name.to_owned()]));
         }
     };
-    let timeout = options.timeout.unwrap_or(gcp::reach::TIME_MAX);
-    let waited = gcp::reach::wait(&hosts, timeout, forget).await.into_iter();
+    let timeout = options.timeout.unwrap_or(gcp::readiness::TIME_MAX);
+    let waited = gcp::readiness::wait(&hosts, timeout, forget)
+        .await
+        .into_iter();
     let failed = waited.filter_map(|(id, outcome)| Some((id, outcome.err()?)));
     missing.extend(failed);
+    settle_host_keys(cluster, &new, &hosts, missing).await?;
     if cluster.nodes.len() - missing.len() < cluster.majority() {
         let failed = std::mem::take(missing).into_iter();
         let failed = failed.map(|(id, error)| (id, Err::<(), _>(error)));
         return Err(no_majority(failed.collect(), "ready"));
     }
     Ok(())
+}
+
+/// Compares the host keys of `new` machines that are ready with what Google knows. Those that have shown
+/// another one join the `missing` ones; whatever a machine is known by from then on, it keeps.
+async fn settle_host_keys(
+    cluster: &Cluster,
+    new: &BTreeSet<String>,
+    hosts: &[Host],
+    missing: &mut BTreeMap<NodeId, Error>,
+) -> Result<()> {
+    let is_ready = |host: &&Host| !host.nodes.iter().any(|id| missing.contains_key(id));
+    let ready: Vec<&Host> = hosts.iter().filter(is_ready).collect();
+    let names: BTreeSet<String> = ready.iter().map(|host| host.name().to_owned()).collect();
+    let strangers = gcp::host_keys::strangers(cluster, &(new & &names)).await?;
+    for host in ready {
+        if let (Some(id), Some(error)) = (host.nodes.first(), strangers.get(host.name())) {
+            missing.insert(*id, error.clone());
+        }
+    }
+    gcp::remember_host_keys(cluster, &names)
 }
 
 /// Lets file systems follow the data disks that have grown. Where that fails they follow at the next boot.
@@ -127,7 +169,7 @@ async fn grow(cluster: &Cluster, changes: &[Change], progress: &Progress) -> Res
     if names.is_empty() {
         return Ok(());
     }
-    let Some(inventory) = gcp::inventory::of_names(cluster, &names).await? else {
+    let Some(inventory) = gcp::hosts::of_names(cluster, &names).await? else {
         return Ok(());
     };
     let mut growing = JoinSet::new();
@@ -172,66 +214,51 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
     } else {
         Purpose::Down
     };
-    let lock = Lock::take(&cluster, "down").await?;
+    let lock = FolderLock::take(&cluster, "down").await?;
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
-    if !infrastructure.changes.is_empty() {
-        confirm("down", &cluster, options, &infrastructure.changes).await?;
+    if !infrastructure.changes.is_empty() || !infrastructure.strays.is_empty() {
+        confirm_changes("down", &cluster, options, &infrastructure).await?;
     }
+    let mut interruptions = Interruptions::new();
+    let mut tell = |text: String| progress.note(&text);
+    let strays = async {
+        infrastructure.delete_strays(&mut tell).await;
+        Ok(())
+    };
+    unless_interrupted("down", &mut interruptions, strays).await?;
     applied(&cluster, &infrastructure, "down", &progress).await?;
-    let mut is_seen = false;
+    let mut tell = |text: String| progress.note(&text);
+    let looking = progress.begin("look whether anything is left");
+    let confirming = infrastructure.confirm_gone(&cluster, &mut tell);
+    let others = unless_interrupted("down", &mut Interruptions::new(), confirming).await?;
+    drop(looking);
     if !keep_data {
-        is_seen = refuse_leftovers(&cluster, &progress).await?;
+        if let Err(error) = gcp::os_login::forget(&cluster).await {
+            progress.note(&error.to_string());
+        }
         gcp::forget_cluster(&cluster)?;
-        crate::ops::seen::forget(&cluster.state_dir())?;
+        crate::local::known_logs::forget(&cluster.state_dir())?;
         lock.remove()?;
     }
     let name = &cluster.name;
     match options.output {
         Output::Json => {
             let disks = if keep_data { "kept" } else { "deleted" };
-            out::json(&json!({"cluster": name, "data_disks": disks}))
+            let mut value = json!({"cluster": name, "data_disks": disks});
+            if let Some(others) = others {
+                value["others"] = json!(others);
+            }
+            out::json(&value)
         }
         Output::Text if keep_data => out::line(&format!(
             "cluster {name} is down; its data disks are kept, and cost money: `raftctl up` goes on with them, \
              `raftctl down` deletes them"
         )),
-        Output::Text if is_seen => out::line(&format!(
-            "cluster {name} is down, and nothing of it is left"
-        )),
-        Output::Text => out::line(&format!(
-            "cluster {name} is down, as far as Terraform's state tells"
-        )),
+        Output::Text => out::line(&match others {
+            None => format!("cluster {name} is down, and nothing of it is left"),
+            Some(others) => format!("cluster {name} is down: {others}"),
+        }),
     }
-}
-
-/// Refuses to call a cluster gone while machines or disks of it cost money, of which Terraform knows
-/// nothing. Whether that could be seen.
-async fn refuse_leftovers(cluster: &Cluster, progress: &Progress) -> Result<bool> {
-    let found = match gcp::leftovers(cluster).await {
-        Ok(found) if found.is_empty() => return Ok(true),
-        Ok(found) => found,
-        Err(error) => {
-            progress.note(&format!(
-                "whether anything is left at Google is unknown: {error}"
-            ));
-            return Ok(false);
-        }
-    };
-    let (name, project) = (
-        &cluster.name,
-        cluster.gcp.project.as_deref().unwrap_or_default(),
-    );
-    let mut text = format!(
-        "machines or disks of cluster {name} are still at Google, and cost money, but Terraform's state, which may have \
-         been lost, does not know them; if nobody else has it, delete them with"
-    );
-    for left in found {
-        text.push_str(&format!(
-            "\n  gcloud compute {} delete {} --zone={} --project={project}",
-            left.kind, left.name, left.zone
-        ));
-    }
-    Err(Error::Cloud(text))
 }
 
 async fn planned(
@@ -261,13 +288,16 @@ async fn applied(
     if !changes.is_empty() {
         progress.note(&format!("infrastructure: {}", summary(changes)));
     }
+    // What is made has lines of its own; what comes before and after has this one.
+    let _changing = progress.begin("change the infrastructure");
     let mut bars = Bars::new(progress);
     let mut watch = |event: &_| bars.see(event);
-    let work = infrastructure.apply(cluster, &mut watch);
+    // All that is asked of Google is a lot to carry about.
+    let work = Box::pin(infrastructure.apply(cluster, &mut watch));
     let existing = match changes.is_empty() {
         true => None, // Some output alone is written anew.
         false => {
-            let standing = gcp::inventory::of_names(cluster, &infrastructure.standing);
+            let standing = gcp::hosts::of_names(cluster, &infrastructure.standing);
             unless_interrupted(verb, &mut Interruptions::new(), standing).await?
         }
     };
@@ -277,8 +307,9 @@ async fn applied(
             let context = Context {
                 cluster: Arc::new(cluster.clone()),
                 inventory: Arc::new(inventory),
+                identity: Default::default(),
             };
-            let done = context.locked_to_the_end(verb, context.cluster.limits.lock_wait, work);
+            let done = context.locked_to_the_end(verb, progress, work);
             done.await
         }
     }
@@ -296,7 +327,9 @@ fn summary(changes: &[Change]) -> String {
     let update = count(&[Action::Update]);
     let replace = count(&[Action::Replace]);
     let delete = count(&[Action::Delete]);
+    let import = count(&[Action::Import]);
     let parts = [
+        (import, "take in"),
         (create, "create"),
         (update, "change"),
         (replace, "replace"),
@@ -310,53 +343,42 @@ fn summary(changes: &[Change]) -> String {
     parts.join(", ")
 }
 
-fn is_destructive(changes: &[Change]) -> bool {
-    changes
-        .iter()
-        .any(|change| matches!(change.action, Action::Delete | Action::Replace))
+/// What is to be done, a line each.
+fn lines(infrastructure: &Infrastructure) -> Vec<String> {
+    let strays = infrastructure.strays.iter();
+    let strays = strays.map(|stray| {
+        format!(
+            "delete {}, which Terraform's state does not know",
+            stray.describe()
+        )
+    });
+    let changes = infrastructure.changes.iter().map(Change::describe);
+    strays.chain(changes).collect()
 }
 
-/// Asks for the cluster's name before anything is deleted.
-async fn confirm(
+fn is_destructive(changes: &[Change]) -> bool {
+    changes.iter().any(Change::is_destructive)
+}
+
+/// Asks before anything is deleted.
+async fn confirm_changes(
     verb: &str,
     cluster: &Cluster,
     options: &Options,
-    changes: &[Change],
+    infrastructure: &Infrastructure,
 ) -> Result<()> {
     let name = &cluster.name;
-    if options.yes {
-        return Ok(());
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::Usage(format!(
-            "this deletes resources of cluster {name} ({}); nobody is there to confirm it, so say --yes",
-            summary(changes)
-        )));
-    }
-    for change in changes {
-        eprintln!("  {}", change.describe());
-    }
-    // Whoever sees the question may answer it in this way at once.
-    let interrupted = interruption();
-    eprint!("Write the cluster's name to go on: ");
-    // On a thread of its own, which nobody waits for when Ctrl-C comes instead of an answer.
-    let reading = tokio::task::spawn_blocking(|| {
-        let mut answer = String::new();
-        let read = std::io::stdin().lock().read_line(&mut answer);
-        read.map(|_| answer)
-    });
-    let answer = async {
-        let answer = reading.await.map_err(std::io::Error::other).flatten();
-        answer.map_err(|error| Error::Other(format!("cannot read the answer: {error}")))
-    };
-    let answer = tokio::select! {
-        answer = answer => answer?,
-        () = interrupted => return Err(Error::interrupted(verb)),
-    };
-    if answer.trim() == name {
-        return Ok(());
-    }
-    Err(Error::Usage("not confirmed; nothing was changed".into()))
+    let lines = lines(infrastructure);
+    let deletes = format!(
+        "resources of cluster {name} ({})",
+        match infrastructure.changes.is_empty() {
+            true => lines.join(", "),
+            false => summary(&infrastructure.changes),
+        }
+    );
+    let list: String = lines.iter().map(|line| format!("  {line}\n")).collect();
+    let question = format!("{list}Write the cluster's name to go on: ");
+    confirm::ask(verb, name, options, &deletes, &question).await
 }
 
 /// Does something that Ctrl-C may end. It has to be said wherever Terraform has run before: from then

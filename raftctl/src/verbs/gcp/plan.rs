@@ -1,25 +1,27 @@
 //! `plan`: infrastructure, files and processes in one list.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use super::{Progress, planned};
-use crate::binary;
-use crate::cli::{Options, Output};
+use crate::cluster::gcp::SshVia;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result, exit};
 use crate::hosts::control::HostFacts;
-use crate::hosts::gcp::allocation::Allocation;
-use crate::hosts::gcp::changes::Change;
-use crate::hosts::gcp::events::Action;
-use crate::hosts::gcp::{self, Purpose};
 use crate::hosts::inventory::{Host, Inventory};
-use crate::lock::Lock;
-use crate::ops::Context;
-use crate::out;
+use crate::local::binary;
+use crate::local::folder_lock::FolderLock;
+use crate::ops::{Context, facts, target};
 use crate::plan::{self as steps, Facts, Obstacles, Step, Target};
+use crate::providers::gcp::allocation::Allocation;
+use crate::providers::gcp::changes::Change;
+use crate::providers::gcp::events::Action;
+use crate::providers::gcp::machines::Machines;
+use crate::providers::gcp::{self, Infrastructure, Purpose};
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
 use crate::verbs::up;
 
 /// Prints what `up` would do. Nothing is made.
@@ -29,20 +31,17 @@ use crate::verbs::up;
 pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
     let progress = Progress::new();
     // Terraform's folder is written to, also by a plan.
-    let _lock = Lock::take(&cluster, "plan").await?;
+    let _lock = FolderLock::take(&cluster, "plan").await?;
     let purpose = Purpose::Up { allow_data_loss };
     let infrastructure = planned(&cluster, purpose, options, &progress).await?;
-    let steps = node_steps(
-        &cluster,
-        &infrastructure.changes,
-        allow_data_loss,
-        &progress,
-    );
+    let steps = node_steps(&cluster, &infrastructure, allow_data_loss, &progress);
     let (steps, obstacles) = match steps.await? {
         Ok(steps) => (steps, Vec::new()),
         Err(Obstacles(obstacles)) => (Vec::new(), obstacles),
     };
     match options.output {
+        // What is refused is not done: no list of steps comes before the reason.
+        Output::Text if !obstacles.is_empty() => {}
         Output::Text => out::print(&text(&cluster, &infrastructure.changes, &steps))?,
         Output::Json => out::json(&as_json(
             &cluster,
@@ -62,15 +61,19 @@ pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) ->
 ///
 /// # Errors
 /// The cluster was made of other members.
-pub async fn refuse_other_members(cluster: &Cluster, changes: &[Change]) -> Result<()> {
+pub async fn refuse_other_members(
+    cluster: &Cluster,
+    infrastructure: &Infrastructure,
+) -> Result<()> {
     let allocation = gcp::allocation(cluster)?;
+    let changes = &infrastructure.changes;
     if let Some(obstacle) = allocation.other_members(cluster) {
         return Err(Error::Usage(obstacle));
     }
     if changes.is_empty() || allocation.members.is_empty() || gcp::machines(cluster).is_err() {
         return Ok(()); // Nothing is made; or there are no nodes yet that could mind.
     }
-    let (target, facts) = match look(cluster, &allocation, changes).await {
+    let (target, facts) = match look(cluster, &allocation, infrastructure).await {
         Ok(seen) => seen,
         // Machines that do not answer tell of nothing, and may be what is to be mended.
         Err(error) if error.exit_code() == exit::REMOTE => return Ok(()),
@@ -83,7 +86,7 @@ pub async fn refuse_other_members(cluster: &Cluster, changes: &[Change]) -> Resu
 /// What is to be done on the machines once they are there.
 async fn node_steps(
     cluster: &Cluster,
-    changes: &[Change],
+    infrastructure: &Infrastructure,
     allow_data_loss: bool,
     progress: &Progress,
 ) -> Result<std::result::Result<Vec<Step>, Obstacles>> {
@@ -91,7 +94,13 @@ async fn node_steps(
     if let Some(obstacle) = allocation.other_members(cluster) {
         return Ok(Err(Obstacles(vec![obstacle])));
     }
-    let (target, mut facts) = look(cluster, &allocation, changes).await?;
+    if is_unaddressed(cluster, infrastructure) {
+        progress.note(
+            "the machines have no external addresses yet: what is to be done on them is seen once they have",
+        );
+        return Ok(Ok(Vec::new()));
+    }
+    let (target, mut facts) = look(cluster, &allocation, infrastructure).await?;
     if allow_data_loss {
         facts.accept_lost_data();
     }
@@ -102,62 +111,129 @@ async fn node_steps(
     Ok(steps::plan(&target, &facts))
 }
 
-/// The nodes as they are to be, and what is known of them. A machine that is yet to be made has
-/// nothing on it; a data disk that is to grow has space.
+/// Whether the machines are to be given the external addresses by which they would be looked at.
+fn is_unaddressed(cluster: &Cluster, infrastructure: &Infrastructure) -> bool {
+    let is_changed = |change: &Change| {
+        change.resource_type == "google_compute_instance" && change.action == Action::Update
+    };
+    let Ok(machines) = gcp::machines(cluster) else {
+        return false;
+    };
+    let mut machines = machines.nodes.values();
+    cluster.gcp.ssh_via() == SshVia::External
+        && infrastructure.changes.iter().any(is_changed)
+        && infrastructure.started.is_empty()
+        && machines.all(|machine| machine.external_ip.is_none())
+}
+
+/// What a plan leaves of the nodes that can't be looked at before it is carried out. `up` goes by the
+/// same, once it has carried it out: addresses and data disks outlive machines.
+struct Account<'a> {
+    changes: &'a [Change],
+    allocation: &'a Allocation,
+    machines: Option<Machines>,
+    started: &'a BTreeSet<String>,
+}
+
+impl Account<'_> {
+    fn is_touched(&self, name: &str, resource_type: &str, actions: &[Action]) -> bool {
+        self.changes.iter().any(|change| {
+            change.resource_type == resource_type
+                && change.key.as_deref() == Some(name)
+                && actions.contains(&change.action)
+        })
+    }
+
+    /// The nodes whose machines are not there to look at: they are yet to be made, or switched on.
+    fn unseen(&self) -> BTreeSet<NodeId> {
+        let is_unseen = |name: &str| {
+            let machines = self.machines.as_ref();
+            let is_made = machines.is_some_and(|machines| machines.nodes.contains_key(name));
+            let making = [Action::Create, Action::Replace, Action::Import];
+            // Before the cluster was up there is nothing on any machine, and it may be booting.
+            !is_made
+                || self.is_touched(name, "google_compute_instance", &making)
+                || self.started.contains(name)
+                || self.allocation.members.is_empty()
+        };
+        let nodes = self.allocation.nodes.iter();
+        let unseen = nodes.filter(|(_, at)| is_unseen(&at.name));
+        unseen.map(|(id, _)| *id).collect()
+    }
+
+    /// The internal addresses that stay, of some nodes.
+    fn addresses(&self, ids: &BTreeSet<NodeId>) -> BTreeMap<NodeId, String> {
+        let making = [Action::Create, Action::Replace];
+        let address = |id: &NodeId| {
+            let name = &self.allocation.nodes.get(id)?.name;
+            let machine = self.machines.as_ref()?.nodes.get(name)?;
+            let is_new = self.is_touched(name, "google_compute_address", &making);
+            (!is_new).then(|| (*id, machine.internal_ip.clone()))
+        };
+        ids.iter().filter_map(address).collect()
+    }
+
+    /// Whether a node's disk stays.
+    fn keeps_disk(&self, id: NodeId) -> bool {
+        let making = [Action::Create, Action::Replace];
+        let at = self.allocation.nodes.get(&id);
+        at.is_some_and(|at| !self.is_touched(&at.name, "google_compute_disk", &making))
+    }
+
+    /// What such a node will be found like. A member's data, and the release that ran it, are on its disk.
+    fn facts(&self, id: NodeId, release: Option<&String>) -> HostFacts {
+        let mut facts = HostFacts::blank(id);
+        if self.keeps_disk(id) && self.allocation.members.contains(&id) {
+            facts.setting.release = release.cloned();
+            for node in &mut facts.nodes {
+                node.has_data = true;
+            }
+        }
+        facts
+    }
+}
+
+/// The nodes as they are to be, and what is known of them. A data disk that is to grow has space.
 async fn look(
     cluster: &Cluster,
     allocation: &Allocation,
-    changes: &[Change],
+    infrastructure: &Infrastructure,
 ) -> Result<(Target, Facts)> {
-    let of = |name: &String, resource_type: &str, actions: &[Action]| {
-        changes.iter().any(|change| {
-            change.resource_type == resource_type
-                && change.key.as_ref() == Some(name)
-                && actions.contains(&change.action)
-        })
+    let account = Account {
+        changes: &infrastructure.changes,
+        allocation,
+        machines: gcp::machines(cluster).ok(),
+        started: &infrastructure.started,
     };
-    let made = gcp::machines(cluster).ok();
-    let is_new = |name: &String| {
-        let is_made = made
-            .as_ref()
-            .is_some_and(|machines| machines.nodes.contains_key(name));
-        let renewing = [Action::Create, Action::Replace];
-        let is_renewed = of(name, "google_compute_instance", &renewing);
-        // Before the cluster was up there is nothing on any machine, and it may be booting.
-        !is_made || is_renewed || allocation.members.is_empty()
-    };
-    let nodes = allocation.nodes.iter();
-    let new: BTreeSet<NodeId> = nodes
-        .clone()
-        .filter(|(_, at)| is_new(&at.name))
-        .map(|(id, _)| *id)
-        .collect();
-    let inventory = gcp::inventory::with_placeholders(cluster, allocation, &new).await?;
+    let new = account.unseen();
+    let addresses = account.addresses(&new);
+    let inventory = gcp::hosts::with_placeholders(cluster, allocation, &new, &addresses).await?;
     let whole = Context {
         cluster: Arc::new(cluster.clone()),
         inventory: Arc::new(inventory),
+        identity: Default::default(),
     };
     let mut facts = existing_facts(&whole, &new).await?;
-    let data_disk = "google_compute_disk";
-    let keeps_disk = |name| !of(name, data_disk, &[Action::Create, Action::Replace]);
-    if nodes
-        .clone()
-        .any(|(id, at)| new.contains(id) && keeps_disk(&at.name))
-    {
+    if new.iter().any(|id| account.keeps_disk(*id)) {
         // Its log may be on the disk that a new machine will find.
         facts.hidden.clear();
     }
-    facts
-        .hosts
-        .extend(new.iter().map(|id| (*id, HostFacts::blank(*id))));
-    for (id, at) in nodes {
+    let releases = facts.hosts.values();
+    let release = releases
+        .filter_map(|host| host.setting.release.clone())
+        .next();
+    let blank = new
+        .iter()
+        .map(|id| (*id, account.facts(*id, release.as_ref())));
+    facts.hosts.extend(blank);
+    for (id, at) in &allocation.nodes {
         if let Some(host) = facts.hosts.get_mut(id)
-            && of(&at.name, data_disk, &[Action::Update])
+            && account.is_touched(&at.name, "google_compute_disk", &[Action::Update])
         {
             host.disk_free_kib = u64::MAX;
         }
     }
-    Ok((up::target(&whole, &binary::locate(cluster)?)?, facts))
+    Ok((target::target(&whole, &binary::locate(cluster)?)?, facts))
 }
 
 /// What the machines say that are there.
@@ -180,8 +256,9 @@ async fn existing_facts(whole: &Context, new: &BTreeSet<NodeId>) -> Result<Facts
     let made = Context {
         cluster: Arc::clone(&whole.cluster),
         inventory: Arc::new(inventory),
+        identity: whole.identity.clone(),
     };
-    up::facts(&made).await
+    facts::gather(&made).await
 }
 
 fn text(cluster: &Cluster, changes: &[Change], steps: &[Step]) -> String {
@@ -209,4 +286,116 @@ fn as_json(cluster: &Cluster, changes: &[Change], steps: &[Step], obstacles: &[S
         "steps": steps.iter().map(up::step_to_json).collect::<Vec<_>>(),
         "obstacles": obstacles,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::providers::gcp::machines::Machine;
+
+    fn change(resource_type: &str, name: &str, action: Action) -> Change {
+        Change {
+            address: format!("{resource_type}.x[\"{name}\"]"),
+            resource_type: format!("google_compute_{resource_type}"),
+            key: Some(name.to_owned()),
+            action,
+        }
+    }
+
+    // What a plan says of a node whose machine can't be asked, for each way in which it got there: whether
+    // its address is known, and whether it has data. `up` finds the same once the machine is there.
+    #[test]
+    fn a_plan_knows_what_outlives_a_machine() {
+        let yaml = "name: demo\nprovider: gcp\nnodes: 3\ngcp: {project: my-project, zones: [us-central1-a]}\n";
+        let cluster = crate::cluster::parse(yaml, "x", ".".into(), &|_| None).unwrap();
+        let mut allocation = Allocation::default().extended(&cluster).unwrap();
+        allocation.members = BTreeSet::from([1, 2, 3]);
+        let machine = |id: u64| {
+            let machine = Machine {
+                instance: format!("raft-demo-n{id}"),
+                zone: "us-central1-a".into(),
+                region: "us-central1".into(),
+                internal_ip: format!("10.80.0.{}", id + 1),
+                external_ip: None,
+                data_disk: format!("raft-demo-n{id}-data"),
+            };
+            (format!("n{id}"), machine)
+        };
+        let known = Machines::new("my-project", "raft", (1..=3).map(machine).collect());
+        let none = BTreeSet::new();
+        let off = BTreeSet::from(["n3".to_owned()]);
+        let (create, import, replace) = (Action::Create, Action::Import, Action::Replace);
+        let gone = change("instance", "n3", create);
+        // The machine's story, the changes, what is off; whether it can't be asked, is known by its address,
+        // has data.
+        let cases = [
+            ("as it should be", vec![], &none, (false, false, false)),
+            ("gone", vec![gone.clone()], &none, (true, true, true)),
+            (
+                "off, or stopping",
+                vec![change("instance", "n3", Action::Update)],
+                &off,
+                (true, true, true),
+            ),
+            (
+                "replaced",
+                vec![change("instance", "n3", replace)],
+                &none,
+                (true, true, true),
+            ),
+            (
+                "to be taken in",
+                vec![change("instance", "n3", import)],
+                &none,
+                (true, true, true),
+            ),
+            (
+                "gone with its disk",
+                vec![gone.clone(), change("disk", "n3", create)],
+                &none,
+                (true, true, false),
+            ),
+            (
+                "gone with its address",
+                vec![gone.clone(), change("address", "n3", create)],
+                &none,
+                (true, false, true),
+            ),
+            (
+                "gone, and its disk taken in",
+                vec![gone, change("disk", "n3", import)],
+                &none,
+                (true, true, true),
+            ),
+        ];
+        for (story, changes, started, (is_unseen, is_addressed, has_data)) in cases {
+            let account = Account {
+                changes: &changes,
+                allocation: &allocation,
+                machines: Some(known.clone()),
+                started,
+            };
+            let unseen = account.unseen();
+            assert_eq!(
+                unseen,
+                if is_unseen {
+                    BTreeSet::from([3])
+                } else {
+                    none_of()
+                },
+                "{story}"
+            );
+            let addresses = account.addresses(&unseen);
+            let address = is_addressed.then(|| "10.80.0.4".to_owned());
+            assert_eq!(addresses.get(&3), address.as_ref(), "{story}");
+            if is_unseen {
+                let facts = account.facts(3, Some(&"release".to_owned()));
+                assert_eq!(facts.nodes[0].has_data, has_data, "{story}");
+            }
+        }
+    }
+
+    fn none_of() -> BTreeSet<NodeId> {
+        BTreeSet::new()
+    }
 }

@@ -1,10 +1,10 @@
 //! A folder with the module in it, the test provider, and Terraform run there.
 
-#![allow(dead_code, reason = "each test binary uses a part of it")]
-
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
+use harness::{Need, program_is_missing};
 use serde_json::{Value as Json, json};
 use testprovider::server::{Options, Running};
 
@@ -22,21 +22,13 @@ pub fn module() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// Whether Terraform is there. Where it isn't, the test says so and is skipped; in CI it fails.
-pub fn terraform_is_missing() -> bool {
-    let found = Command::new("terraform")
-        .arg("version")
-        .output()
-        .is_ok_and(|output| output.status.success());
-    if !found {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "terraform is not installed, and CI must test with it"
-        );
-        eprintln!("SKIPPED: terraform is not installed, so nothing was tested here");
-    }
-    !found
-}
+/// Terraform itself.
+pub static TERRAFORM: Need = Need::new(|| {
+    program_is_missing(
+        "terraform",
+        "see https://developer.hashicorp.com/terraform/install",
+    )
+});
 
 /// A run of Terraform: how it ended and what it said.
 pub struct Run {
@@ -54,9 +46,31 @@ pub struct Workspace {
 impl Workspace {
     /// A copy of the module beside a provider that holds nothing, initialized.
     pub fn new() -> Workspace {
+        Workspace::with(&module())
+    }
+
+    /// The same with the module as it was before it marked owners, closed rules and watched disks.
+    pub fn older() -> Workspace {
+        Workspace::with(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/older"))
+    }
+
+    /// Puts the module as it is now in the place of an older one.
+    pub fn upgrade(&self) {
+        for file in MODULE {
+            std::fs::copy(module().join(file), self.path(file)).unwrap();
+        }
+    }
+
+    fn with(module_then: &Path) -> Workspace {
         let directory = tempfile::tempdir().unwrap();
         for file in MODULE {
-            std::fs::copy(module().join(file), directory.path().join(file)).unwrap();
+            let then = module_then.join(file);
+            let file_then = if then.exists() {
+                then
+            } else {
+                module().join(file)
+            };
+            std::fs::copy(file_then, directory.path().join(file)).unwrap();
         }
         std::fs::write(directory.path().join("cli.tfrc"), "").unwrap();
         let provider = Running::start(Options {
@@ -90,6 +104,24 @@ impl Workspace {
         Run {
             code: output.status.code().unwrap_or(-1),
             text: said(&output),
+        }
+    }
+
+    /// Terraform at work, to be interrupted or killed. What it says goes nowhere.
+    pub fn spawn(&self, arguments: &[&str]) -> std::process::Child {
+        let mut command = self.command();
+        command.args(arguments);
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// Waits until something is so.
+    #[track_caller]
+    pub fn wait_until(&self, what: &str, is_so: impl Fn(&Workspace) -> bool) {
+        let give_up = Instant::now() + Duration::from_secs(60);
+        while !is_so(self) {
+            assert!(Instant::now() < give_up, "not so after 60 s: {what}");
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -170,6 +202,14 @@ fn said(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 
+/// Interrupts a program, as Ctrl-C does.
+pub fn interrupt(child: &std::process::Child) {
+    let kill = Command::new("kill")
+        .args(["-INT", &child.id().to_string()])
+        .status();
+    assert!(kill.unwrap().success());
+}
+
 /// Five nodes in two regions.
 pub fn five_nodes() -> Json {
     json!({
@@ -187,4 +227,13 @@ pub fn five_nodes() -> Json {
         "operator_cidrs": ["198.51.100.7/32"],
         "lifetime_seconds": 43200,
     })
+}
+
+/// The actions of a plan on one resource type.
+pub fn of<'a>(actions: &'a [(String, String)], resource_type: &str) -> Vec<(&'a str, &'a str)> {
+    actions
+        .iter()
+        .filter(|(address, _)| address.starts_with(resource_type))
+        .map(|(address, action)| (address.as_str(), action.as_str()))
+        .collect()
 }

@@ -1,0 +1,390 @@
+//! Snapshots on their way: what a leader sends to whom, and what becomes of the log of who gets one.
+
+use super::*;
+
+const BYTES: u64 = 100_000;
+
+fn snapshot(index: Index, term: Term) -> SnapshotId {
+    SnapshotId {
+        index,
+        term,
+        format: 2,
+        hash: 7 + index as u32,
+        bytes: BYTES,
+    }
+}
+
+fn taken(index: Index, term: Term) -> Input {
+    Input::SnapshotTaken {
+        snapshot: snapshot(index, term),
+        keep_bytes: 4 * 1024 * 1024,
+    }
+}
+
+/// A log with entries of these terms behind a snapshot.
+fn behind(snapshot: SnapshotId, terms: &[Term]) -> Recovered {
+    let entries = (snapshot.index + 1..).zip(terms);
+    Recovered {
+        hard_state: HardState {
+            term: terms.last().copied().unwrap_or(snapshot.term),
+            voted_for: None,
+        },
+        snapshot: Some(snapshot),
+        entries: entries.map(|(index, term)| entry(index, *term)).collect(),
+        commit_index: snapshot.index,
+        kept_promises: Some(Vec::new()),
+        ..Recovered::default()
+    }
+}
+
+/// The leader of three, of term 3, whose log begins behind a snapshot of entry 5.
+fn purged_leader(terms: &[Term]) -> Raft {
+    let mut raft = Raft::new(config(3), behind(snapshot(5, 2), terms), 0);
+    raft.step(TIMEOUT, Input::Tick);
+    let yes = Message::VoteReply {
+        term: raft.term() + 1,
+        granted: true,
+        pre: true,
+        promise_remaining_ms: None,
+    };
+    receive(&mut raft, TIMEOUT, 2, yes);
+    let term = raft.term();
+    raft.step(TIMEOUT, Input::HardStatePersisted { term });
+    vote(&mut raft, TIMEOUT, 2, Some(0));
+    assert_eq!(raft.role(), Role::Leader);
+    let index = raft.last_index();
+    raft.step(TIMEOUT, Input::Persisted { index, term });
+    raft
+}
+
+fn too_short(raft: &mut Raft, now: Micros, sequence: u64) -> Output {
+    let message = Message::AppendReply {
+        term: raft.term(),
+        sequence,
+        outcome: AppendOutcome::Rejected {
+            conflict_index: 1,
+            conflict_term: None,
+        },
+    };
+    receive(raft, now, 2, message)
+}
+
+fn wanted(output: &Output) -> Vec<(NodeId, Index, u64)> {
+    let wanted = output.chunks.iter();
+    wanted
+        .map(|c| (c.peer, c.snapshot.index, c.offset))
+        .collect()
+}
+
+/// The disk has read what the leader asked for; the sequence of the piece that leaves.
+fn read(raft: &mut Raft, now: Micros, asked: &Output) -> u64 {
+    let ChunkWanted {
+        peer,
+        snapshot,
+        offset,
+        bytes,
+    } = asked.chunks[0];
+    let data = vec![b'x'; bytes].into();
+    let output = raft.step(
+        now,
+        Input::Chunk {
+            peer,
+            snapshot,
+            offset,
+            data,
+        },
+    );
+    match &output.messages[..] {
+        [(2, Message::InstallSnapshot { sequence, .. })] => *sequence,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn answer(raft: &mut Raft, now: Micros, sequence: u64, index: Index, offset: u64) -> Output {
+    let term = raft.term();
+    let message = Message::InstallReply {
+        term,
+        sequence,
+        index,
+        offset,
+    };
+    receive(raft, now, 2, message)
+}
+
+/// Goal: an empty follower of a leader whose log was cut, all of it or a part, gets the snapshot,
+/// piece by piece, then the rest of the log. That it has it is believed only when it says so of its
+/// log.
+#[test]
+fn a_follower_with_nothing_is_brought_up() {
+    for terms in [&[][..], &[2, 2]] {
+        let mut raft = purged_leader(terms);
+        let last = raft.last_index();
+        let mut now = TIMEOUT + MS;
+        let mut asked = too_short(&mut raft, now, 1);
+        assert_eq!(wanted(&asked), [(2, 5, 0)]);
+        let mut offset = 0;
+        while offset < BYTES {
+            let sequence = read(&mut raft, now, &asked);
+            assert_eq!(wanted(&raft.step(now, Input::Tick)), [], "one at a time");
+            offset += asked.chunks[0].bytes as u64;
+            now += MS;
+            asked = answer(&mut raft, now, sequence, 5, offset);
+        }
+        assert_eq!(wanted(&asked), [], "all is there");
+        let status = raft.status().peers[0];
+        assert_eq!(status.match_index, 0, "transferred is not applied");
+        let beat = raft.step(now + 100 * MS, Input::Tick);
+        let to_2 = beat.messages.iter().find(|(to, _)| *to == 2);
+        let Some((
+            _,
+            Message::Append {
+                base_index,
+                base_term,
+                entries,
+                sequence,
+                ..
+            },
+        )) = to_2
+        else {
+            panic!("{to_2:?}");
+        };
+        assert_eq!((*base_index, *base_term, entries.len()), (5, 2, 0));
+        let term = raft.term();
+        let done = receive(&mut raft, now + 101 * MS, 2, accepted(term, *sequence, 5));
+        assert_eq!(raft.status().peers[0].match_index, 5);
+        let brought = match &done.messages[..] {
+            [
+                (
+                    2,
+                    Message::Append {
+                        base_index: 5,
+                        entries,
+                        ..
+                    },
+                ),
+            ] => entries.len() as u64,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(5 + brought, last);
+    }
+}
+
+/// Goal: after a broken connection, and after a restart of the follower, the transfer goes on where
+/// the follower says; an answer to an earlier piece moves nothing; silence is asked again in time.
+#[test]
+fn a_transfer_goes_on_where_it_was() {
+    let mut raft = purged_leader(&[]);
+    let now = TIMEOUT + MS;
+    let asked = too_short(&mut raft, now, 1);
+    let first = read(&mut raft, now, &asked);
+    raft.step(now, Input::Disconnected { peer: 2 });
+    let again = raft.step(
+        now,
+        Input::Connected {
+            peer: 2,
+            reads_format: 2,
+        },
+    );
+    assert_eq!(wanted(&again), [], "where the logs meet is asked first");
+    let again = too_short(&mut raft, now + MS, first + 2);
+    assert_eq!(wanted(&again), [(2, 5, 0)]);
+    let sequence = read(&mut raft, now, &again);
+    assert_eq!(wanted(&answer(&mut raft, now, first, 5, 1_000)), [], "late");
+    let next = answer(&mut raft, now, sequence, 5, 70_000);
+    assert_eq!(wanted(&next), [(2, 5, 70_000)]);
+    // The other follower keeps the leader in office.
+    let (mut later, mut retried) = (now, Output::default());
+    while retried.chunks.is_empty() {
+        later += 10 * MS;
+        assert_eq!(raft.role(), Role::Leader, "{later}");
+        assert!(later < now + 2 * LEASE);
+        retried = raft.step(later, Input::Tick);
+        if retried.flush {
+            raft.step(later, Input::Flushed { since_us: later });
+        }
+        for (peer, sequence) in sequences(&retried) {
+            let reply = accepted(raft.term(), sequence, 0);
+            if peer == 3 {
+                receive(&mut raft, later, 3, reply);
+            }
+        }
+    }
+    assert!(later >= now + LEASE);
+    assert_eq!(wanted(&retried), [(2, 5, 70_000)]);
+}
+
+/// Goal: a newer snapshot takes the place of the one that is being sent.
+#[test]
+fn the_newest_snapshot_is_sent() {
+    let mut raft = purged_leader(&[2, 2]);
+    let asked = too_short(&mut raft, TIMEOUT, 1);
+    let sequence = read(&mut raft, TIMEOUT, &asked);
+    let (index, term) = (raft.last_index(), raft.term());
+    raft.step(TIMEOUT, Input::Persisted { index, term });
+    receive(&mut raft, TIMEOUT, 3, accepted(term, 1, index));
+    assert_eq!(raft.commit_index(), index);
+    raft.step(TIMEOUT, taken(index, term));
+    assert_eq!(raft.base_index(), 5, "what is small stays for others");
+    let next = answer(&mut raft, TIMEOUT, sequence, 5, 65_000);
+    assert_eq!(wanted(&next), [(2, index, 0)]);
+}
+
+fn piece(term: Term, snapshot: SnapshotId, offset: u64, bytes: u64) -> Message {
+    Message::InstallSnapshot {
+        term,
+        snapshot,
+        offset,
+        data: vec![b'x'; bytes as usize].into(),
+        lease_ms: LEASE / MS,
+        sequence: 1 + offset,
+    }
+}
+
+fn have(output: &Output) -> u64 {
+    match &output.messages_after_persist[..] {
+        [(2, Message::InstallReply { offset, .. })] => *offset,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Goal: pieces are taken in their order and told; others move nothing. Each is promised a lease, as
+/// an append is.
+#[test]
+fn pieces_come_in_order() {
+    let mut raft = follower(3, &[1]);
+    let of = snapshot(9, 2);
+    for (offset, bytes, then) in [
+        (10, 5, 0),
+        (0, 60_000, 60_000),
+        (0, 60_000, 60_000),
+        (60_000, 60_000, 60_000),
+        (60_000, 40_000, BYTES),
+    ] {
+        let output = receive(&mut raft, offset, 2, piece(3, of, offset, bytes));
+        assert_eq!(have(&output), then);
+    }
+    assert_eq!(raft.promises(0).len(), 1);
+    let another = receive(&mut raft, MS, 2, piece(3, snapshot(11, 2), 60_000, 5));
+    assert_eq!(have(&another), 0, "another one begins at its beginning");
+    raft.step(MS, Input::InstallFailed);
+    let again = receive(&mut raft, MS, 2, piece(3, of, 0, 5));
+    assert_eq!(have(&again), 5);
+}
+
+/// Goal: what follows the snapshot stays in the log only where the entry at its end is the very one;
+/// an entry of another term there is not left in the way. What was durable of the log that was says
+/// nothing of the new one.
+#[test]
+fn the_rest_stays_only_behind_the_same_entry() {
+    for (terms, stays) in [
+        (&[1, 1, 2, 2, 3][..], true),
+        (&[1, 1, 1, 1, 1][..], false),
+        (&[1, 1, 1][..], false),
+        (&[][..], false),
+    ] {
+        let mut raft = follower(3, terms);
+        receive(&mut raft, 0, 2, piece(4, snapshot(4, 2), 0, BYTES));
+        let output = raft.step(0, Input::Installed(snapshot(4, 2)));
+        assert_eq!(output.installed, Some(stays));
+        assert_eq!((raft.commit_index(), raft.base_index()), (4, 4));
+        let last = if stays { 5 } else { 4 };
+        assert_eq!(
+            (raft.last_index(), raft.durable_index()),
+            (last, if stays { 5 } else { 0 })
+        );
+        raft.step(0, Input::Persisted { index: 4, term: 2 });
+        assert_eq!(raft.durable_index(), last);
+        let next = receive(&mut raft, 0, 2, append(4, (4, 2), vec![entry(5, 4)], 5, 9));
+        let reply = &next.messages_after_persist[0].1;
+        assert_eq!(*reply, accepted(4, 9, 5));
+        assert_eq!(raft.commit_index(), 5);
+    }
+}
+
+/// Goal: a snapshot that brings nothing new changes nothing, nor does one that comes to an end when
+/// the node no longer follows.
+#[test]
+fn a_snapshot_of_the_past_changes_nothing() {
+    let mut raft = follower(3, &[1, 1, 1]);
+    receive(&mut raft, 0, 2, append(2, (3, 1), vec![], 3, 1));
+    let output = receive(&mut raft, 0, 2, piece(2, snapshot(3, 1), 0, BYTES));
+    assert_eq!((have(&output), output.piece), (BYTES, None));
+    let output = raft.step(0, Input::Installed(snapshot(3, 1)));
+    assert_eq!((output.installed, raft.snapshot()), (None, None));
+
+    let mut raft = follower(3, &[1]);
+    receive(&mut raft, 0, 2, piece(2, snapshot(3, 1), 0, BYTES));
+    raft.step(10 * LEASE, Input::Tick);
+    assert_eq!(raft.role(), Role::Candidate);
+    let output = raft.step(10 * LEASE, Input::Installed(snapshot(3, 1)));
+    assert_eq!((output.installed, raft.last_index()), (None, 1));
+}
+
+/// Goal: appends that begin before what was let go are taken for what they are: known.
+#[test]
+fn what_was_let_go_is_known() {
+    let mut raft = Raft::new(config(3), behind(snapshot(5, 2), &[2, 2]), 0);
+    for (base, terms, matched) in [
+        ((3, 1), &[2, 2, 2, 2, 3][..], 8),
+        ((1, 1), &[1][..], 2),
+        ((4, 2), &[2, 2][..], 6),
+        ((5, 2), &[2, 2, 3][..], 8),
+        ((2, 1), &[][..], 2),
+    ] {
+        let entries = (base.0 + 1..).zip(terms).map(|(i, term)| entry(i, *term));
+        let message = append(3, base, entries.collect(), 0, 1);
+        let output = receive(&mut raft, 0, 2, message);
+        let reply = &output.messages_after_persist[0].1;
+        assert_eq!(*reply, accepted(3, 1, matched), "{base:?}");
+        assert!(output.contradiction.is_none());
+    }
+    assert_eq!((raft.last_index(), raft.commit_index()), (8, 5));
+}
+
+/// Goal: a node whose log was damaged votes again after a snapshot only if that reaches as far as
+/// what it lost, or was made by a leader that was elected since.
+#[test]
+fn a_snapshot_heals_as_far_as_it_reaches() {
+    for (of, heals) in [
+        (snapshot(7, 2), false),
+        (snapshot(8, 2), true),
+        (snapshot(7, 3), true),
+    ] {
+        let damaged = Recovered {
+            damaged_until: 8,
+            damaged_term: 2,
+            ..recovered(&[1, 2])
+        };
+        let mut raft = Raft::new(config(3), damaged, 0);
+        receive(&mut raft, 0, 2, piece(4, of, 0, BYTES));
+        raft.step(0, Input::Installed(of));
+        let whole = raft.log_state() == LogState::Whole;
+        assert_eq!(whole, heals, "{of:?}");
+    }
+}
+
+/// Goal: what is in a snapshot leaves the memory, but for a little; and a log that is all gone goes
+/// on where it was.
+#[test]
+fn the_log_keeps_a_little() {
+    let mut raft = purged_leader(&[]);
+    let term = raft.term();
+    let value: Arc<str> = "x".repeat(1024 * 1024).into();
+    let write = |_| {
+        Arc::new(Command::Write(crate::command::Write {
+            request: None,
+            operation: crate::command::Operation::Set {
+                key: "k".into(),
+                value: Arc::clone(&value),
+            },
+        }))
+    };
+    raft.step(TIMEOUT, Input::Propose((0..10).map(write).collect()));
+    let index = raft.last_index();
+    raft.step(TIMEOUT, Input::Persisted { index, term });
+    receive(&mut raft, TIMEOUT, 3, accepted(term, 1, index));
+    assert_eq!(raft.commit_index(), index);
+    raft.step(TIMEOUT, taken(index, term));
+    assert_eq!(raft.base_index(), index - 4);
+    assert_eq!(raft.entries(0, index).len(), 4);
+}

@@ -1,0 +1,237 @@
+//! Runs the steps of a plan.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::cluster::outcomes::{Outcomes, all_or_partial, no_majority};
+use crate::cluster::{NodeId, list};
+use crate::error::{Error, Result};
+use crate::hosts::control::{ProcessState, Signalled};
+use crate::local::binary::Binary;
+use crate::ops::Context;
+use crate::plan::Step;
+use crate::terminal::progress::{Hosts, Progress};
+
+/// How long nodes are waited for unless told otherwise.
+pub const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long a node may take to hand over leadership, flush and exit.
+pub const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// The nodes that were left behind, each with the reason.
+pub type LeftBehind = BTreeMap<NodeId, Error>;
+
+/// Runs steps one after the other, and stops at the first that fails: what is done stays done, and
+/// a new plan begins there. Nodes whose host can't take the binary, that do not start, or that do
+/// not come up, are left behind as long as the others make a majority; `left_behind` are those
+/// that were before the first step.
+///
+/// # Errors
+/// Why a step failed.
+pub async fn run(
+    context: &Context,
+    steps: &[Step],
+    binary: &Binary,
+    timeout: Duration,
+    progress: &Progress,
+    left_behind: LeftBehind,
+) -> Result<LeftBehind> {
+    let ids = context.cluster.ids();
+    let mut run = Run {
+        context,
+        binary,
+        timeout,
+        progress,
+        hosts: progress.hosts(context.names(&ids)),
+        left_behind,
+    };
+    let left: Vec<NodeId> = run.left_behind.keys().copied().collect();
+    run.hosts.phase(&left, LEFT_BEHIND);
+    for step in steps {
+        let Some(step) = step.clone().without(|id| run.left_behind.contains_key(id)) else {
+            continue; // Nobody is left to do it.
+        };
+        if matches!(step, Step::Build { .. }) {
+            continue; // Built already: without the binary there is nothing to run.
+        }
+        let running = progress.begin(&step.to_string());
+        let (phase, done) = step.phases();
+        run.hosts.phase(step.nodes(), phase);
+        run.one(&step).await?;
+        running.done();
+        let step = step.without(|id| run.left_behind.contains_key(id));
+        step.iter()
+            .for_each(|step| run.hosts.phase(step.nodes(), done));
+    }
+    Ok(run.left_behind)
+}
+
+/// A plan on its way.
+struct Run<'a> {
+    context: &'a Context,
+    binary: &'a Binary,
+    timeout: Duration,
+    progress: &'a Progress,
+    hosts: Hosts,
+    left_behind: LeftBehind,
+}
+
+/// What is told of a node that is left behind.
+const LEFT_BEHIND: &str = "left behind";
+
+impl Run<'_> {
+    async fn one(&mut self, step: &Step) -> Result<()> {
+        let context = self.context;
+        match step {
+            Step::Build { .. } => Ok(()),
+            Step::Ship { nodes, .. } => self.ship(nodes).await,
+            Step::Resume { nodes } => {
+                all_or_partial(context.resume(nodes).await, "resumed").map(drop)
+            }
+            Step::Stop { nodes, .. } => {
+                let ended = end(context, nodes, self.progress).await;
+                // Those that could not be reached refuse the others with their new arguments.
+                self.leave_failed(ended, "stopped").map_err(|error| {
+                    error.advise("the others are stopped now; `raftctl up` goes on".into())
+                })
+            }
+            Step::Start { nodes, .. } => {
+                self.leave_failed(start_each(context, nodes, self.binary).await, "started")
+            }
+            Step::Restart { node, .. } => restart(context, *node, self.binary, self.timeout).await,
+            Step::WaitForLeader { nodes } => self.wait_for_leader(nodes).await,
+        }
+    }
+
+    /// Sends the binary; those hosts that can't take it are left behind.
+    async fn ship(&mut self, nodes: &[NodeId]) -> Result<()> {
+        let outcomes = self
+            .context
+            .ship(nodes, self.binary, self.hosts.watch())
+            .await?;
+        self.leave_failed(outcomes, "shipped")
+    }
+
+    /// Waits for a leader; nodes that end meanwhile, or do not follow in time, are left behind.
+    async fn wait_for_leader(&mut self, nodes: &[NodeId]) -> Result<()> {
+        let (context, timeout) = (self.context, self.timeout);
+        let wait =
+            async |nodes: &[NodeId], left| context.wait_for_leader(nodes, left).await.map(drop);
+        let leave = |lost: LeftBehind| {
+            if !self.can_leave(lost.len()) {
+                return Err(self.too_few(lost, "brought up"));
+            }
+            self.leave(lost);
+            Ok(())
+        };
+        context
+            .wait_without_stragglers(nodes, timeout, wait, leave)
+            .await
+    }
+
+    /// Whether the cluster has a majority without so many more nodes.
+    fn can_leave(&self, more: usize) -> bool {
+        let cluster = &self.context.cluster;
+        self.left_behind.len() + more <= cluster.nodes.len() - cluster.majority()
+    }
+
+    fn leave(&mut self, lost: LeftBehind) {
+        for (id, error) in &lost {
+            self.progress
+                .note(&format!("going on without node {id}: {error}"));
+            self.hosts.phase(&[*id], LEFT_BEHIND);
+        }
+        self.left_behind.extend(lost);
+    }
+
+    /// Leaves behind the nodes that failed.
+    ///
+    /// # Errors
+    /// The others are no majority.
+    fn leave_failed<T>(&mut self, outcomes: Outcomes<T>, done: &str) -> Result<()> {
+        let failed = outcomes.into_iter();
+        let failed: LeftBehind = failed
+            .filter_map(|(id, outcome)| Some((id, outcome.err()?)))
+            .collect();
+        if !self.can_leave(failed.len()) {
+            return Err(self.too_few(failed, done));
+        }
+        self.leave(failed);
+        Ok(())
+    }
+
+    /// The error of these nodes, and those that were left behind before.
+    fn too_few(&self, failed: LeftBehind, done: &str) -> Error {
+        let before = self.left_behind.iter();
+        let before = before.map(|(id, error)| (*id, error.clone()));
+        let failed = failed.into_iter().chain(before);
+        no_majority(
+            failed
+                .map(|(id, error)| (id, Err::<(), _>(error)))
+                .collect(),
+            done,
+        )
+    }
+}
+
+/// Stops nodes, and kills those that do not stop.
+pub async fn end(context: &Context, ids: &[NodeId], progress: &Progress) -> Outcomes<()> {
+    let stopped = context.stop(ids, STOP_GRACE).await;
+    let disobeyed = |error: &Error| matches!(error, Error::Host { .. });
+    let stubborn: Vec<NodeId> = stopped
+        .iter()
+        .filter(|(_, outcome)| outcome.as_ref().is_err_and(disobeyed))
+        .map(|(id, _)| *id)
+        .collect();
+    let drop_answer = |(id, outcome): (NodeId, Result<Signalled>)| (id, outcome.map(drop));
+    let mut outcomes: Outcomes<()> = stopped.into_iter().map(drop_answer).collect();
+    if !stubborn.is_empty() {
+        progress.note(&format!("{} did not stop: killing", list(&stubborn)));
+        outcomes.extend(context.kill(&stubborn).await.into_iter().map(drop_answer));
+    }
+    outcomes
+}
+
+/// Starts nodes, all or it is an error.
+///
+/// # Errors
+/// As [`start_each`], for every node that failed.
+pub async fn start(context: &Context, nodes: &[NodeId], binary: &Binary) -> Result<()> {
+    all_or_partial(start_each(context, nodes, binary).await, "started").map(drop)
+}
+
+/// Starts nodes; for one that ended right away the error shows what it printed.
+pub async fn start_each(context: &Context, nodes: &[NodeId], binary: &Binary) -> Outcomes<()> {
+    let started = context.start(nodes, binary).await;
+    let mut outcomes = Outcomes::new();
+    let mut dead = Vec::new();
+    for (id, outcome) in started {
+        match outcome {
+            Ok((_, facts)) if facts.state == ProcessState::Stopped => dead.push(id),
+            Ok(_) => drop(outcomes.insert(id, Ok(()))),
+            Err(error) => drop(outcomes.insert(id, Err(error))),
+        }
+    }
+    let words = context.last_words(&dead).await.into_iter();
+    outcomes.extend(words.map(|(id, error)| (id, Err(error))));
+    outcomes
+}
+
+/// Stops one node in order, starts it, and waits until it is back. A leader hands over first, at a
+/// moment when its successor need not wait for an older lease.
+///
+/// # Errors
+/// It does not stop, start or come back.
+pub async fn restart(
+    context: &Context,
+    node: NodeId,
+    binary: &Binary,
+    timeout: Duration,
+) -> Result<()> {
+    if context.leader().await == Some(node) {
+        context.wait_for_seasoned(node).await;
+    }
+    all_or_partial(context.stop(&[node], STOP_GRACE).await, "stopped")?;
+    start(context, &[node], binary).await?;
+    context.wait_until_back(&[node], timeout).await
+}

@@ -1,0 +1,222 @@
+//! Waiting until machines can be worked on: SSH answers, and the startup script has mounted the
+//! data disk.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::cluster::outcomes::Outcomes;
+use crate::error::{Error, Result, TransportError};
+use crate::hosts::inventory::Host;
+use crate::transport::Request;
+use crate::transport::ssh::is_changed_key;
+
+/// A machine boots in half a minute, and formats a large disk in another.
+pub const TIME_MAX: Duration = Duration::from_secs(180);
+
+/// A machine that is asked more often than that refuses logins.
+const ASK_EVERY: Duration = Duration::from_secs(1);
+
+/// One try, connecting included; ssh itself gives up before that, and tells the cause.
+const TRY_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// Even a wait that is shorter has one try, which may come to an answer.
+const TRY_TIME_MIN: Duration = Duration::from_secs(1);
+
+/// How long a machine may refuse logins while it boots: its SSH server answers before Google's guest
+/// agent has made the account and, on the first boot, the host keys. A wrong key is told after that.
+const REFUSED_MAX: Duration = Duration::from_secs(75);
+
+/// What the startup script leaves behind when it is done.
+const SCRIPT: &str =
+    "if test -e /run/raft-host-ready; then echo ready; else echo starting; fi\necho end=ok\n";
+
+/// Waits for hosts, all at once.
+///
+/// # Errors
+/// Every host that did not come up, with the cause.
+pub async fn wait_for(hosts: &[Host], time_max: Duration) -> Result<()> {
+    let outcomes = wait(hosts, time_max, |_| ()).await;
+    let mut failed: Vec<String> = outcomes
+        .into_values()
+        .filter_map(Result::err)
+        .map(|error| error.to_string())
+        .collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    failed.sort();
+    Err(Error::Cloud(failed.join("\n")))
+}
+
+/// The same with an answer for each node. `on_new_key` is told of a host, by its name, whose key is
+/// not the one that was seen before: whoever made the machine just now can forget the old one.
+pub async fn wait(
+    hosts: &[Host],
+    time_max: Duration,
+    on_new_key: impl Fn(&str) + Clone + Send + 'static,
+) -> Outcomes<()> {
+    let mut waiting = JoinSet::new();
+    for host in hosts {
+        let (host, on_new_key) = (host.clone(), on_new_key.clone());
+        waiting.spawn(async move {
+            let outcome = one(&host, time_max, REFUSED_MAX, on_new_key).await;
+            (host.nodes, outcome)
+        });
+    }
+    let mut outcomes = Outcomes::new();
+    for (nodes, outcome) in waiting.join_all().await {
+        outcomes.extend(nodes.into_iter().map(|id| (id, outcome.clone())));
+    }
+    outcomes
+}
+
+async fn one(
+    host: &Host,
+    time_max: Duration,
+    refused_max: Duration,
+    on_new_key: impl Fn(&str),
+) -> Result<()> {
+    let deadline = Instant::now() + time_max;
+    let mut refused_since = None;
+    loop {
+        // Whoever wants to wait a second does not wait for ssh to give up.
+        let left = deadline.saturating_duration_since(Instant::now());
+        let try_time_max = left.clamp(TRY_TIME_MIN, TRY_TIME_MAX);
+        let request = Request::new("see whether the machine is ready", SCRIPT, try_time_max);
+        let answer = host.transport.run(request).await;
+        if !matches!(answer, Err(TransportError::Refused { .. })) {
+            refused_since = None;
+        }
+        let cause = match answer {
+            Ok(output) if output.stdout.starts_with("ready") => return Ok(()),
+            Ok(_) => "its startup script is not done; see `sudo journalctl -u google-startup-scripts` there".into(),
+            Err(error @ TransportError::Refused { .. }) => {
+                if is_changed_key(&error) {
+                    on_new_key(host.name());
+                }
+                let since = *refused_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= refused_max {
+                    return Err(error.into());
+                }
+                error.to_string()
+            }
+            Err(error) => error.to_string(),
+        };
+        if Instant::now() + ASK_EVERY > deadline {
+            let seconds = time_max.as_secs();
+            return Err(Error::Cloud(format!(
+                "machine {} is not ready after {seconds} s: {cause}",
+                host.name()
+            )));
+        }
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
+
+    use super::*;
+    use crate::scripts::layout::HostLayout;
+    use crate::transport::{BoxFuture, Exit, Transport};
+
+    /// Refuses logins so many times.
+    struct Booting {
+        refusals: u32,
+        asked: AtomicU32,
+    }
+
+    impl Transport for Booting {
+        fn host(&self) -> &str {
+            "raft-demo-n1"
+        }
+
+        fn execute<'a>(
+            &'a self,
+            _: Request<'a>,
+            stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
+        ) -> BoxFuture<'a, std::result::Result<Exit, TransportError>> {
+            Box::pin(async {
+                if self.asked.fetch_add(1, Ordering::Relaxed) < self.refusals {
+                    return Err(TransportError::Refused {
+                        host: "raft-demo-n1".into(),
+                        cause: "Permission denied (publickey)".into(),
+                    });
+                }
+                stdout.write_all(b"ready\nend=ok\n").await.unwrap();
+                Ok(Exit {
+                    status: 0,
+                    stderr: String::new(),
+                })
+            })
+        }
+    }
+
+    async fn waited(refusals: u32, refused_max: Duration) -> Result<()> {
+        let asked = AtomicU32::new(0);
+        let host = Host {
+            transport: Arc::new(Booting { refusals, asked }),
+            layout: HostLayout::remote("/opt/raftkv/demo"),
+            nodes: vec![1],
+        };
+        one(&host, Duration::from_secs(60), refused_max, |_| ()).await
+    }
+
+    /// Takes all the time that it is given, and answers nothing.
+    struct Silent(AtomicU64);
+
+    impl Transport for Silent {
+        fn host(&self) -> &str {
+            "raft-demo-n1"
+        }
+
+        fn execute<'a>(
+            &'a self,
+            request: Request<'a>,
+            _: &'a mut (dyn AsyncWrite + Send + Unpin),
+        ) -> BoxFuture<'a, std::result::Result<Exit, TransportError>> {
+            let waited_ms = u64::try_from(request.deadline.as_millis()).unwrap();
+            self.0.fetch_max(waited_ms, Ordering::Relaxed);
+            Box::pin(async {
+                Err(TransportError::Refused {
+                    host: "raft-demo-n1".into(),
+                    cause: "Connection timed out".into(),
+                })
+            })
+        }
+    }
+
+    // Who gives a second waits a second, and not as long as ssh would; who gives minutes has more than one try.
+    #[tokio::test]
+    async fn a_try_is_no_longer_than_the_wait() {
+        for (time_max, tried_ms) in [(5, 5_000), (1, 1_000), (0, 1_000), (180, 30_000)] {
+            let silent = Arc::new(Silent(AtomicU64::new(0)));
+            let host = Host {
+                transport: Arc::clone(&silent) as Arc<dyn Transport>,
+                layout: HostLayout::remote("/opt/raftkv/demo"),
+                nodes: vec![1],
+            };
+            let time_max = Duration::from_secs(time_max);
+            one(&host, time_max, Duration::ZERO, |_| ())
+                .await
+                .unwrap_err();
+            let tried = silent.0.load(Ordering::Relaxed);
+            assert!((tried_ms - 500..=tried_ms).contains(&tried), "{tried}");
+        }
+    }
+
+    // The account is made after the SSH server answers: a refusal is no end, but many are.
+    #[tokio::test]
+    async fn a_booting_machine_may_refuse_for_a_while() {
+        waited(2, Duration::from_secs(30)).await.unwrap();
+        let refused = waited(u32::MAX, Duration::from_millis(500)).await;
+        let text = refused.unwrap_err().to_string();
+        assert_eq!(text, "raft-demo-n1: Permission denied (publickey)");
+    }
+}

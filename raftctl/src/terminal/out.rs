@@ -1,0 +1,111 @@
+//! Standard output: data, and nothing else. Standard error: talk.
+
+use std::io::{ErrorKind, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// Prints text as it is. A reader that has seen enough (`raftctl status | head -1`) is no error.
+///
+/// # Errors
+/// Standard output can't be written: a full disk behind it.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        Err(error) => Err(Error::Other(format!(
+            "cannot write to standard output: {error}"
+        ))),
+    }
+}
+
+/// When something was said last.
+static SAID: Mutex<Option<Instant>> = Mutex::new(None);
+
+/// Says something on standard error. Where nobody is there any more to hear it, as when the terminal
+/// was closed, that must not end what is being done.
+pub fn say(text: &str) {
+    *SAID.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// How long nothing has been said; `None` where nothing ever was.
+#[must_use]
+pub fn quiet_for() -> Option<Duration> {
+    let said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    said.map(|said| said.elapsed())
+}
+
+/// Prints text and ends the line.
+///
+/// # Errors
+/// As [`print()`].
+pub fn line(text: &str) -> Result<()> {
+    print(&format!("{text}\n"))
+}
+
+/// Prints a value as JSON on lines of its own.
+///
+/// # Errors
+/// As [`print()`].
+pub fn json(value: &serde_json::Value) -> Result<()> {
+    line(&format!("{value:#}"))
+}
+
+/// A table with a head, its columns as wide as they need to be. Cells that hold numbers are
+/// written to the right.
+#[must_use]
+pub fn table(head: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = head.iter().map(|cell| cell.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let is_number = |at: usize| {
+        let cells = || rows.iter().filter_map(move |row| row.get(at));
+        let fits = |cell: &String| cell == "-" || cell.starts_with(|c: char| c.is_ascii_digit());
+        cells().all(fits) && cells().all(|cell| !cell.contains([':', '.']))
+    };
+    let right: Vec<bool> = (0..head.len()).map(is_number).collect();
+    let mut text = String::new();
+    let head: Vec<String> = head.iter().map(|cell| (*cell).to_owned()).collect();
+    for row in std::iter::once(&head).chain(rows) {
+        let mut line = String::new();
+        for ((cell, width), right) in row.iter().zip(&widths).zip(&right) {
+            let padding = " ".repeat(width - cell.chars().count());
+            let (before, after) = if *right {
+                (&*padding, "")
+            } else {
+                ("", &*padding)
+            };
+            line.push_str(&format!("{before}{cell}{after}  "));
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Columns line up, numbers to the right, and no line ends in spaces.
+    #[test]
+    fn columns_line_up() {
+        let rows = [
+            vec!["1".to_owned(), "leader".to_owned(), "1200".to_owned()],
+            vec!["2".to_owned(), "follower".to_owned(), "-".to_owned()],
+        ];
+        assert_eq!(
+            table(&["NODE", "ROLE", "LAST"], &rows),
+            "NODE  ROLE      LAST\n   1  leader    1200\n   2  follower     -\n"
+        );
+    }
+}

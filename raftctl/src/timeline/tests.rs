@@ -1,0 +1,367 @@
+//! A cluster of three on paper: its dumps are written here, on clocks that are apart.
+
+use std::fmt::Write as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::record::Ended;
+use super::*;
+
+/// 2026-01-01T00:00:00Z, milliseconds since 1970.
+const START_MS: i64 = 1_767_225_600_000;
+const LEASE_US: i64 = 2_000_000;
+
+/// Three nodes' dumps as they grow.
+#[derive(Default)]
+struct Paper {
+    dumps: BTreeMap<Node, String>,
+    /// By how much each clock is ahead, milliseconds.
+    ahead: BTreeMap<Node, i64>,
+}
+
+impl Paper {
+    fn with_clocks(ahead: [(Node, i64); 3]) -> Paper {
+        Paper {
+            dumps: ahead
+                .iter()
+                .map(|(node, _)| (*node, String::new()))
+                .collect(),
+            ahead: ahead.into(),
+        }
+    }
+
+    /// A line of one node, so many milliseconds after the start in truth.
+    fn say(&mut self, node: Node, at_ms: i64, line: &str) {
+        let ms = START_MS + at_ms + self.ahead[&node];
+        let at = UNIX_EPOCH + Duration::from_millis(ms.unsigned_abs());
+        let at = humantime::format_rfc3339_micros(at);
+        writeln!(self.dumps.get_mut(&node).unwrap(), "{at} {line}").unwrap();
+    }
+
+    /// A round of heartbeats that both others accept 1 ms later, and whose answers count in the next round.
+    fn round(&mut self, leader: Node, term: u64, at_ms: i64, round: u64, left_us: i64) {
+        let others: Vec<Node> = (1..=3).filter(|node| *node != leader).collect();
+        let sequence = 1 + 2 * round;
+        let acknowledged: Vec<String> = (0..)
+            .zip(&others)
+            .map(|(place, peer)| format!("{peer}:{}", (sequence + place).saturating_sub(2)))
+            .collect();
+        self.say(
+            leader,
+            at_ms,
+            &format!(
+                "Leader {leader} sending heartbeat & Renewing Lease\tterm={term} sequence={sequence} \
+                 lease_us={left_us} acknowledged={}",
+                acknowledged.join(",")
+            ),
+        );
+        for (place, peer) in (0..).zip(others) {
+            let sequence = sequence + place;
+            self.say(
+                peer,
+                at_ms + 1,
+                &format!(
+                    "Node {peer} accepted AppendEntries RPC from {leader}.\tterm={term} entries=0 last_index=1 \
+                     peer={leader} sequence={sequence} promise_us={LEASE_US}"
+                ),
+            );
+        }
+    }
+
+    /// Node 1 leads term 1 and dies after a second; node 2 leads term 2, after a wait of so long.
+    fn change_of_leader(&mut self, waits_ms: i64) {
+        for node in 1..=3 {
+            self.say(
+                node,
+                0,
+                &format!("Node {node} started.\tpid=1 term=0 last_index=0 commit_index=0"),
+            );
+        }
+        self.say(1, 10, "Node 1 became the leader for term 1.\tterm=1");
+        for round in 0..10 {
+            let left_us = if round == 0 { 0 } else { 1_870_000 };
+            self.round(1, 1, 10 + 100 * round, round as u64, left_us);
+        }
+        self.say(
+            1,
+            115,
+            "Node 1 (leader) committed the entry NO-OP to the state machine.\tterm=1 index=1",
+        );
+        // Both have promised until 2911, and node 1's lease ends at 2780.
+        self.say(
+            2,
+            1000,
+            "Node 2 election timer timed out, Starting election.\tterm=2",
+        );
+        self.say(
+            3,
+            1001,
+            "Vote granted for Node 2 in term 2.\tcandidate=2 term=2 promise_us=1910000",
+        );
+        self.say(2, 1002, "Node 2 became the leader for term 2.\tterm=2");
+        self.say(
+            2,
+            1002,
+            &format!(
+                "New Leader waiting for Old Leader Lease to timeout.\tterm=2 remaining_us={}",
+                waits_ms * 1_000
+            ),
+        );
+        self.round(2, 2, 1003, 0, 0);
+        self.round(2, 2, 1103, 1, 1_870_000);
+        let over = 1002 + waits_ms;
+        self.say(
+            2,
+            over,
+            "Node 2 has waited out every older lease.\tterm=2 deferred=1",
+        );
+        self.say(
+            2,
+            over,
+            "Node 2 (leader) committed the entry NO-OP to the state machine.\tterm=2 index=2",
+        );
+    }
+
+    fn timeline(&self) -> Timeline {
+        Timeline::read(&self.dumps)
+    }
+
+    fn findings(&self) -> Vec<String> {
+        let findings = self.timeline().check().findings;
+        findings.into_iter().map(|finding| finding.what).collect()
+    }
+}
+
+fn good() -> Paper {
+    let mut paper = Paper::with_clocks([(1, 0), (2, 3_000), (3, -500)]);
+    paper.change_of_leader(1_910);
+    paper
+}
+
+// Clocks that are seconds apart are found out from the messages alone, as closely as these were under way.
+#[test]
+fn clocks_are_compared_by_messages() {
+    let timeline = good().timeline();
+    let reference = timeline.clocks.reference().unwrap();
+    let apart =
+        |one: Node, other: Node| timeline.clocks.ahead_us(other) - timeline.clocks.ahead_us(one);
+    let unsure = timeline.clocks.unsure_us(2, 3).unwrap();
+    assert!(unsure <= 200_000, "{unsure}");
+    assert!((apart(1, 2) - 3_000_000).abs() <= unsure, "{}", apart(1, 2));
+    assert!((apart(1, 3) + 500_000).abs() <= unsure, "{}", apart(1, 3));
+    assert_eq!(timeline.clocks.unsure_us(reference, reference), Some(0));
+}
+
+// What is drawn is what was told: the lease to its true end, though its leader died; promises without a gap.
+#[test]
+fn leases_and_promises_are_read() {
+    let timeline = good().timeline();
+    let first = &timeline.records[&1];
+    let [leading] = &first.leaderships[..] else {
+        panic!("{:?}", first.leaderships)
+    };
+    let from = timeline.range().0;
+    let [lease] = &leading.leases[..] else {
+        panic!("{:?}", leading.leases)
+    };
+    let ms = |at: Micros| (at - from) / 1_000;
+    let clock = timeline.clocks.ahead_us(1) / 1_000;
+    assert_eq!(
+        lease.until - lease.from,
+        2_670_000,
+        "from the second round on"
+    );
+    assert!((ms(lease.until) + clock - 2_780).abs() < 1_000);
+    assert_eq!((leading.ended, leading.term), (Ended::Open, 1));
+    let promised = &timeline.records[&3].promises;
+    assert_eq!(promised.len(), 2);
+    assert_eq!(promised[0].span.until - promised[0].span.from, 2_900_000);
+    let wait = timeline.records[&2].leaderships[0].wait.unwrap();
+    assert_eq!(
+        (wait.remaining, wait.over.map(|over| over - wait.from)),
+        (1_910_000, Some(1_910_000))
+    );
+}
+
+// A cluster that keeps the lease is found to keep it, whatever its clocks say.
+#[test]
+fn a_kept_lease_is_no_contradiction() {
+    let verdict = good().timeline().check();
+    assert_eq!(verdict.findings, []);
+    assert!(verdict.compared >= 3, "{}", verdict.compared);
+}
+
+// A wait that is too short shows in three ways: in the lease of the one before, in what the votes said,
+// and, where the leader itself was in a hurry, in its own words.
+#[test]
+fn a_wait_that_is_too_short_is_found() {
+    let mut paper = Paper::with_clocks([(1, 0), (2, 3_000), (3, -500)]);
+    paper.change_of_leader(100);
+    let found = paper.findings();
+    assert!(
+        found
+            .iter()
+            .any(|what| what.contains("before the lease of node 1 (term 1) was over")),
+        "{found:?}"
+    );
+    assert!(
+        found
+            .iter()
+            .any(|what| what.contains("before the promises ended that its votes reported")),
+        "{found:?}"
+    );
+    let mut paper = good();
+    let text = paper.dumps.get_mut(&2).unwrap();
+    *text = text.replace("remaining_us=1910000", "remaining_us=2910000");
+    let found = paper.findings();
+    assert!(
+        found[0].contains("before its wait for an older lease was over"),
+        "{found:?}"
+    );
+}
+
+// Two leaders of one term, and a lease that nobody promised.
+#[test]
+fn what_must_not_be_is_found() {
+    let mut paper = good();
+    paper.say(3, 1_500, "Node 3 became the leader for term 2.\tterm=2");
+    let found = paper.findings();
+    assert!(
+        found
+            .iter()
+            .any(|what| what == "nodes 2 and 3 both led term 2"),
+        "{found:?}"
+    );
+
+    let mut paper = good();
+    for _ in 0..2 {
+        // Of those of node 1 only the first two rounds came to the others.
+        for node in [2, 3] {
+            let text = paper.dumps.get_mut(&node).unwrap();
+            let lines: Vec<&str> = text.lines().collect();
+            let kept = lines.iter().filter(|line| {
+                let of_first = line.contains("peer=1 ");
+                !of_first || line.contains("sequence=1 ") || line.contains("sequence=2 ")
+            });
+            *text = kept.fold(String::new(), |text, line| text + line + "\n");
+        }
+        paper.say(1, 1_001, "1 Stepping down\tterm=2");
+    }
+    let text = paper.dumps.get_mut(&1).unwrap();
+    *text = text
+        .replace("lease_us=1870000", "lease_us=9870000")
+        .replace("1 Stepping down", "Node 1 stopped.");
+    let found = paper.findings();
+    assert!(
+        found
+            .iter()
+            .any(|what| what.contains("longer than a majority's promises")),
+        "{found:?}"
+    );
+}
+
+// Where clocks can't be compared, nothing is called right or wrong.
+#[test]
+fn what_is_not_known_is_said() {
+    let mut paper = Paper::with_clocks([(1, 0), (2, 0), (3, 0)]);
+    paper.change_of_leader(100);
+    for text in paper.dumps.values_mut() {
+        *text = text.replace(" sequence=", " older=");
+    }
+    let verdict = paper.timeline().check();
+    assert_eq!(verdict.findings, []);
+    assert!(
+        verdict
+            .unjudged
+            .iter()
+            .any(|what| what.contains("no messages between them")),
+        "{:?}",
+        verdict.unjudged
+    );
+}
+
+// The page needs nothing else, holds what it is to show, and lets no sentence out of its quotes.
+#[test]
+fn the_page_stands_alone() {
+    let mut paper = good();
+    paper.say(1, 500, "Node 1 failed: <script>\"&'.\t");
+    let files = (1..=3)
+        .map(|node| (node, format!("logs_node_{node}/dump.txt")))
+        .collect();
+    let page = paper.timeline().page("lab <1>", &files);
+    let outside = page.replace("http://www.w3.org/2000/svg", "");
+    assert!(!outside.contains("http"), "no address of anything outside");
+    assert!(page.contains("<title>lab &lt;1&gt;</title>"));
+    assert!(
+        page.contains("Node 1 failed: &lt;script&gt;&quot;&amp;"),
+        "quoted"
+    );
+    assert_eq!(page.matches("<script").count(), 1);
+    for what in [
+        "class=\"lease outlives\"",
+        "class=\"wait\"",
+        "class=\"promise\"",
+        "logs_node_2/dump.txt#line=",
+    ] {
+        assert!(page.contains(what), "{what}");
+    }
+    assert!(page.contains("no contradiction"));
+    let svg = paper.timeline().svg("lab");
+    assert!(svg.starts_with("<svg ") && svg.trim_end().ends_with("</svg>"));
+    let trace: serde_json::Value = serde_json::from_str(&paper.timeline().perfetto()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    assert!(
+        events
+            .iter()
+            .any(|event| event["ph"] == "X" && event["tid"] == 2)
+    );
+}
+
+// However long the record, the page stays small enough to open.
+#[test]
+fn a_page_has_a_bound() {
+    let mut paper = Paper::with_clocks([(1, 0), (2, 0), (3, 0)]);
+    for node in 1..=3 {
+        for step in 0..30_000 {
+            let at = step * 40;
+            match step % 3 {
+                0 => paper.say(node, at, &format!("Vote denied for Node 2 in term {step}.\tcandidate=2 term={step}")),
+                1 => paper.say(
+                    node,
+                    at,
+                    &format!("Node {node} (follower) committed the entry SET a b to the state machine.\tterm=1 index={step}"),
+                ),
+                _ => paper.say(
+                    node,
+                    at,
+                    &format!(
+                        "Node {node} accepted AppendEntries RPC from 2.\tterm={step} entries=1 last_index={step} \
+                         peer=2 sequence={step} promise_us=1000"
+                    ),
+                ),
+            }
+        }
+    }
+    let page = paper.timeline().page("long", &BTreeMap::new());
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+}
+
+// A torn end and a line that is none are no reason to show nothing; the latter is told.
+#[test]
+fn damage_is_told() {
+    let mut paper = good();
+    paper
+        .dumps
+        .get_mut(&3)
+        .unwrap()
+        .push_str("no event\n2026-01-01T00:00");
+    let timeline = paper.timeline();
+    assert_eq!(timeline.records[&3].unreadable, 1);
+    assert!(
+        timeline
+            .check()
+            .unjudged
+            .iter()
+            .any(|what| what.contains("node 3: 1 lines"))
+    );
+    assert!(Timeline::read(&BTreeMap::new()).is_empty());
+}

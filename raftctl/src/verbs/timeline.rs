@@ -1,0 +1,208 @@
+//! `timeline`: what the nodes' dump.txt tell, as one picture; and whether they contradict the promise of the
+//! lease.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use crate::error::{Error, Result};
+use crate::ops::Context;
+use crate::ops::files::{DUMP, NodeFile};
+use crate::terminal::options::{Options, Output};
+use crate::terminal::out;
+use crate::timeline::{Timeline, Verdict};
+
+/// What is drawn, how, and where it goes.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Arguments {
+    /// A folder with logs_node_ID folders, as `raftctl logs` makes it; without one, the files of all nodes
+    /// are fetched first, into raft-logs-CLUSTER
+    #[arg(value_name = "FOLDER")]
+    pub folder: Option<PathBuf>,
+    /// What is written: html, a page that needs nothing else; svg, the picture alone; perfetto, the
+    /// Trace Event Format, for ui.perfetto.dev
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "KIND",
+        hide_possible_values = true
+    )]
+    pub format: Format,
+    /// Where it goes [default: timeline.html, .svg or .json in the folder]
+    #[arg(long, value_name = "FILE")]
+    pub into: Option<PathBuf>,
+    /// Draw nothing: only check that no two leaders served at once what they must not, and that every new
+    /// leader waited as long as it had to; exit code 40 if not
+    #[arg(long, conflicts_with_all = ["format", "into"])]
+    pub check: bool,
+}
+
+/// Kinds of files.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    #[default]
+    Html,
+    Svg,
+    Perfetto,
+}
+
+impl Format {
+    fn file_name(self) -> &'static str {
+        match self {
+            Format::Html => "timeline.html",
+            Format::Svg => "timeline.svg",
+            Format::Perfetto => "timeline.json",
+        }
+    }
+}
+
+/// Fetches every node's dump.txt and draws what they tell.
+///
+/// # Errors
+/// No node's file can be had, or one of [`of_folder`].
+pub async fn of_cluster(context: &Context, options: &Options, arguments: &Arguments) -> Result<()> {
+    const FILES: &[NodeFile] = &[DUMP];
+    let folder = PathBuf::from(format!("raft-logs-{}", context.cluster.name));
+    let outcomes = context.fetch(&context.cluster.ids(), FILES, &folder).await;
+    for (id, outcome) in &outcomes {
+        if let Err(error) = outcome {
+            out::say(&format!(
+                "warning: node {id} is not in the picture: {error}"
+            ));
+        }
+    }
+    let fetched = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+    let ids: Vec<u64> = fetched.map(|(id, _)| *id).collect();
+    draw(&folder, &ids, options, arguments)
+}
+
+/// Draws what the files in a folder tell.
+///
+/// # Errors
+/// There are none, they can't be read, the page can't be written; or, with `--check`, they contradict the
+/// promise of the lease.
+pub fn of_folder(options: &Options, arguments: &Arguments) -> Result<()> {
+    let folder = arguments.folder.as_deref().unwrap_or(Path::new("."));
+    let entries =
+        std::fs::read_dir(folder).map_err(|error| Error::file("look into", folder, &error))?;
+    let mut ids = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(|error| Error::file("look into", folder, &error))?;
+        let name = entry.file_name();
+        let id = name
+            .to_str()
+            .and_then(|name| name.strip_prefix("logs_node_")?.parse::<u64>().ok());
+        ids.extend(id.filter(|_| entry.path().join(DUMP.name).exists()));
+    }
+    ids.sort_unstable();
+    draw(folder, &ids, options, arguments)
+}
+
+fn draw(folder: &Path, ids: &[u64], options: &Options, arguments: &Arguments) -> Result<()> {
+    let mut dumps = BTreeMap::new();
+    for id in ids {
+        dumps.insert(*id, read(&node_folder(folder, *id))?);
+    }
+    let timeline = Timeline::read(&dumps);
+    if timeline.is_empty() {
+        return Err(Error::Usage(format!(
+            "{} has no logs_node_ID/dump.txt with a line in it; `raftctl logs --into FOLDER` fetches them",
+            folder.display()
+        )));
+    }
+    if arguments.check {
+        return tell(&timeline.check(), options);
+    }
+    let title = folder
+        .file_name()
+        .map_or("Timeline".into(), |name| name.to_string_lossy());
+    let into = arguments.into.clone();
+    let into = into.unwrap_or_else(|| folder.join(arguments.format.file_name()));
+    let text = match arguments.format {
+        Format::Html => timeline.page(&title, &links(folder, &into, ids)),
+        Format::Svg => timeline.svg(&title),
+        Format::Perfetto => timeline.perfetto(),
+    };
+    write_whole(&into, &text)?;
+    match options.output {
+        Output::Text => out::line(&into.display().to_string()),
+        Output::Json => out::json(&json!({ "file": into })),
+    }
+}
+
+fn node_folder(folder: &Path, id: u64) -> PathBuf {
+    folder.join(format!("logs_node_{id}"))
+}
+
+/// All parts of a node's dump.txt, the oldest first: a folder of a node itself has it in parts.
+fn read(folder: &Path) -> Result<String> {
+    let mut text = String::new();
+    for part in DUMP.parts {
+        let path = folder.join(part);
+        match std::fs::read(&path) {
+            // A line cut within a character is one that tells of no event.
+            Ok(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Error::file("read", &path, &error)),
+        }
+    }
+    Ok(text)
+}
+
+/// Where the files are, seen from the page.
+fn links(folder: &Path, page: &Path, ids: &[u64]) -> BTreeMap<u64, String> {
+    let is_beside = page.parent() == Some(folder);
+    let base = match is_beside {
+        true => PathBuf::new(),
+        false => std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
+    };
+    let link = |id: &u64| {
+        node_folder(&base, *id)
+            .join(DUMP.name)
+            .display()
+            .to_string()
+    };
+    ids.iter().map(|id| (*id, link(id))).collect()
+}
+
+/// Written aside and renamed: a page under its name is whole.
+fn write_whole(path: &Path, text: &str) -> Result<()> {
+    let mut aside = path.as_os_str().to_owned();
+    aside.push(".part");
+    let aside = PathBuf::from(aside);
+    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
+    written.map_err(|error| Error::file("write", path, &error))
+}
+
+fn tell(verdict: &Verdict, options: &Options) -> Result<()> {
+    if options.output == Output::Json {
+        let finding = |finding: &crate::timeline::Finding| json!({ "node": finding.node, "at_us": finding.at_us, "what": finding.what });
+        out::json(&json!({
+            "compared": verdict.compared,
+            "findings": verdict.findings.iter().map(finding).collect::<Vec<_>>(),
+            "unjudged": verdict.unjudged,
+        }))?;
+    } else {
+        for finding in &verdict.findings {
+            out::line(&format!("WRONG  {}", finding.what))?;
+        }
+        for what in &verdict.unjudged {
+            out::line(&format!("not judged  {what}"))?;
+        }
+    }
+    match (verdict.findings.len(), verdict.compared) {
+        (0, 0) => Err(Error::Other(
+            "nothing could be judged: the files tell of no leader that committed anything".into(),
+        )),
+        (0, compared) => {
+            out::say(&format!("{compared} comparisons, no contradiction"));
+            Ok(())
+        }
+        (count, compared) => Err(Error::CheckFailed(format!(
+            "{count} contradictions in {compared} comparisons: two leaders may have served at once; keep these \
+             files, `raftctl timeline` draws them"
+        ))),
+    }
+}

@@ -1,0 +1,17 @@
+//! raftctl with nodes on this machine: all that an operator sees where nothing but a Rust toolchain is
+//! needed.
+
+mod advice;
+mod backups;
+mod chaos;
+mod cli;
+mod cluster;
+mod identity;
+mod keys;
+mod nodes;
+mod promises;
+mod scenarios;
+#[path = "../support/mod.rs"]
+mod support;
+mod timeline;
+mod versions;

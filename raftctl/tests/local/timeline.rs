@@ -1,0 +1,77 @@
+//! The picture of a cluster that lost its leader, and the proof from the same lines.
+
+use std::path::Path;
+
+use crate::cluster::TestCluster;
+
+fn dump(folder: &Path, id: u64) -> String {
+    let path = folder.join(format!("logs_node_{id}/dump.txt"));
+    std::fs::read_to_string(path).unwrap_or_default()
+}
+
+/// The first commit of a leader, told as if it had been made at its election: before it has waited.
+fn hurry(text: &str) -> String {
+    let mut elected = None;
+    let mut lines: Vec<String> = Vec::new();
+    for line in text.lines() {
+        let (at, rest) = line.split_once(' ').unwrap();
+        if rest.contains("became the leader") {
+            elected = Some(at);
+        }
+        let at = match elected {
+            Some(elected) if rest.contains("(leader) committed") => elected,
+            _ => at,
+        };
+        lines.push(format!("{at} {rest}\n"));
+    }
+    lines.concat()
+}
+
+// A leader is killed: its lease outlives it in the picture, the next one's wait is there, and nothing
+// contradicts the lease. Had the next one not waited, the same look would end with 40.
+#[test]
+fn a_lost_leader_is_drawn_and_its_lease_is_proved() {
+    let cluster = TestCluster::up(3);
+    let first = cluster.leader(|_| true);
+    let home = cluster.state("");
+    cluster.eventually("a heartbeat under a lease", |_| {
+        dump(&home, first).contains(" lease_us=1")
+    });
+    cluster.raftctl(&["kill", &first.to_string()]).ok();
+    let second = cluster.leader(|id| id != first);
+    cluster.raftctl(&["set", "a", "b"]).ok();
+
+    let drawn = cluster.raftctl(&["timeline"]).ok();
+    let folder = cluster.path("raft-logs-test");
+    let page = std::fs::read_to_string(folder.join("timeline.html")).unwrap();
+    assert_eq!(drawn.stdout.trim(), "raft-logs-test/timeline.html");
+    for what in [
+        "class=\"lease outlives\"",
+        "class=\"wait\"",
+        "class=\"promise\"",
+    ] {
+        assert!(page.contains(what), "{what}");
+    }
+    for (kind, file) in [("svg", "timeline.svg"), ("perfetto", "timeline.json")] {
+        let asked = ["timeline", "raft-logs-test", "--format", kind];
+        cluster.raftctl(&asked).ok();
+        assert!(
+            folder.join(file).metadata().unwrap().len() > 1_000,
+            "{kind}"
+        );
+    }
+
+    let look = ["timeline", "raft-logs-test", "--check", "--output", "json"];
+    let proved = cluster.raftctl(&look).ok().json();
+    assert_eq!(proved["findings"].as_array().unwrap().len(), 0, "{proved}");
+    assert!(proved["compared"].as_u64().unwrap() >= 3, "{proved}");
+
+    let hurried = hurry(&dump(&folder, second));
+    std::fs::write(folder.join(format!("logs_node_{second}/dump.txt")), hurried).unwrap();
+    let broken = cluster.raftctl(&look);
+    assert_eq!(broken.code, 40, "{broken:?}");
+    assert!(
+        broken.stdout.contains("before the lease of node"),
+        "{broken:?}"
+    );
+}

@@ -1,0 +1,45 @@
+//! Clusters on other machines, over SSH, driven as an operator drives them. The machines are namespaces
+//! with an SSH server, or containers.
+
+mod advice;
+mod cluster;
+mod docker;
+mod hosts;
+mod life;
+mod load;
+mod logins;
+mod partial;
+mod ssh;
+#[path = "../support/mod.rs"]
+mod support;
+mod systemd;
+mod trouble;
+mod ways;
+
+use std::process::ExitCode;
+
+use harness::Program;
+
+fn main() -> ExitCode {
+    let tests = [
+        hosts::tests(),
+        life::tests(),
+        ssh::tests(),
+        docker::tests(),
+        partial::tests(),
+        systemd::tests(),
+        trouble::tests(),
+        ways::tests(),
+        advice::tests(),
+        logins::tests(),
+    ];
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/remote");
+    let program = Program::new(folder, tests.concat()).heavy();
+    let program = advice::ends(program)
+        .ends(&docker::CLUSTER)
+        .ends(&systemd::CLUSTER);
+    let hosts = life::CLUSTERS.iter();
+    hosts
+        .fold(program, |program, (_, cluster)| program.ends(cluster))
+        .run()
+}

@@ -1,0 +1,146 @@
+//! What SSH servers refuse on the way to a host, or at its end: each is told in ssh's own words and costs
+//! no more than it has to.
+
+use harness::{Test, tests};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use crate::advice::quoted;
+use crate::cluster::RemoteCluster;
+use crate::support::{PATIENCE, command};
+use testhosts::{HOSTS, PLAIN, ROOT};
+
+pub fn tests() -> Vec<Test> {
+    tests!(
+        [HOSTS],
+        a_jump_host_is_asked_once_and_may_be_a_member,
+        one_session_at_a_time_is_enough,
+        silence_and_a_home_without_programs_are_told
+    )
+}
+
+/// Writes a cluster.yaml whose first host is the jump host of all, itself included.
+fn through_the_first(cluster: &RemoteCluster, login: &str) {
+    let gate = cluster.set.hosts[0].address;
+    let mut text = format!(
+        "name: test\nprovider: ssh\nssh: {{user: {ROOT}, identity_file: {}, jump: \"{login}@{gate}\"}}\n\
+         nodes:\n",
+        cluster.set.key().display()
+    );
+    for (id, host) in (1..).zip(&cluster.set.hosts) {
+        text.push_str(&format!("  - {{id: {id}, host: {}}}\n", host.address));
+    }
+    std::fs::write(cluster.path("cluster.yaml"), text).unwrap();
+}
+
+// A jump host may be a member. One that refuses the login refuses it once for all hosts behind it; one
+// that forbids forwarding is told with its own words, and so is a host that does; and when all is well
+// the same command goes on.
+fn a_jump_host_is_asked_once_and_may_be_a_member() {
+    let cluster = RemoteCluster::new(3, ROOT);
+    let gate = &cluster.set.hosts[0];
+    through_the_first(&cluster, "nobody");
+    let up = cluster.raftctl(&["up"]).code(10);
+    assert!(up.stderr.contains("nobody@10.77."), "{up:?}");
+    assert!(
+        up.stderr.contains("Permission denied (publickey)"),
+        "{up:?}"
+    );
+    let log = gate.log();
+    let failed = log
+        .lines()
+        .filter(|line| line.contains("user nobody") && line.contains("[preauth]"));
+    // Once by the connection, of whose way nothing is heard, and once to hear it.
+    assert!(failed.count() <= 2, "{log}");
+
+    through_the_first(&cluster, ROOT);
+    gate.configure_sshd("AllowTcpForwarding no");
+    let up = cluster.raftctl(&["up"]).code(10);
+    assert!(up.stderr.contains("administratively prohibited"), "{up:?}");
+    assert!(up.stderr.contains("AllowTcpForwarding yes"), "{up:?}");
+
+    gate.configure_sshd("");
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+    // A host behind it that lets nobody through to its client port.
+    cluster.set.hosts[2].configure_sshd("AllowTcpForwarding no");
+    cluster.set.hosts[2].cut_sessions();
+    let doctor = cluster.raftctl(&["doctor"]).code(40);
+    let why = "ssh says: administratively prohibited";
+    assert!(doctor.stdout.contains(why), "{doctor:?}");
+    assert!(
+        doctor.stdout.contains("AllowTcpForwarding yes"),
+        "{doctor:?}"
+    );
+}
+
+// Many calls at once share one connection, also where the server allows one session at a time: none
+// fails, and no other connection is left over.
+fn one_session_at_a_time_is_enough() {
+    const CALLS: usize = 5;
+    let cluster = RemoteCluster::new(1, ROOT);
+    let host = &cluster.set.hosts[0];
+    host.configure_sshd("MaxSessions 1");
+    let start = |_| {
+        let mut raftctl = command(cluster.folder(), &["exec", "1", "--", "echo here"]);
+        raftctl
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let calls: Vec<_> = (0..CALLS).map(start).collect();
+    for call in calls {
+        let output = call.wait_with_output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(output.stdout, b"node 1: here\n");
+    }
+    let connections = || {
+        let count = "ps -C sshd -o args= | grep -c '^sshd: root' || :";
+        host.must_run(count).parse::<usize>().unwrap()
+    };
+    let started = Instant::now();
+    // A session that has just ended may still be on its way out.
+    while connections() > 1 {
+        assert!(
+            started.elapsed() < PATIENCE,
+            "{} connections",
+            connections()
+        );
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(connections(), 1);
+}
+
+// A login that runs no commands and says nothing is told all the same, and so is a folder that lets no
+// programs run.
+fn silence_and_a_home_without_programs_are_told() {
+    let cluster = RemoteCluster::new(1, PLAIN);
+    let host = &cluster.set.hosts[0];
+    host.must_run("mount -t tmpfs -o noexec,mode=755 tmpfs /home/plain");
+    host.must_run(
+        "mkdir -p -m 700 /home/plain/.ssh && cp /root/.ssh/authorized_keys /home/plain/.ssh/ && \
+         chown -R plain: /home/plain",
+    );
+    let up = cluster.raftctl(&["up"]).code(20);
+    assert!(
+        up.stderr.contains("lets no programs run (noexec)"),
+        "{up:?}"
+    );
+    // The command that it names ends that, as it stands there.
+    host.must_run(&quoted(&up.stderr, "mount -o "));
+    cluster.raftctl(&["up"]).ok();
+    host.must_run("sed -i '/^plain:/s,/bin/bash,/bin/false,' /etc/passwd");
+    // A connection that is open keeps the shell that the login had.
+    host.cut_sessions();
+    let exec = cluster.raftctl(&["exec", "1", "--", "true"]).code(10);
+    assert!(
+        exec.stderr.contains("its login shell runs no commands"),
+        "{exec:?}"
+    );
+    assert!(
+        exec.stderr.contains("without a word, as /bin/false does"),
+        "{exec:?}"
+    );
+}
