@@ -1,7 +1,6 @@
 //! An end at each of the six kinds that a cluster is made of, in all the ways in which an end comes: whatever
 //! was in the making, one command is enough.
 
-use std::collections::BTreeMap;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -90,13 +89,9 @@ const DELETIONS: [(&[&str], End); 4] = [
     (&["google_compute_network"], End::TerraformKilled),
 ];
 
-/// Longer than it takes to insist; a machine has its host only after that.
-const LASTS_MS: u64 = 4_000;
-
-/// Lets what is done to some kinds last, and nothing else.
+/// Lets what is done to some kinds last until the next order, and nothing else.
 fn order(cloud: &Cloud, kinds: &[&str]) {
-    let lasts: BTreeMap<&str, u64> = kinds.iter().map(|kind| (*kind, LASTS_MS)).collect();
-    cloud.order(&json!({"op_ms": lasts, "poll_ms": {"*": 50}}));
+    cloud.order(&json!({"hold": kinds, "poll_ms": {"*": 50}}));
 }
 
 fn two_nodes() -> String {
@@ -132,7 +127,7 @@ fn up_goes_on_after_an_end_at_each_kind() {
     world.farm.lock().unwrap().set.revive(at);
     order(cloud, &["google_compute_instance"]);
     let running = cloud.command(&["up"]).spawn().unwrap();
-    wait_until_begun(cloud, "google_compute_instance");
+    wait_until_begun(cloud, "create", "google_compute_instance");
     wait_until(|| world.instances() == 2, "the machine is made again");
     End::AllKilled.strike(cloud, running);
     cloud.order(&json!({}));
@@ -210,7 +205,7 @@ fn down_goes_on_after_an_end_at_each_kind() {
         order(&cloud, kinds);
         let running = cloud.command(&["down", "--yes"]).spawn().unwrap();
         for kind in kinds {
-            wait_until_begun(&cloud, kind);
+            wait_until_begun(&cloud, "delete", kind);
         }
         end.strike(&cloud, running);
         let status = ended_in_doubt(&cloud);

@@ -42,9 +42,6 @@ const TYPES: [&str; 6] = [
     "google_compute_instance",
 ];
 
-/// An operation that outlasts the test, unless nobody waits for it.
-const ENDLESS_MS: u64 = 600_000;
-
 pub fn yaml(nodes: u8, zones: &str) -> String {
     format!(
         "name: demo\nprovider: gcp\ntiming: wan\nnodes: {nodes}\nbinary: /bin/true\ngcp:\n  project: my-project\n  \
@@ -106,14 +103,20 @@ pub fn wait_until_made(cloud: &Cloud, resource_type: &str) {
     }
 }
 
-/// Waits until Terraform has begun to do something to one of a type.
+/// Waits until Terraform has begun to do something to one of a type. What the record holds of an earlier run
+/// is of another action.
 #[track_caller]
-pub fn wait_until_begun(cloud: &Cloud, resource_type: &str) {
+pub fn wait_until_begun(cloud: &Cloud, action: &str, resource_type: &str) {
     let record = terraform(cloud).join("events.jsonl");
+    let words = [
+        "\"apply_start\"",
+        resource_type,
+        &format!("\"action\":\"{action}\""),
+    ];
     let has_begun = || {
         let text = std::fs::read_to_string(&record).unwrap_or_default();
         let mut lines = text.lines();
-        lines.any(|line| line.contains("\"apply_start\"") && line.contains(resource_type))
+        lines.any(|line| words.iter().all(|word| line.contains(word)))
     };
     let give_up = Instant::now() + PATIENCE * 3;
     while !has_begun() {
@@ -165,7 +168,7 @@ pub fn terraform_of(cloud: &Cloud) -> u32 {
 // `up` takes it in.
 fn an_insisted_end_of_a_creation() {
     let cloud = empty(1, "us-central1-a");
-    cloud.order(&json!({"op_ms": {"google_compute_network": ENDLESS_MS}, "poll_ms": {"*": 50}}));
+    cloud.order(&json!({"hold": ["google_compute_network"], "poll_ms": {"*": 50}}));
     let running = cloud.command(&["up"]).spawn().unwrap();
     wait_until_made(&cloud, "google_compute_network");
     let (code, stderr) = insist(running);
@@ -254,7 +257,7 @@ fn a_question_that_fails() {
 // deletes also what no state knows.
 fn a_killed_terraform_and_down() {
     let cloud = empty(1, "us-central1-a");
-    cloud.order(&json!({"op_ms": {"google_compute_disk": ENDLESS_MS}, "poll_ms": {"*": 50}}));
+    cloud.order(&json!({"hold": ["google_compute_disk"], "poll_ms": {"*": 50}}));
     let running = cloud.command(&["up"]).spawn().unwrap();
     wait_until_made(&cloud, "google_compute_disk");
     signal(terraform_of(&cloud), Signal::KILL);
@@ -277,9 +280,9 @@ fn a_killed_terraform_and_down() {
 fn an_insisted_end_of_down() {
     let cloud = empty(1, "us-central1-a");
     up(&cloud);
-    cloud.order(&json!({"op_ms": {"google_compute_instance": 3_000}, "poll_ms": {"*": 50}}));
+    cloud.order(&json!({"hold": ["google_compute_instance"], "poll_ms": {"*": 50}}));
     let running = cloud.command(&["down", "--yes"]).spawn().unwrap();
-    wait_until_begun(&cloud, "google_compute_instance");
+    wait_until_begun(&cloud, "delete", "google_compute_instance");
     let (code, stderr) = insist(running);
     assert_eq!(code, 10, "{stderr}");
     assert!(

@@ -208,7 +208,7 @@ impl Apply<'_> {
         orders: &Orders,
         effect: impl Future<Output = Outcome> + Send + 'static,
     ) -> Operation {
-        Operation::begin(orders.operation(self.target.resource_type), effect)
+        self.book.begin(orders, self.target.resource_type, effect)
     }
 
     fn found(&self, id: &str) -> Result<Value, String> {

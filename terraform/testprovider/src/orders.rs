@@ -7,7 +7,8 @@
 //!  "calls": [{"call": "instances.aggregatedList", "times": 1,
 //!             "http": {"code": 403, "reason": "forbidden", "message": "Required ..."}}],
 //!  "unreachable": ["zones/us-central1-a"],
-//!  "op_ms": {"google_compute_network": 3000}, "poll_ms": {"*": 50}, "time_scale": 0.01}
+//!  "op_ms": {"google_compute_network": 3000}, "hold": ["google_compute_disk"], "poll_ms": {"*": 50},
+//!  "time_scale": 0.01}
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,12 +19,18 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::faults::{Fault, Kind, On, Target};
+use crate::operations::{Operation, Outcome};
 
 /// An operation's real times: how long one lasts at least, how often Google's provider asks, and how
 /// long it waits before it asks whether a machine runs.
 const REAL_OPERATION: Duration = Duration::from_millis(300);
 const REAL_POLL: Duration = Duration::from_secs(10);
 const REAL_STATUS: Duration = Duration::from_secs(5);
+
+/// An operation that is held ends by itself after this long: the test has forgotten it.
+const HELD_MAX: Duration = Duration::from_secs(600);
+/// How often one that is held looks whether it still is.
+const HELD_POLL: Duration = Duration::from_millis(10);
 
 /// A failure of the REST API.
 #[derive(Debug, Clone, Deserialize)]
@@ -66,6 +73,9 @@ pub struct Orders {
     pub unreachable: Vec<String>,
     /// How long an operation lasts, milliseconds, by resource type; `*` for all others.
     pub op_ms: BTreeMap<String, u64>,
+    /// Resource types whose operations end only when this is no longer ordered. A test that is to meet
+    /// one under way orders this, and no time that a busy machine may need for something else.
+    pub hold: Vec<String>,
     /// How often Google's provider asks whether it is done, likewise; where it is 0, it hears of the end
     /// at once.
     pub poll_ms: BTreeMap<String, u64>,
@@ -169,6 +179,24 @@ impl Book {
         serde_json::from_slice(&bytes).map_err(|error| format!("{}: {error}", path.display()))
     }
 
+    /// Begins an operation, which lasts as long as is ordered for its resource type.
+    #[must_use]
+    pub fn begin(
+        &self,
+        orders: &Orders,
+        resource_type: &str,
+        effect: impl Future<Output = Outcome> + Send + 'static,
+    ) -> Operation {
+        let held = Held {
+            book: Book::new(self.file.clone()),
+            resource_type: resource_type.to_owned(),
+        };
+        Operation::begin(orders.operation(resource_type), async move {
+            held.released().await?;
+            effect.await
+        })
+    }
+
     /// The failure that strikes a step of Google's provider, if any.
     ///
     /// # Errors
@@ -208,6 +236,26 @@ impl Book {
         let count = struck.counts.entry((list, index)).or_default();
         *count += 1;
         *count > skip && times.is_none_or(|times| *count <= skip.saturating_add(times))
+    }
+}
+
+/// What an operation waits for before it ends.
+struct Held {
+    book: Book,
+    resource_type: String,
+}
+
+impl Held {
+    /// Waits until nobody orders any more that operations on this type don't end.
+    async fn released(&self) -> Outcome {
+        let looks = HELD_MAX.as_millis() / HELD_POLL.as_millis();
+        for _ in 0..looks {
+            if !self.book.read()?.hold.contains(&self.resource_type) {
+                return Ok(());
+            }
+            tokio::time::sleep(HELD_POLL).await;
+        }
+        Err(format!("held for {} s", HELD_MAX.as_secs()))
     }
 }
 
@@ -254,6 +302,22 @@ mod tests {
         assert_eq!([strike(), strike(), strike()], [false, true, false]);
         order("two");
         assert_eq!([strike(), strike(), strike()], [false, true, false]);
+    }
+
+    // What is held lasts until that is lifted, and nothing else does.
+    #[tokio::test]
+    async fn what_is_held_ends_when_it_is_let_go() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("faults.json");
+        std::fs::write(&file, r#"{"hold": ["google_compute_disk"]}"#).unwrap();
+        let book = Book::new(Some(file.clone()));
+        let orders = book.read().unwrap();
+        let disk = book.begin(&orders, "google_compute_disk", async { Ok(()) });
+        let network = book.begin(&orders, "google_compute_network", async { Ok(()) });
+        assert_eq!(network.end().await, Ok(()));
+        assert_eq!(disk.outcome(), None);
+        std::fs::remove_file(file).unwrap();
+        assert_eq!(disk.end().await, Ok(()));
     }
 
     // Real times are scaled, and those that are named hold.

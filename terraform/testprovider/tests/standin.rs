@@ -136,7 +136,7 @@ fn an_interruption_is_heard_at_the_next_poll() {
     let workspace = one_node();
     // The operation ends before the question, and is not seen to have ended.
     workspace.order(&json!({
-        "op_ms": {"google_compute_network": 500}, "poll_ms": {"google_compute_network": 2_000}
+        "op_ms": {"google_compute_network": 500}, "poll_ms": {"google_compute_network": 8_000}
     }));
     let said = interrupted(&workspace);
     assert!(said.contains(CANCELLED), "{said}");
@@ -174,7 +174,7 @@ fn a_broken_poll_orphans_as_well() {
 // Terraform that is killed leaves Google at work.
 fn a_killed_terraform_leaves_google_at_work() {
     let workspace = one_node();
-    workspace.order(&json!({"op_ms": {"google_compute_instance": 1_000}}));
+    workspace.order(&json!({"hold": ["google_compute_instance"]}));
     let mut apply = workspace.spawn(&APPLY);
     let id = "projects/example-project/zones/us-central1-a/instances/raft-demo-n1";
     let status = |workspace: &Workspace| {
@@ -186,6 +186,7 @@ fn a_killed_terraform_leaves_google_at_work() {
     });
     apply.kill().unwrap();
     apply.wait().unwrap();
+    workspace.order(&json!({}));
     workspace.wait_until("the machine runs", |workspace| {
         status(workspace) == "RUNNING"
     });

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-/// The last version that knows nothing of formats.
-const BEFORE_FORMATS: &str = "80e39b6";
-
-/// Its binary. `binary` is one of this version: the other is built beside its folder. Nothing, loudly,
+/// The last version that knows nothing of formats: its binary. `binary` is one of this version: the other is built beside its folder. Nothing, loudly,
 /// where it can't be built; with `CI=true` that fails, unless these sources came without their history.
 pub fn older(binary: &str) -> Option<&'static Path> {
     static OLDER: OnceLock<Option<PathBuf>> = OnceLock::new();
@@ -16,8 +13,8 @@ pub fn older(binary: &str) -> Option<&'static Path> {
         Err(why) => {
             let is_complete = std::env::var_os("CI").is_some_and(|value| value == "true");
             let is_complete = is_complete && has_history();
-            assert!(!is_complete, "{BEFORE_FORMATS} can't be built: {why}");
-            eprintln!("LEFT OUT: {BEFORE_FORMATS} can't be built: {why}");
+            assert!(!is_complete, "an older version can't be built: {why}");
+            eprintln!("LEFT OUT: an older version can't be built: {why}");
             None
         }
     });
@@ -35,35 +32,13 @@ fn has_history() -> bool {
 
 fn build(binary: &Path) -> Result<PathBuf, String> {
     let target = binary.parent().and_then(Path::parent);
-    let former = target.ok_or("where is target/?")?.join("former");
-    let source = former.join(BEFORE_FORMATS);
-    let older = former.join("build/debug/raft-node");
-    if older.exists() {
-        return Ok(older);
-    }
-    if !source.join("Cargo.toml").exists() {
-        std::fs::create_dir_all(&source).map_err(|error| error.to_string())?;
-        let archive = format!(
-            "git archive {BEFORE_FORMATS} | tar -x -C '{}'",
-            source.display()
-        );
-        let top = concat!(env!("CARGO_MANIFEST_DIR"), "/../../..");
-        run(Command::new("bash")
-            .args(["-o", "pipefail", "-c", &archive])
-            .current_dir(top))?;
-    }
-    let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--locked", "-p", "raft-node"]);
-    cargo.arg("--target-dir").arg(former.join("build"));
-    run(cargo.current_dir(&source))?;
-    Ok(older)
-}
-
-fn run(command: &mut Command) -> Result<(), String> {
-    let done = command.stdin(Stdio::null()).output();
-    let done = done.map_err(|error| error.to_string())?;
+    let done = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/older.sh"))
+        .arg(target.ok_or("where is target/?")?)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| error.to_string())?;
     match done.status.success() {
-        true => Ok(()),
+        true => Ok(PathBuf::from(String::from_utf8_lossy(&done.stdout).trim())),
         false => Err(String::from_utf8_lossy(&done.stderr).into_owned()),
     }
 }

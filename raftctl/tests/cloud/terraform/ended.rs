@@ -1,13 +1,15 @@
 //! Whatever ends an `up` or `down`: Terraform does what it has begun.
 
 use harness::{Test, tests};
+use std::process::Child;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{FIVE, interrupt, made_of, signal};
-use crate::cloud::{GCLOUD, TERRAFORM, ended, fault};
+use super::{FIVE, interrupt, made_of, read_until, signal};
+use crate::cloud::{Cloud, GCLOUD, TERRAFORM, ended, fault};
+use crate::interrupted::{wait_until_begun, wait_until_made};
 
 pub fn tests() -> Vec<Test> {
     tests!(
@@ -34,15 +36,14 @@ fn an_ended_up_leaves_a_usable_state() {
 fn interrupted_with(signals: [Signal; 2]) {
     let cloud = made_of(FIVE);
     // Disks are in the making at both.
-    cloud.order(&json!({"op_ms": {"google_compute_disk": 3_000}, "poll_ms": {"*": 50}}));
+    cloud.order(&json!({"hold": ["google_compute_disk"], "poll_ms": {"*": 50}}));
     let up = cloud.command(&["up"]).spawn().unwrap();
-    cloud.wait_for_resources(1);
+    wait_until_made(&cloud, "google_compute_disk");
     signal(up.id(), signals[0]);
     std::thread::sleep(Duration::from_millis(200)); // as fast as a person presses it again
     signal(up.id(), signals[1]);
-    let output = up.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(10), "{stderr}");
+    let (code, stderr) = let_go_when_told(&cloud, up);
+    assert_eq!(code, Some(10), "{stderr}");
     for words in [
         "raftctl ends when Terraform is done with ",
         "interrupted while about to change the infrastructure",
@@ -68,23 +69,27 @@ fn interrupted_with(signals: [Signal; 2]) {
     assert_eq!(cloud.count(), 0);
 }
 
+/// Lets Google end what it does once raftctl has said that it waits for that; the exit code, and all it said.
+fn let_go_when_told(cloud: &Cloud, mut running: Child) -> (Option<i32>, String) {
+    let words = "raftctl ends when Terraform is done with ";
+    let mut stderr = read_until(running.stderr.as_mut().unwrap(), words);
+    cloud.order(&json!({}));
+    let output = running.wait_with_output().unwrap();
+    stderr += &String::from_utf8_lossy(&output.stderr);
+    (output.status.code(), stderr)
+}
+
 // An interrupted `down` is gone on with by `down`.
 fn an_interrupted_down_names_down() {
     let cloud = made_of(FIVE);
     cloud.order(&fault("quota_exceeded", "google_compute_instance"));
     cloud.raftctl(&["up"]).code(10);
-    cloud.order(&json!({"op_ms": {"google_compute_disk": 3_000}, "poll_ms": {"*": 50}}));
-    let made = cloud.count();
+    cloud.order(&json!({"hold": ["google_compute_disk"], "poll_ms": {"*": 50}}));
     let down = cloud.command(&["down", "--yes"]).spawn().unwrap();
-    let give_up = Instant::now() + Duration::from_secs(60);
-    while cloud.count() == made {
-        assert!(Instant::now() < give_up, "nothing is deleted");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    wait_until_begun(&cloud, "delete", "google_compute_disk");
     interrupt(down.id());
-    let output = down.wait_with_output().unwrap();
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(10), "{stderr}");
+    let (code, stderr) = let_go_when_told(&cloud, down);
+    assert_eq!(code, Some(10), "{stderr}");
     assert!(stderr.contains("delete data disk n1"), "{stderr}");
     assert!(
         stderr.contains("`raftctl down` goes on from there"),
@@ -97,9 +102,9 @@ fn an_interrupted_down_names_down() {
 // Where raftctl itself is killed, Terraform goes on, and what Google holds is what it remembers.
 fn terraform_outlives_raftctl() {
     let cloud = made_of(FIVE);
-    cloud.order(&json!({"op_ms": {"google_compute_disk": 3_000}, "poll_ms": {"*": 50}}));
+    cloud.order(&json!({"hold": ["google_compute_disk"], "poll_ms": {"*": 50}}));
     let mut up = cloud.command(&["up"]).spawn().unwrap();
-    cloud.wait_for_resources(1);
+    wait_until_made(&cloud, "google_compute_disk");
     up.kill().unwrap();
     up.wait().unwrap();
     let terraform = cloud.folder.path().join(".raftctl/demo/terraform");
@@ -110,11 +115,13 @@ fn terraform_outlives_raftctl() {
     );
     // The next one waits for it, and says so.
     let plan = ["plan", "--output", "json"];
-    let plan = cloud
-        .raftctl(&plan)
-        .code(0)
-        .says("waiting for Terraform's state: ")
-        .says("has been changing this cluster since");
+    let mut waiting = cloud.command(&plan).spawn().unwrap();
+    let words = "has been changing this cluster since";
+    let told = read_until(waiting.stderr.as_mut().unwrap(), words);
+    assert!(told.contains("waiting for Terraform's state: "), "{told}");
+    cloud.order(&json!({}));
+    assert!(waiting.wait_with_output().unwrap().status.success());
+    let plan = cloud.raftctl(&plan).code(0);
     assert_eq!(cloud.changes(&plan), Vec::<String>::new());
     assert_eq!(cloud.count(), 20);
     let list = ["-chdir=.raftctl/demo/terraform", "state", "list"];

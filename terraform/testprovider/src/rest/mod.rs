@@ -204,9 +204,9 @@ async fn within(
         _ => {
             let resource_type = resource.resource_type.clone();
             let effect = changes::begin(api, &id, &resource, verb, &call.body)?;
-            let lasts = api.orders()?.operation(&resource_type);
-            let operation = crate::operations::Operation::begin(lasts, effect);
-            if lasts.is_zero() {
+            let orders = api.orders()?;
+            let operation = api.book.begin(&orders, &resource_type, effect);
+            if orders.operation(&resource_type).is_zero() && orders.hold.is_empty() {
                 let _ = operation.end().await; // how it ended is told with the operation
             }
             let name = api.operations.add(Entry {

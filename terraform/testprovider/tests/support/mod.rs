@@ -184,7 +184,10 @@ impl Workspace {
 
     /// Orders failures of Google.
     pub fn order(&self, faults: &Json) {
-        std::fs::write(self.path("faults.json"), faults.to_string()).unwrap();
+        // At once: half of it would order something else.
+        let new = self.path("faults.json.new");
+        std::fs::write(&new, faults.to_string()).unwrap();
+        std::fs::rename(new, self.path("faults.json")).unwrap();
     }
 
     /// The addresses in the state.
