@@ -6,6 +6,7 @@ mod backups;
 mod chaos;
 mod cli;
 mod cluster;
+mod damage;
 mod identity;
 mod keys;
 mod nodes;
