@@ -136,6 +136,8 @@ pub struct Taken {
     pub inspections: Vec<oneshot::Sender<Inspection>>,
     /// There was more.
     pub more: bool,
+    /// So many requests wait for their outcome, those that are taken included.
+    pub waiting: usize,
 }
 
 impl Desk {
@@ -281,6 +283,7 @@ impl Desk {
             inputs,
             inspections: std::mem::take(&mut state.inspections),
             more: !disk_only && !state.inputs.is_empty(),
+            waiting: state.waiters.len(),
         };
         drop(guard);
         self.emptied.notify_waiters();

@@ -103,6 +103,11 @@ pub struct Flags {
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     listen_clients: String,
 
+    /// Where Prometheus finds this node's metrics (http://HOST:PORT/metrics); a port alone is one of
+    /// 127.0.0.1 [default: nowhere]
+    #[arg(long, value_name = "[HOST:]PORT", value_parser = address_or_port)]
+    metrics_listen: Option<String>,
+
     /// A node of the cluster, and where it is reached; once for each, this one included
     #[arg(long = "node", value_name = "ID,PEER_ADDRESS,CLIENT_ADDRESS", required = true,
           action = ArgAction::Append, value_parser = member)]
@@ -206,6 +211,8 @@ pub struct Settings {
     pub listen_peers: String,
     /// `host:port` to listen on for clients.
     pub listen_clients: String,
+    /// `host:port` to listen on for scrapers of metrics; `None`: nowhere.
+    pub metrics_listen: Option<String>,
     /// Time between heartbeats, in milliseconds.
     pub heartbeat_ms: u64,
     /// From these the election timeout is drawn.
@@ -257,6 +264,7 @@ impl Flags {
             data_dir: self.data_dir,
             listen_peers: self.listen_peers,
             listen_clients: self.listen_clients,
+            metrics_listen: self.metrics_listen,
             max_clock_drift_ppm: self.max_clock_drift_ppm,
             inherited_reads: self.inherited_reads,
             min_free_bytes: self.min_free_mib.map(|mib| mib * 1024 * 1024),
@@ -368,6 +376,14 @@ fn address(text: &str) -> Result<String, String> {
     match parts.map(|(host, port)| (host, port.parse::<u16>())) {
         Some((host, Ok(_))) if !host.is_empty() => Ok(text.to_owned()),
         _ => Err("expected HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401".into()),
+    }
+}
+
+/// An address, or a port of this machine's own: metrics are for everybody who can connect.
+fn address_or_port(text: &str) -> Result<String, String> {
+    match text.parse::<u16>() {
+        Ok(port) => Ok(format!("127.0.0.1:{port}")),
+        Err(_) => address(text).map_err(|error| format!("{error}; or a port alone, as in 7601")),
     }
 }
 
@@ -500,6 +516,19 @@ mod tests {
         let flags = Flags::try_parse_from(arguments).unwrap();
         let error = flags.into_settings().unwrap_err();
         assert!(error.contains("--id 3 is not among"), "{error}");
+    }
+
+    // Metrics are told nobody unless that is asked for, and a port alone is one of this machine's own.
+    #[test]
+    fn metrics_are_for_the_own_machine() {
+        let listens = |flags: &[&str]| settings(flags).unwrap().metrics_listen;
+        assert_eq!(listens(&[]), None);
+        let loopback = listens(&["--metrics-listen=7601"]);
+        assert_eq!(loopback.as_deref(), Some("127.0.0.1:7601"));
+        let told = listens(&["--metrics-listen=[::]:7601"]);
+        assert_eq!(told.as_deref(), Some("[::]:7601"));
+        let error = settings(&["--metrics-listen=70000"]).unwrap_err();
+        assert!(error.contains("HOST:PORT"), "{error}");
     }
 
     // Clock faults need a flag of their own.

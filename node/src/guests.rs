@@ -82,6 +82,11 @@ impl Guests {
         (seat, leaves)
     }
 
+    /// How many are there.
+    pub fn count(&self) -> usize {
+        lock(&self.state).present.len()
+    }
+
     /// Sends the one away that has been idle for longest. Returns whether there was one.
     pub fn send_idlest_away(&self, now: Instant) -> bool {
         let state = lock(&self.state);

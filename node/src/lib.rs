@@ -10,11 +10,12 @@
 //! * [`engine`]: the four together, one whole node without its machine
 //!
 //! The machine:
-//! * [`clock`]: time; [`space`]: room on the disk; [`disk`]: files; [`identity`]: who belongs to the
-//!   cluster
+//! * [`clock`]: time; [`identity`]: who belongs to the cluster; [`space`]: room on the disk
+//! * [`guests`]: who is connected, and who has to go for others
+//! * [`metrics`]: the node in figures, for Prometheus
+//! * [`disk`]: the files of the node
 //! * [`dump`]: what happened, for people
 //! * [`convert`], [`desk`]: messages of peers; the queue in front of the loop
-//! * [`guests`]: who is connected, and who has to go for others
 //! * [`peers`], [`rpc`]: connections to nodes; to clients and operators
 //! * [`flags`], [`server`], [`process`]: the command line; the loop that drives it all; the exit code
 //! * [`tools`]: what is done with the directory of a node that does not run
@@ -30,6 +31,7 @@ pub mod flags;
 pub mod guests;
 pub mod identity;
 pub mod kv;
+pub mod metrics;
 pub mod peers;
 pub mod process;
 pub mod raft;

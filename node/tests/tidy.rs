@@ -40,11 +40,15 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("clock", &["raft"]),
     ("identity", &["raft"]),
     ("space", &[]),
-    ("disk", &["command", "engine", "kv", "raft", "space", "wal"]),
+    ("guests", &[]),
+    ("metrics", &["clock", "guests", "identity", "raft", "space"]),
+    (
+        "disk",
+        &["command", "engine", "kv", "metrics", "raft", "space", "wal"],
+    ),
     ("dump", &["command", "disk", "raft", "wal"]),
     ("convert", &["command", "raft"]),
     ("desk", &["command", "engine", "raft"]),
-    ("guests", &[]),
     (
         "peers",
         &[
@@ -55,16 +59,16 @@ const LAYERS: &[(&str, &[&str])] = &[
     (
         "rpc",
         &[
-            "clock", "command", "desk", "dump", "engine", "guests", "identity", "kv", "peers",
-            "raft", "space", "wal",
+            "clock", "command", "desk", "dump", "engine", "guests", "identity", "kv", "metrics",
+            "peers", "raft", "space", "wal",
         ],
     ),
     ("flags", &["command", "identity", "raft"]),
     (
         "server",
         &[
-            "clock", "desk", "disk", "dump", "engine", "flags", "identity", "peers", "raft", "rpc",
-            "space", "wal",
+            "clock", "desk", "disk", "dump", "engine", "flags", "identity", "metrics", "peers",
+            "raft", "rpc", "space", "wal",
         ],
     ),
     ("tools", &["command", "disk", "identity", "wal"]),
@@ -106,7 +110,7 @@ const ONLY_IN: &[(&str, &[&str])] = &[
     ("std::fs", &["clock", "disk"]),
     ("rustix::time", &["clock"]),
     // For the flags: limits that operators are told, too.
-    ("raftkv", &["convert", "flags", "peers", "rpc"]),
+    ("raftkv", &["convert", "flags", "metrics", "peers", "rpc"]),
 ];
 
 /// The first names of the paths in the code that begin in this way: `crate::` or `super::`.

@@ -37,7 +37,7 @@ fn start(path: &Path) -> (DiskThread, Receiver<DiskReport>) {
     let directory = Directory::open(path).unwrap();
     directory.recover().unwrap();
     let (sender, reports) = channel();
-    let disk = DiskThread::start(directory, &Arc::default(), move |report| {
+    let disk = DiskThread::start(directory, &Arc::default(), &Arc::default(), move |report| {
         sender.send(report).unwrap()
     })
     .unwrap();
@@ -163,7 +163,7 @@ fn a_flush_is_shared() {
     let (sender, reports) = channel();
     let (go, gate) = channel::<()>();
     // The report of the first work holds the thread until all others wait.
-    let disk = DiskThread::start(locked, &Arc::default(), move |report| {
+    let disk = DiskThread::start(locked, &Arc::default(), &Arc::default(), move |report| {
         sender.send(report).unwrap();
         gate.recv().ok();
     })

@@ -3,6 +3,7 @@
 use super::snapshot::SnapshotFiles;
 use super::{Directory, DiskError, MARK, METADATA};
 use crate::engine::{DiskWork, SnapshotWrite};
+use crate::metrics::Metrics;
 use crate::raft::{ChunkWanted, NodeId, SnapshotId};
 use crate::space::{Room, Space};
 use std::fs::File;
@@ -11,7 +12,7 @@ use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Most works that wait for the disk. A node that has as many takes in nothing new, and loses
 /// its lease when the disk does not come back in time.
@@ -81,6 +82,7 @@ impl DiskThread {
     pub fn start(
         directory: Directory,
         space: &Arc<Space>,
+        metrics: &Arc<Metrics>,
         report: impl FnMut(DiskReport) + Send + 'static,
     ) -> Result<Self, DiskError> {
         let (works, queue) = sync_channel(DISK_QUEUE_MAX);
@@ -91,6 +93,7 @@ impl DiskThread {
             snapshots: SnapshotFiles::open(&directory)?,
             directory,
             space: Arc::clone(space),
+            metrics: Arc::clone(metrics),
             fsyncs: Arc::clone(&fsyncs),
         };
         let path = writer.directory.path().to_owned();
@@ -149,6 +152,7 @@ impl Drop for DiskThread {
 struct Writer {
     directory: Directory,
     space: Arc<Space>,
+    metrics: Arc<Metrics>,
     log: File,
     mark: File,
     snapshots: SnapshotFiles,
@@ -347,15 +351,19 @@ impl Writer {
         let written = self.mark.write_all_at(mark, 0);
         written.map_err(DiskError::at("write", &path))?;
         if flush {
+            let since = Instant::now();
             let flushed = self.mark.sync_data();
             flushed.map_err(DiskError::at("flush", &path))?;
+            self.metrics.flushed(since.elapsed());
             self.fsyncs.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
     }
 
     fn flush_log(&mut self) -> Result<(), DiskError> {
+        let since = Instant::now();
         self.on_log("flush", |log| log.sync_data())?;
+        self.metrics.flushed(since.elapsed());
         self.fsyncs.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
@@ -384,6 +392,7 @@ mod tests {
             snapshots: SnapshotFiles::open(&directory).unwrap(),
             directory,
             space: Arc::default(),
+            metrics: Arc::default(),
             fsyncs: Arc::default(),
         }
     }

@@ -121,6 +121,11 @@ impl Engine {
         self.raft.status()
     }
 
+    /// Up to here entries are applied to the store.
+    pub fn applied_index(&self) -> Index {
+        self.applied_index
+    }
+
     /// The core, for tests that check its invariants.
     pub fn raft(&self) -> &Raft {
         &self.raft

@@ -117,6 +117,19 @@ impl Raft {
         progress.map(|(id, progress)| (*id, progress.match_index))
     }
 
+    /// As many nodes may still fail before a leader can commit nothing, if those live that answered what was
+    /// sent within the last lease. 0 on a node that does not lead.
+    pub fn spare_nodes(&self) -> usize {
+        let Some(leading) = self.leadership() else {
+            return 0;
+        };
+        let since_us = self.now.saturating_sub(self.config.lease_us);
+        let answers = |acked: Option<Micros>| acked.is_some_and(|sent_us| sent_us >= since_us);
+        let followers = leading.progress.values();
+        let live = followers.filter(|it| answers(it.acked_sent_us)).count() + 1;
+        live.saturating_sub(self.quorum())
+    }
+
     /// A leader's followers.
     fn peer_status(&self) -> Vec<PeerStatus> {
         let Some(leading) = self.leadership() else {

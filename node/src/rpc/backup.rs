@@ -110,6 +110,7 @@ impl Walker {
         };
         self.front.view.end_backup(self.walk);
         if let Err(Broken::Refused(refusal)) = told {
+            self.front.metrics.refused(refusal.reason);
             let status = Err(refusal.into_status());
             // Who has gone meanwhile does not want it.
             drop(self.pieces.send_timeout(status, PATIENCE).await);

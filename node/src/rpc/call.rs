@@ -32,10 +32,13 @@ impl Front {
         wanted: Wanted,
         deadline: Instant,
     ) -> Result<Done, Refusal> {
-        match wanted {
+        let since = Instant::now();
+        let done = match wanted {
             Wanted::Read(query, consistency) => self.read(query, consistency, deadline).await,
             Wanted::Write(request) => self.write(request, deadline).await,
-        }
+        }?;
+        self.metrics.answered(done.path(), since.elapsed(), 1);
+        Ok(done)
     }
 
     /// Carries out a write.

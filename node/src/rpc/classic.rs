@@ -117,7 +117,11 @@ impl Classic for ClassicService {
             Err(refusal) if must_not_ask_again(refusal.reason) => {
                 return Err(refusal.into_status());
             }
-            Err(_) => self.failure(),
+            Err(refusal) => {
+                // Its reply has no place for a reason.
+                self.front.metrics.refused(refusal.reason);
+                self.failure()
+            }
         };
         Ok(Response::new(reply))
     }

@@ -4,7 +4,7 @@
 use super::Front;
 use super::budget::{CallRoom, ReplyRoom};
 use super::reading::Reading;
-use super::refusal::explained_reply;
+use super::refusal::{count_refused, explained_reply};
 use crate::guests::Guest;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -57,16 +57,19 @@ where
         let call = match self.front.call_room(path, guest) {
             Ok(call) => call,
             Err(refusal) => {
+                self.front.metrics.refused(refusal.reason);
                 let refused = refusal.into_status().into_http();
                 return Box::pin(std::future::ready(Ok(refused)));
             }
         };
         let streams = is_stream(path);
         let front = Arc::clone(&self.front);
+        let counting = Arc::clone(&self.front);
         let request = request.map(|body| Body::new(Reading::new(front, body, streams)));
         let response = self.service.call(request);
         Box::pin(async move {
             let mut response = explained_reply(response.await?);
+            count_refused(&counting.metrics, response.headers());
             let room = response.extensions_mut().remove::<ReplyRoom>();
             Ok(response.map(|body| {
                 Body::new(LimitedReply {

@@ -110,6 +110,11 @@ impl Listen {
         self.listener.local_addr()
     }
 
+    /// Who is connected.
+    pub fn guests(&self) -> Arc<Guests> {
+        Arc::clone(&self.guests)
+    }
+
     /// The connections as they come, so many at a time of the wide kind.
     pub(super) fn connections(self, wide_places: usize) -> Connections {
         self.wide.add_permits(wide_places);

@@ -32,6 +32,7 @@ use crate::desk::Desk;
 use crate::dump::Dump;
 use crate::engine::{ReadPath, ReadView};
 use crate::identity::Identity;
+use crate::metrics::{Metrics, Path};
 use crate::peers::Links;
 use crate::raft::Micros;
 use crate::space::Space;
@@ -66,6 +67,8 @@ pub struct Front {
     pub started_us: Micros,
     /// What was answered and refused here.
     pub counters: Counters,
+    /// The same, and more, for tools that draw it.
+    pub metrics: Arc<Metrics>,
     /// Bounds what all requests and replies that are on their way may take.
     pub room: Room,
     /// Turns true when streams are to end.
@@ -80,6 +83,16 @@ pub struct Counters {
     quorum_reads: AtomicU64,
     stale_reads: AtomicU64,
     refused_overload: AtomicU64,
+}
+
+/// On what an answer rests, as it is counted.
+fn metered(path: ReadPath) -> Path {
+    match path {
+        ReadPath::Lease => Path::Lease,
+        ReadPath::Inherited => Path::Inherited,
+        ReadPath::Quorum => Path::Quorum,
+        ReadPath::Stale => Path::Stale,
+    }
 }
 
 impl Counters {

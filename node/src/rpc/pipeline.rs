@@ -4,11 +4,12 @@
 
 use super::budget::ReplyRoom;
 use super::call::{DirectRead, REQUEST_TIMEOUT, read_timed_out, write_cut_off, write_timed_out};
-use super::refusal::explained;
+use super::refusal::{count_refused, explained};
 use super::translate::{self, Done, Wanted};
 use super::{Front, Refusal};
 use crate::desk::{Outcome, StreamOutcomes, Waiter};
 use crate::engine::{Consistency, Query, Reply, Request, Token};
+use crate::metrics::Path;
 use prost::Message as _;
 use raftkv::MESSAGE_BYTES_MAX;
 use raftkv::kv as wire;
@@ -49,6 +50,10 @@ pub(super) struct Pipeline {
     /// What is left of the message read last.
     operations: std::vec::IntoIter<wire::Operation>,
     operations_room: Option<OwnedSemaphorePermit>,
+    /// When that message was here.
+    arrived: Instant,
+    /// Answered at once since then, by path, and not yet counted.
+    answered_at_once: [u64; Path::ALL.len()],
     open: HashMap<Token, Open>,
     /// What the loop has answered, until it is taken out.
     outcomes: Arc<StreamOutcomes>,
@@ -101,6 +106,7 @@ struct Open {
     id: u64,
     /// `None`: a write.
     read: Option<(Query, Consistency)>,
+    since: Instant,
 }
 
 impl Pipeline {
@@ -117,6 +123,8 @@ impl Pipeline {
             broken: None,
             operations: Vec::new().into_iter(),
             operations_room: None,
+            arrived: Instant::now(),
+            answered_at_once: Default::default(),
             open: HashMap::new(),
             outcomes: Arc::default(),
             answered: VecDeque::new(),
@@ -169,9 +177,26 @@ impl Pipeline {
             return self.end(self.front.overloaded(why).into_status());
         }
         self.operations = request.operations.into_iter();
+        self.arrived = Instant::now();
+    }
+
+    /// Counts what was answered at once. All of it together: a clock for each would cost more than the
+    /// answer does.
+    fn count_answered_at_once(&mut self) {
+        let counts = std::mem::take(&mut self.answered_at_once);
+        if counts.iter().all(|count| *count == 0) {
+            return;
+        }
+        let took = self.arrived.elapsed();
+        for (path, count) in Path::ALL.into_iter().zip(counts) {
+            if count > 0 {
+                self.front.metrics.answered(path, took, count);
+            }
+        }
     }
 
     fn end(&mut self, why: Status) {
+        count_refused(&self.front.metrics, why.metadata().as_ref());
         self.requests_ended = true;
         self.broken = Some(why);
     }
@@ -204,7 +229,7 @@ impl Pipeline {
         let wanted = operation.operation.map(translate::wanted);
         let begun = match wanted.unwrap_or_else(|| Err(Refusal::invalid(UNREADABLE))) {
             Ok(Wanted::Read(query, how)) => self.begin_read(id, query, how),
-            Ok(Wanted::Write(write)) => self.submit(id, write, None),
+            Ok(Wanted::Write(write)) => self.submit(id, write, None, None),
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = begun {
@@ -214,12 +239,26 @@ impl Pipeline {
 
     fn begin_read(&mut self, id: u64, query: Query, how: Consistency) -> Result<(), Refusal> {
         self.front.tell_read(&query, how);
-        self.read(id, query, how)
+        self.read(id, query, how, None)
     }
 
-    fn read(&mut self, id: u64, query: Query, how: Consistency) -> Result<(), Refusal> {
+    /// `since`: when it was begun, where that is not just now.
+    fn read(
+        &mut self,
+        id: u64,
+        query: Query,
+        how: Consistency,
+        since: Option<Instant>,
+    ) -> Result<(), Refusal> {
         match self.front.read_directly(&query, how) {
             Some(DirectRead::Done(done)) => {
+                match since {
+                    None => self.answered_at_once[done.path() as usize] += 1,
+                    Some(since) => {
+                        let metrics = &self.front.metrics;
+                        metrics.answered(done.path(), since.elapsed(), 1);
+                    }
+                }
                 self.put_done(id, done);
                 Ok(())
             }
@@ -229,7 +268,7 @@ impl Pipeline {
                     query: query.clone(),
                     consistency: how,
                 };
-                self.submit(id, request, Some((query, how)))
+                self.submit(id, request, Some((query, how)), since)
             }
         }
     }
@@ -239,6 +278,7 @@ impl Pipeline {
         id: u64,
         request: Request,
         read: Option<(Query, Consistency)>,
+        since: Option<Instant>,
     ) -> Result<(), Refusal> {
         if matches!(request, Request::Write { .. }) {
             self.front.may_write()?;
@@ -246,8 +286,10 @@ impl Pipeline {
         let waiter = Waiter::Stream(Arc::clone(&self.outcomes));
         let submitted = self.front.desk.submit(request, waiter);
         let token = submitted.map_err(|why| self.front.turn_away(why))?;
-        self.open.insert(token, Open { id, read });
-        let deadline = Instant::now() + REQUEST_TIMEOUT;
+        let now = Instant::now();
+        let since = since.unwrap_or(now);
+        self.open.insert(token, Open { id, read, since });
+        let deadline = now + REQUEST_TIMEOUT;
         if self.deadlines.is_empty() {
             self.timer.as_mut().reset(deadline);
         }
@@ -272,21 +314,21 @@ impl Pipeline {
     }
 
     fn finish(&mut self, token: Token, outcome: Outcome) {
-        let Some(Open { id, read }) = self.open.remove(&token) else {
+        let Some(Open { id, read, since }) = self.open.remove(&token) else {
             return; // It timed out just before.
         };
         match (outcome, read) {
             (Ok(Reply::LookAgain), Some((query, how))) => {
-                if let Err(refusal) = self.read(id, query, how) {
+                if let Err(refusal) = self.read(id, query, how, Some(since)) {
                     self.refuse(id, refusal);
                 }
             }
             (Ok(Reply::Written { index, result }), _) => {
-                self.put_done(id, Done::Written { index, result });
+                self.put_answered(id, Done::Written { index, result }, since);
             }
             (Ok(reply), _) => {
                 let done = self.front.done_reading(reply);
-                self.put_done(id, done);
+                self.put_answered(id, done, since);
             }
             (Err(error), _) => {
                 let refusal = self.front.refuse(&error);
@@ -319,7 +361,14 @@ impl Pipeline {
     }
 
     fn refuse(&mut self, id: u64, refusal: Refusal) {
+        self.front.metrics.refused(refusal.reason);
         self.put(id, WireOutcome::Error(refusal.into_wire()));
+    }
+
+    fn put_answered(&mut self, id: u64, done: Done, since: Instant) {
+        let metrics = &self.front.metrics;
+        metrics.answered(done.path(), since.elapsed(), 1);
+        self.put_done(id, done);
     }
 
     fn put_done(&mut self, id: u64, done: Done) {
@@ -365,6 +414,7 @@ impl Stream for Pipeline {
             this.close_if_told(context);
         }
         unfinished |= this.begin_all(context);
+        this.count_answered_at_once();
         this.expire(context);
         if !this.ready.outcomes.is_empty() {
             this.ready_bytes = 0;

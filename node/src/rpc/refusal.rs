@@ -3,10 +3,12 @@
 use super::Front;
 use crate::desk::NotAdmitted;
 use crate::engine::RequestError;
+use crate::metrics::Metrics;
 use crate::raft::NodeId;
 use raftkv::kv::{self as wire, ErrorReason};
 use raftkv::{LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, REASON_METADATA};
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use tonic::body::Body;
 use tonic::codegen::http;
@@ -123,6 +125,16 @@ impl Refusal {
     }
 }
 
+/// Counts a call that was refused, by the reason in its headers or trailers.
+pub(super) fn count_refused(metrics: &Metrics, headers: &http::HeaderMap) {
+    let name = headers
+        .get(REASON_METADATA)
+        .and_then(|name| name.to_str().ok());
+    if let Some(reason) = name.and_then(ErrorReason::from_str_name) {
+        metrics.refused(reason);
+    }
+}
+
 /// A status that the framework made of a request before any service saw it, in the node's own
 /// words: with a reason, so that the client knows that nothing was done.
 pub(super) fn explained(status: Status) -> Status {
@@ -171,7 +183,8 @@ fn with_status(mut reply: http::Response<Body>, status: &Status) -> http::Respon
 }
 
 /// The answer to calls of services that are not here.
-pub(super) async fn no_such_service() -> http::Response<Body> {
+pub(super) async fn no_such_service(front: Arc<Front>) -> http::Response<Body> {
+    front.metrics.refused(ErrorReason::Unsupported);
     Refusal::unsupported("no such service on this port")
         .into_status()
         .into_http()

@@ -77,8 +77,9 @@ pub fn serve_clients<S: Future<Output = ()>>(
         .add_service(LimitedService::new(front, described().build_v1()?))
         // What many tools still ask: grpcurl until 1.8.6, Python's grpcio-reflection.
         .add_service(LimitedService::new(front, described().build_v1alpha()?));
+    let counting = Arc::clone(front);
     let router = std::mem::take(routes.axum_router_mut());
-    *routes.axum_router_mut() = router.fallback(no_such_service);
+    *routes.axum_router_mut() = router.fallback(move || no_such_service(Arc::clone(&counting)));
     Ok((Health::new(reporter), serve_both(routes, listen, stop)))
 }
 

@@ -28,6 +28,7 @@ pub(super) fn follower(directory: &std::path::Path) -> Front {
         fault_injection_allowed: false,
         started_us: 0,
         counters: Default::default(),
+        metrics: Arc::default(),
         room: Default::default(),
         closing: Default::default(),
     }

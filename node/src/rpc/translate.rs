@@ -1,9 +1,10 @@
 //! Requests of clients: checked, then in the engine's terms; and its replies in theirs.
 
-use super::Refusal;
+use super::{Refusal, metered};
 use crate::command::{Operation, RequestId};
 use crate::engine::{Answer, Consistency, Query, ReadPath, Request};
 use crate::kv::{PAGE_ENTRIES_MAX, PAGE_ENTRY_OVERHEAD_BYTES, Page, WriteResult};
+use crate::metrics::Path;
 use crate::raft::Index;
 use raftkv::kv as wire;
 use raftkv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
@@ -32,6 +33,16 @@ pub(super) enum Done {
         /// How it was answered.
         path: ReadPath,
     },
+}
+
+impl Done {
+    /// On what the answer rests.
+    pub(super) fn path(&self) -> Path {
+        match self {
+            Done::Written { .. } => Path::Commit,
+            Done::Read { path, .. } => metered(*path),
+        }
+    }
 }
 
 /// What a client asks for.

@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
 
 /// For everything that is no connection: standard streams, sockets that listen, the runtime, the
-/// lock, the log, the dump and its rotation, a file that is being replaced and its directory, and
+/// lock, the port of the metrics and its scrapers, the log, the dump and its rotation, a file that is being replaced and its directory, and
 /// for each socket a connection that has no place yet.
 const OTHER_FILES: usize = 50;
 /// Connections of one peer: the one in each direction, and older ones that are not closed yet.

@@ -17,8 +17,9 @@ use crate::desk::{Desk, Inspection, Taken};
 use crate::disk::{DISK_QUEUE_MAX, Directory, DiskError, DiskThread};
 use crate::dump::{Asked, Dump, Happening};
 use crate::engine::{DiskWork, Effects, Engine, Input, Request};
+use crate::metrics::{Look, Metrics};
 use crate::peers::Peers;
-use crate::raft::{Contradiction, Micros, Role};
+use crate::raft::{Contradiction, LogState, Micros, Role};
 use crate::space::Space;
 use crate::wal::{RefusedLeader, encode_promises};
 use hang::HangWatch;
@@ -46,6 +47,7 @@ struct Server {
     hang_watch: HangWatch,
     peers: Peers,
     dump: Dump,
+    metrics: Arc<Metrics>,
     /// Handed to the disk thread and reported durable, by ticket.
     submitted: u64,
     durable: u64,
@@ -92,8 +94,14 @@ impl Server {
             }
         }
         let now = self.clock.now_us();
+        let (applied_before, since) = (self.metrics.applied_index(), Instant::now());
         let effects = self.engine.step(now, taken.inputs);
         self.tell_leadership(now);
+        let look = self.look(taken.waiting);
+        if look.applied_index > applied_before {
+            self.metrics.applied(since.elapsed());
+        }
+        self.metrics.look(look);
         let wake_at_us = effects.wake_at_us;
         self.carry_out(effects);
         for inspection in taken.inspections {
@@ -107,6 +115,24 @@ impl Server {
             drop(inspection.send(look));
         }
         wake_at_us
+    }
+
+    fn look(&self, waiting: usize) -> Look {
+        let raft = self.engine.raft();
+        let lease = raft.lease_status();
+        Look {
+            leads: lease.role == Role::Leader,
+            term: lease.term,
+            commit_index: raft.commit_index(),
+            applied_index: self.engine.applied_index(),
+            last_index: raft.last_index(),
+            snapshot_index: raft.snapshot().map_or(0, |snapshot| snapshot.index),
+            lease_until_us: lease.lease_until_us,
+            old_lease_until_us: lease.old_lease_until_us,
+            spare_nodes: raft.spare_nodes() as u64,
+            waiting: waiting as u64,
+            damaged: matches!(raft.log_state(), LogState::Damaged { .. }),
+        }
     }
 
     fn tell_leadership(&self, now: Micros) {
@@ -128,6 +154,9 @@ impl Server {
         self.contradiction = effects.contradiction;
         self.peers.send_all(effects.messages);
         self.desk.answer(effects.replies);
+        for event in &effects.events {
+            self.metrics.count(event);
+        }
         self.dump
             .tell_all(effects.events.into_iter().map(Happening::Raft));
     }
@@ -150,7 +179,11 @@ impl Server {
             } => Some(Happening::Received(Asked::write(operation))),
             _ => None,
         });
-        self.dump.tell_all(writes);
+        let mut count = 0;
+        self.dump.tell_all(writes.inspect(|_| count += 1));
+        if count > 0 {
+            self.metrics.batch(count);
+        }
     }
 
     /// The end of a node that refused what a leader asked for: what was agreed on is written down, so

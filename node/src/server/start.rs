@@ -10,6 +10,7 @@ use crate::dump::{Dump, Happening};
 use crate::engine::{Engine, Input, Start};
 use crate::flags::Settings;
 use crate::identity::Identity;
+use crate::metrics::{self, Metrics, Sockets, Sources};
 use crate::peers::{Keep, Links, Peers, RaftService, Successors};
 use crate::raft::{Contradiction, Micros, Recovered};
 use crate::rpc::{Front, Listen, Places, ReflectionError, serve_clients, serve_peers};
@@ -51,6 +52,9 @@ pub enum Failure {
     /// The descriptors that were compiled in make no sense.
     #[error("the reflection service cannot start: {0}")]
     Reflection(#[from] ReflectionError),
+    /// The thread that serves metrics could not be started.
+    #[error("cannot serve metrics: {0}")]
+    Metrics(io::Error),
     /// Signals can't be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -123,6 +127,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Failure> {
     let directory = Directory::open(&settings.data_dir)?;
     let peers_socket = bind("peers", &settings.listen_peers, shares.peers).await?;
     let clients_socket = bind("clients", &settings.listen_clients, shares.clients).await?;
+    let metrics_socket = bind_metrics(settings.metrics_listen.as_deref())?;
     // There may be no other room for what is written now.
     directory.give_up_reserve()?;
     match directory.probe() {
@@ -159,7 +164,14 @@ pub async fn run(mut settings: Settings) -> Result<(), Failure> {
         tracing::error!("there is no room on the disk to keep in reserve: free some");
     }
     let files = (directory, recovery, space);
+    let sockets = Sockets {
+        clients: clients_socket.guests(),
+        peers: peers_socket.guests(),
+    };
     let node = Node::start(&settings, clock, files, &dump, peers_socket)?;
+    if let Some(bound) = metrics_socket {
+        serve_metrics(bound, &node.front, sockets, &settings)?;
+    }
     if lease_us > own_lease_us {
         tokio::spawn(lower(lease_record, lease_us, own_lease_us));
     }
@@ -222,6 +234,35 @@ async fn bind(whom: &'static str, address: &str, places: Places) -> Result<Liste
         address: address.to_owned(),
         error,
     })
+}
+
+fn bind_metrics(address: Option<&str>) -> Result<Option<metrics::Bound>, Failure> {
+    let Some(address) = address else {
+        return Ok(None);
+    };
+    let bound = metrics::bind(address).map_err(|error| Failure::Listen {
+        whom: "scrapers of metrics",
+        address: address.to_owned(),
+        error,
+    });
+    bound.map(Some)
+}
+
+fn serve_metrics(
+    bound: metrics::Bound,
+    front: &Front,
+    sockets: Sockets,
+    settings: &Settings,
+) -> Result<(), Failure> {
+    let sources = Sources {
+        metrics: Arc::clone(&front.metrics),
+        clock: Arc::clone(&front.clock),
+        space: Arc::clone(&front.space),
+        sockets,
+        identity: Arc::clone(&front.identity),
+        max_clock_drift_ppm: settings.max_clock_drift_ppm,
+    };
+    bound.serve(sources).map_err(Failure::Metrics)
 }
 
 /// What a damaged log means, and the way out where no leader is left.
@@ -307,7 +348,8 @@ impl Node {
         };
         let engine = Engine::behind(start, config, recovery.recovered, started_us);
         let seen = successors(&directory)?;
-        let (disk, disk_failed) = start_disk(directory, &space, &desk)?;
+        let metrics = Arc::<Metrics>::default();
+        let (disk, disk_failed) = start_disk(directory, &space, &metrics, &desk)?;
         let peers = Peers::start(&identity, &links, &clock, dump);
         let view = engine.view();
         let service = RaftService::server(&identity, (&desk, view), &peers, &space, dump, seen);
@@ -322,6 +364,7 @@ impl Node {
             fault_injection_allowed: settings.allow_fault_injection,
             started_us,
             counters: Default::default(),
+            metrics: Arc::clone(&metrics),
             room: Default::default(),
             closing: Default::default(),
         });
@@ -329,6 +372,7 @@ impl Node {
         let server = Server {
             leads: tell_leads,
             engine,
+            metrics,
             clock,
             desk,
             disk,
@@ -421,11 +465,12 @@ type DiskFailed = watch::Receiver<Option<Arc<str>>>;
 fn start_disk(
     directory: Directory,
     space: &Arc<Space>,
+    metrics: &Arc<Metrics>,
     desk: &Arc<Desk>,
 ) -> Result<(DiskThread, DiskFailed), DiskError> {
     let (failed, disk_failed) = watch::channel(None);
     let desk = Arc::clone(desk);
-    let disk = DiskThread::start(directory, space, move |report| match report {
+    let disk = DiskThread::start(directory, space, metrics, move |report| match report {
         DiskReport::Durable(ticket) => desk.report_durable(ticket),
         DiskReport::SnapshotLost => desk.report_snapshot(Input::SnapshotLost),
         DiskReport::Chunk {

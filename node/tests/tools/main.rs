@@ -5,6 +5,10 @@
 mod cluster;
 mod examples;
 mod full_disks;
+mod metrics;
+#[allow(dead_code, reason = "what is tried here needs a part of it")]
+#[path = "../process/scraping.rs"]
+mod scraping;
 
 use std::process::ExitCode;
 
@@ -19,7 +23,7 @@ fn on_a_runtime(test: impl Future<Output = ()>) {
 }
 
 fn main() -> ExitCode {
-    let tests = [examples::tests(), full_disks::tests()];
+    let tests = [examples::tests(), full_disks::tests(), metrics::tests()];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools");
     Program::new(folder, tests.concat()).run()
 }

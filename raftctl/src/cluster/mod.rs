@@ -9,6 +9,7 @@ pub mod environment;
 pub mod gcp;
 pub mod id;
 pub mod limits;
+mod metrics;
 mod nodes;
 pub mod outcomes;
 mod parse;
@@ -28,6 +29,7 @@ use clap::ValueEnum;
 use crate::client::Read;
 
 use crate::error::problem::{Problem, Problems};
+pub use metrics::Metrics;
 pub use nodes::Node;
 pub(crate) use parse::FORMAT_NEWEST;
 pub use parse::{load, parse};
@@ -57,6 +59,8 @@ pub struct Cluster {
     pub snapshot_log_kib: u64,
     /// The newest format that the cluster may go over to; `None`: the newest that its nodes read.
     pub format_max: Option<u64>,
+    /// Who may read the nodes' metrics.
+    pub metrics: Metrics,
     /// Where raft-node comes from.
     pub binary: BinarySource,
     /// Ports of the nodes.
@@ -236,6 +240,8 @@ pub struct Ports {
     pub peer: u16,
     /// Clients and operators.
     pub client: u16,
+    /// Scrapers of metrics, where there are any.
+    pub metrics: u16,
 }
 
 impl Default for Ports {
@@ -243,6 +249,7 @@ impl Default for Ports {
         Ports {
             peer: 7400,
             client: 7500,
+            metrics: 7600,
         }
     }
 }

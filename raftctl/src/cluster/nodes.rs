@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use super::reader::{self, Report, Section};
 use super::yaml::{Kind, Value};
-use super::{NodeId, Ports, Provider};
+use super::{Metrics, NodeId, Ports, Provider};
 
 /// One node as it is to be.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -114,7 +114,7 @@ pub(super) fn read(
 pub(super) fn check_ports(
     nodes: &[Node],
     provider: Provider,
-    ports: Ports,
+    (ports, metrics): (Ports, Metrics),
     line: u64,
     report: &mut Report<'_>,
 ) {
@@ -123,11 +123,20 @@ pub(super) fn check_ports(
             let message = format!("ports.peer and ports.client are both {}", ports.peer);
             report.problem(line, message, "give them different numbers");
         }
+        let is_taken = [ports.peer, ports.client].contains(&ports.metrics);
+        if metrics != Metrics::None && is_taken {
+            let message = format!("ports.metrics is {}, and so is another", ports.metrics);
+            report.problem(line, message, "give it a number of its own");
+        }
         return;
     }
     let mut taken: BTreeMap<u64, String> = BTreeMap::new();
     for node in nodes {
-        for (base, kind) in [(ports.peer, "peer"), (ports.client, "client")] {
+        let mut kinds = vec![(ports.peer, "peer"), (ports.client, "client")];
+        if metrics != Metrics::None {
+            kinds.push((ports.metrics, "metrics"));
+        }
+        for (base, kind) in kinds {
             let port = u64::from(base) + node.id;
             let owner = format!("the {kind} port of node {}", node.id);
             if port > 65535 {
@@ -135,7 +144,11 @@ pub(super) fn check_ports(
                 report.problem(line, message, "ports end at 65535: lower ports or the id");
             } else if let Some(other) = taken.insert(port, owner.clone()) {
                 let message = format!("{owner} is {port}, and so is {other}");
-                report.problem(line, message, "move ports.peer and ports.client apart");
+                report.problem(
+                    line,
+                    message,
+                    "move ports.peer, ports.client and ports.metrics apart",
+                );
             }
         }
     }

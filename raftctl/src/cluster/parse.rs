@@ -11,7 +11,7 @@ use super::reader::{Report, Section};
 use super::ssh::{self, SshSettings};
 use super::timing::Timing;
 use super::yaml::{self, Value};
-use super::{BinarySource, Cluster, NamedFile, Ports, Provider, Reads, nodes};
+use super::{BinarySource, Cluster, Metrics, NamedFile, Ports, Provider, Reads, nodes};
 use crate::cluster::environment::Environment;
 use crate::error::problem::Problems;
 use crate::error::{Error, Result};
@@ -27,6 +27,7 @@ const KEYS: &[&str] = &[
     "fault_injection",
     "snapshot_log_kib",
     "format_max",
+    "metrics",
     "binary",
     "ports",
     "limits",
@@ -42,7 +43,7 @@ const SNAPSHOT_LOG_KIB_MAX: u64 = 1024 * 1024 * 1024;
 /// What stands for whichever format the nodes read.
 pub(crate) const FORMAT_NEWEST: &str = "newest";
 
-const PORT_KEYS: &[&str] = &["peer", "client", "listen"];
+const PORT_KEYS: &[&str] = &["peer", "client", "metrics", "listen"];
 
 /// A file of more than this is not a cluster.yaml.
 const FILE_BYTES_MAX: u64 = 1 << 20;
@@ -138,9 +139,12 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
         let line = file.line_of(if listen.is_some() { "ports" } else { "nodes" });
         nodes::listen_on(&mut nodes, listen, provider, line, report);
     }
+    let metrics = file.variant::<Metrics>("metrics", report);
+    let metrics = metrics.unwrap_or_default();
     // Ports that are wrong by themselves would only clash by accident.
     if let (false, Some(ports)) = (wrong_provider, ports) {
-        nodes::check_ports(&nodes, provider, ports, file.line_of("ports"), report);
+        let line = file.line_of("ports");
+        nodes::check_ports(&nodes, provider, (ports, metrics), line, report);
     }
     let on_this_machine = matches!(provider, Provider::Local | Provider::Docker);
     let (ssh, docker, gcp) = provider_sections(&file, provider, report);
@@ -171,6 +175,7 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
             .integer("snapshot_log_kib", 1..=SNAPSHOT_LOG_KIB_MAX, report)
             .unwrap_or(SNAPSHOT_LOG_KIB),
         format_max: read_format_max(&file, report),
+        metrics,
         ports: ports.unwrap_or_default(),
         limits: match file.value("limits") {
             Some(value) => Limits::read(value, report),
@@ -283,11 +288,15 @@ fn read_ports(file: &Section<'_>, report: &mut Report<'_>) -> (Option<Ports>, Op
         Some(_) => section.port(key, report),
         None => Some(default),
     };
-    // Both are read before either is missed: every problem is told.
+    // All are read before any is missed: every problem is told.
     let (peer, client) = (port("peer", defaults.peer), port("client", defaults.client));
-    let ports = peer
-        .zip(client)
-        .map(|(peer, client)| Ports { peer, client });
+    let metrics = port("metrics", defaults.metrics);
+    let all = peer.zip(client).zip(metrics);
+    let ports = all.map(|((peer, client), metrics)| Ports {
+        peer,
+        client,
+        metrics,
+    });
     (ports, listen)
 }
 

@@ -56,6 +56,7 @@ fn the_shipped_file_is_right() {
             "# fault_injection:",
             "# snapshot_log_kib:",
             "# format_max:",
+            "# metrics:",
             "# binary:",
             "# ports:",
             "# limits:",
@@ -82,7 +83,7 @@ fn the_shipped_file_is_right() {
         offered.push_str(if is_setting(line) { &line[2..] } else { line });
         offered.push('\n');
     }
-    assert_eq!(settings, 20, "{text}");
+    assert_eq!(settings, 21, "{text}");
     right(&offered);
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::cluster::id::ClusterId;
 use crate::cluster::{Cluster, FORMAT_NEWEST, NodeId};
 use crate::hosts::inventory::{Host, Inventory, Member};
-use crate::scripts::{CLUSTER_ID, FORMAT_MAX, LATER, SNAPSHOT_LOG, StartNode};
+use crate::scripts::{CLUSTER_ID, FORMAT_MAX, LATER, METRICS_LISTEN, SNAPSHOT_LOG, StartNode};
 
 /// All that is needed to start a node: `executable` is the binary's path on this machine.
 #[must_use]
@@ -43,6 +43,9 @@ fn arguments(cluster: &Cluster, host: &Host, own: &Member, members: &[Member]) -
     option("--data-dir", host.layout.node(own.id).data_dir);
     option("--listen-peers", own.listen_peers.clone());
     option("--listen-clients", own.listen_clients.clone());
+    if let Some(address) = cluster.metrics_listen(own.id, &own.listen_clients) {
+        option(METRICS_LISTEN, address);
+    }
     for member in members {
         let (peers, clients) = (&member.peer_address, &member.client_address);
         option(MEMBER, format!("{},{peers},{clients}", member.id));
@@ -107,7 +110,9 @@ pub fn differences(running: &[String], wanted: &[String], guessed: &[NodeId]) ->
 #[must_use]
 pub fn is_mild(difference: &str) -> bool {
     let name = difference.split(' ').next();
-    [SNAPSHOT_LOG, FORMAT_MAX].map(Some).contains(&name)
+    [SNAPSHOT_LOG, FORMAT_MAX, METRICS_LISTEN]
+        .map(Some)
+        .contains(&name)
 }
 
 fn without_members<'a>(

@@ -28,8 +28,11 @@ pub const SNAPSHOT_LOG: &str = "--snapshot-log-kib";
 /// The option that holds a cluster at a format.
 pub const FORMAT_MAX: &str = "--format-max";
 
+/// The option that tells a node where to listen for scrapers of metrics.
+pub const METRICS_LISTEN: &str = "--metrics-listen";
+
 /// Options that earlier versions know nothing of, and do without: `fitting` in start.sh leaves them out.
-pub const LATER: [&str; 3] = [CLUSTER_ID, SNAPSHOT_LOG, FORMAT_MAX];
+pub const LATER: [&str; 4] = [CLUSTER_ID, SNAPSHOT_LOG, FORMAT_MAX, METRICS_LISTEN];
 
 /// How many lines of a node's output are shown when it does not come up.
 pub const TAIL_LINES: u32 = 20;

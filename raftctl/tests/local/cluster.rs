@@ -38,6 +38,9 @@ impl Ports {
     }
 }
 
+/// Where the ports of metrics begin, of up to four nodes: between those of peers and of clients.
+pub const METRICS: u16 = 5;
+
 /// A cluster in a temporary folder. Its processes end with it.
 pub struct TestCluster {
     folder: tempfile::TempDir,
@@ -66,8 +69,9 @@ impl TestCluster {
     pub fn configure(&self, lines: &str) {
         let (nodes, base) = (self.nodes, self.ports.base);
         let text = format!(
-            "name: test\nnodes: {nodes}\nports: {{peer: {base}, client: {}}}\n{lines}\n",
-            base + 10
+            "name: test\nnodes: {nodes}\nports: {{peer: {base}, client: {}, metrics: {}}}\n{lines}\n",
+            base + 10,
+            base + METRICS
         );
         std::fs::write(self.path("cluster.yaml"), text).unwrap();
     }

@@ -9,6 +9,7 @@ mod cluster;
 mod damage;
 mod identity;
 mod keys;
+mod metrics;
 mod nodes;
 mod promises;
 mod scenarios;

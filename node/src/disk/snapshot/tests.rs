@@ -72,7 +72,7 @@ fn a_node(path: &Path, before: &Path) -> LogBase {
     drop(opened.recover().unwrap());
     let (sender, reports) = channel();
     let report = move |report| sender.send(report).unwrap();
-    let disk = DiskThread::start(opened, &Arc::default(), report).unwrap();
+    let disk = DiskThread::start(opened, &Arc::default(), &Arc::default(), report).unwrap();
     let mut writer = LogWriter::default();
     let work = |ticket, append| DiskWork {
         ticket,
