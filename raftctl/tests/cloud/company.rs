@@ -6,8 +6,8 @@ use harness::{Test, tests};
 use serde_json::json;
 use testprovider::value::Value;
 
-use crate::cloud::{Cloud, GCLOUD, TERRAFORM, fault, which};
-use crate::interrupted::at_google;
+use crate::cloud::{Cloud, GCLOUD, TERRAFORM, which};
+use crate::interrupted::{at_google, yaml};
 
 pub fn tests() -> Vec<Test> {
     tests!(
@@ -135,15 +135,44 @@ fn a_shared_network_is_used_and_left() {
     assert_eq!(at_google(&cloud), shared);
 }
 
-// What an organization forbids is told with the setting that complies. (Each policy's words have a row in the
-// unit tests of causes.)
+// What an organization forbids is told with the setting that complies, one policy after the other; with all of
+// them the machine is made. (Each policy's words have a row in the unit tests of causes.)
 fn a_policy_s_refusal_names_its_setting() {
-    let cloud = Cloud::new(&YAML.replace("  network_project: host-project\n", ""));
+    let no_secure_boot = "gcp:\n  secure_boot: false\n";
+    let mut yaml = yaml(1, "us-central1-a").replace("gcp:\n", no_secure_boot);
+    let cloud = Cloud::new(&yaml);
     cloud.list_quickly();
-    cloud.order(&fault("org_policy", "google_compute_disk"));
+    cloud.order(
+        &json!({"policies": ["restrictNonCmekServices", "requireOsLogin", "requireShieldedVm"]}),
+    );
+    const KEY: &str = "kms_key: projects/P/locations/L/keyRings/R/cryptoKeys/K";
+    for (policy, setting) in [
+        ("gcp.restrictNonCmekServices", KEY),
+        ("compute.requireOsLogin", "os_login: true"),
+        ("compute.requireShieldedVm", "secure_boot: true"),
+    ] {
+        let forbidden = format!("a policy of your organization forbids it: {policy}");
+        let refused = cloud.raftctl(&["up"]).code(10).says(&forbidden);
+        let refused = refused.says(&format!("write gcp: {{{setting}}} in cluster.yaml"));
+        assert_eq!(
+            refused.stderr.matches(&forbidden).count(),
+            1,
+            "{}",
+            refused.stderr
+        );
+        let setting = setting.replace("locations/L", "locations/us-central1");
+        if setting.starts_with("secure_boot") {
+            yaml = yaml.replace("  secure_boot: false\n", "");
+        }
+        yaml = yaml.replace("gcp:\n", &format!("gcp:\n  {setting}\n"));
+        cloud.write(&yaml);
+    }
     cloud
-        .raftctl(&["up"])
+        .raftctl(&["up", "--timeout", "1s"])
         .code(10)
-        .says("requireOsLogin")
-        .says("os_login: true");
+        .says("not ready after 1 s");
+    let machines = cloud.provider.google.of_type("google_compute_instance");
+    assert_eq!(machines.len(), 1);
+    cloud.raftctl(&["down", "--yes"]).code(0);
+    assert_eq!(cloud.count(), 0);
 }

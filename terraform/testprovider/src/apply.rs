@@ -75,6 +75,11 @@ impl Apply<'_> {
 
     async fn made(&self, schema: &Block, planned: &Value) -> Result<Applied, String> {
         self.fail(On::Create).await?;
+        let policies = self.book.read()?.policies.into_iter();
+        let mut refusals = policies.filter_map(|policy| policy.refusal(&self.target, planned));
+        if let Some(refusal) = refusals.next() {
+            return Err(refusal);
+        }
         let resource_type = self.target.resource_type;
         let state = self
             .google

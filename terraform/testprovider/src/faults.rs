@@ -19,8 +19,6 @@ pub enum Kind {
     AlreadyExists,
     /// No credentials were found; said when the provider is configured.
     NoCredentials,
-    /// A policy of the organization forbids it: 412.
-    OrgPolicy,
     /// The credentials are no longer valid: 401.
     Unauthorized,
     /// So many calls are taken in a minute, and no more: 403, for want of patience and not of a right.
@@ -164,12 +162,6 @@ impl Kind {
                 "googleapi: Error 409: The resource '{}' already exists, alreadyExists",
                 target.path()
             ),
-            Kind::OrgPolicy => format!(
-                "googleapi: Error 412: Constraint constraints/compute.requireOsLogin violated for project \
-                 {project}. The enable-oslogin metadata key may not be set to FALSE. See \
-                 https://cloud.google.com/resource-manager/docs/organization-policy/org-policy-constraints \
-                 for more information., conditionNotMet"
-            ),
             Kind::Unauthorized => "googleapi: Error 401: Request had invalid authentication credentials. Expected \
                                    OAuth 2 access token, login cookie or other valid authentication credential., authError"
                 .into(),
@@ -202,7 +194,9 @@ impl Target<'_> {
         capitalized(self.thing())
     }
 
-    fn path(&self) -> String {
+    /// Its path, without the host.
+    #[must_use]
+    pub fn path(&self) -> String {
         let Target {
             project,
             zone,
@@ -296,10 +290,6 @@ mod tests {
                 "Error 403: Required 'compute.instances.create' permission",
             ),
             (Kind::AlreadyExists, "already exists, alreadyExists"),
-            (
-                Kind::OrgPolicy,
-                "Error 412: Constraint constraints/compute.requireOsLogin",
-            ),
             (
                 Kind::Unauthorized,
                 "Error 401: Request had invalid authentication credentials",

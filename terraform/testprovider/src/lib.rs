@@ -14,6 +14,7 @@
 //! world      Google's rules: what it refuses and decides, and what uses what
 //! operations changes that take their time, whoever waits for them
 //! faults     the failures that a test can order, in Google's words
+//! policies   what an organization forbids, where a test says so
 //! orders     the file in which it orders them, and how long things take
 //! hook       the command that turns an instance into a test host
 //! apply      what the provider does when a plan is carried out
@@ -34,6 +35,7 @@ pub mod hook;
 pub mod operations;
 pub mod orders;
 pub mod plan;
+pub mod policies;
 pub mod provider;
 pub mod resources;
 pub mod rest;

@@ -6,7 +6,7 @@
 //!             {"kind": "refused", "on": "poll", "resource": "google_compute_network", "times": 1}],
 //!  "calls": [{"call": "instances.aggregatedList", "times": 1,
 //!             "http": {"code": 403, "reason": "forbidden", "message": "Required ..."}}],
-//!  "unreachable": ["zones/us-central1-a"],
+//!  "unreachable": ["zones/us-central1-a"], "policies": ["requireOsLogin"],
 //!  "op_ms": {"google_compute_network": 3000}, "hold": ["google_compute_disk"], "poll_ms": {"*": 50},
 //!  "time_scale": 0.01}
 //! ```
@@ -20,6 +20,7 @@ use serde::Deserialize;
 
 use crate::faults::{Fault, Kind, On, Target};
 use crate::operations::{Operation, Outcome};
+use crate::policies::Policy;
 
 /// An operation's real times: how long one lasts at least, how often Google's provider asks, and how
 /// long it waits before it asks whether a machine runs.
@@ -71,6 +72,8 @@ pub struct Orders {
     pub calls: Vec<CallFault>,
     /// Zones and regions of which lists know nothing just now, as `zones/us-central1-a`.
     pub unreachable: Vec<String>,
+    /// Policies of the organization that are in force.
+    pub policies: Vec<Policy>,
     /// How long an operation lasts, milliseconds, by resource type; `*` for all others.
     pub op_ms: BTreeMap<String, u64>,
     /// Resource types whose operations end only when this is no longer ordered. A test that is to meet
