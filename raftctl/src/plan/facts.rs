@@ -23,6 +23,8 @@ pub struct Facts {
     pub left_behind: BTreeMap<NodeId, Error>,
     /// The nodes that had a log, and whose hosts can't be asked, where no host that answers has any.
     pub hidden: Vec<NodeId>,
+    /// The nodes whose disks are there without a machine that could be asked which release is on them.
+    pub unasked: Vec<NodeId>,
 }
 
 impl Facts {

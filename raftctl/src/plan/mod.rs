@@ -116,13 +116,24 @@ fn ship(target: &Target, facts: &Facts) -> Option<Step> {
     };
     let ids = target.nodes.iter().map(|node| node.layout.id);
     let nodes: Vec<NodeId> = ids.filter(has_other).collect();
-    let text = match &release.name {
+    let mut text = match &release.name {
         Some(name) => format!(
             "{name}, {} KiB before compression",
             release.bytes.div_ceil(1024)
         ),
         None => "once it is built".into(),
     };
+    let unasked = nodes
+        .iter()
+        .copied()
+        .filter(|id| facts.unasked.contains(id));
+    let unasked: Vec<NodeId> = unasked.collect();
+    if !unasked.is_empty() {
+        text.push_str(&format!(
+            "; what is on data disks already ({}) can't be seen without a machine",
+            list(&unasked)
+        ));
+    }
     (!nodes.is_empty()).then_some(Step::Ship {
         nodes,
         release: text,

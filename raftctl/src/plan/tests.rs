@@ -57,6 +57,25 @@ fn an_older_binary_is_refused_before_anything_is_done() {
     assert!(plan(&unknown, &newer(1, 3)).is_ok());
 }
 
+// What a disk without a machine holds is not known: it is said that the binary may be there already.
+#[test]
+fn a_disk_that_can_t_be_asked_may_hold_the_binary() {
+    let target = Target {
+        release: Some(Release {
+            name: Some("abc".into()),
+            bytes: 2048,
+        }),
+        ..target()
+    };
+    let mut facts = facts(vec![stopped(1), stopped(2), stopped(3)], None);
+    let ship = |facts: &Facts| plan(&target, facts).unwrap()[0].to_string();
+    let all = "ship raft-node to nodes 1, 2 and 3 (abc, 2 KiB before compression";
+    assert_eq!(ship(&facts), format!("{all})"));
+    facts.unasked = vec![1, 2];
+    let unseen = "what is on data disks already (nodes 1 and 2) can't be seen without a machine";
+    assert_eq!(ship(&facts), format!("{all}; {unseen})"));
+}
+
 fn running(id: NodeId) -> NodeFacts {
     NodeFacts {
         id,

@@ -359,9 +359,15 @@ fn data_disks_outlive_the_machines() {
     assert_eq!(world.cloud.count(), 1);
     world.cloud.write(&yaml("1"));
 
+    // What is on the disk is seen when a machine has it. It has the binary: nothing is sent.
+    let plan = world.raftctl(&["plan"]).code(0).stdout;
+    let unseen = "what is on data disks already (node 1) can't be seen without a machine";
+    assert!(plan.contains(unseen), "{plan}");
     world.farm.lock().unwrap().set.revive(0);
     let up = world.raftctl(&["up"]).code(0);
-    assert!(!up.stderr.contains("create data disk"), "{}", up.stderr);
+    for words in ["create data disk", "ship raft-node"] {
+        assert!(!up.stderr.contains(words), "{words}: {}", up.stderr);
+    }
     world.raftctl(&["down", "--yes"]).code(0);
 }
 

@@ -180,10 +180,15 @@ impl Account<'_> {
         at.is_some_and(|at| !self.is_touched(&at.name, "google_compute_disk", &making))
     }
 
+    /// Whether there is data on it.
+    fn has_data(&self, id: NodeId) -> bool {
+        self.keeps_disk(id) && self.allocation.members.contains(&id)
+    }
+
     /// What such a node will be found like. A member's data, and the release that ran it, are on its disk.
     fn facts(&self, id: NodeId, release: Option<&String>) -> HostFacts {
         let mut facts = HostFacts::blank(id);
-        if self.keeps_disk(id) && self.allocation.members.contains(&id) {
+        if self.has_data(id) {
             facts.setting.release = release.cloned();
             for node in &mut facts.nodes {
                 node.has_data = true;
@@ -222,6 +227,10 @@ async fn look(
     let release = releases
         .filter_map(|host| host.setting.release.clone())
         .next();
+    if release.is_none() {
+        let is_unasked = |id: &NodeId| account.has_data(*id);
+        facts.unasked = new.iter().copied().filter(is_unasked).collect();
+    }
     let blank = new
         .iter()
         .map(|id| (*id, account.facts(*id, release.as_ref())));
