@@ -31,6 +31,9 @@ pub static TERRAFORM: Need = Need::new(|| {
 pub static GCLOUD: Need =
     Need::new(|| program_is_missing("gcloud", "see https://cloud.google.com/sdk/docs/install"));
 
+/// What raftctl asks Google by where it is there.
+pub static CURL: Need = Need::new(|| program_is_missing("curl", "install curl"));
+
 /// Lists what Google has as gcloud does, without a second of gcloud's own for each; all that is not a list, or
 /// is refused, is left to gcloud itself. What it was called for is in the file `calls`.
 const QUICK_GCLOUD: &str = r#"#!/usr/bin/env -S python3 -SE

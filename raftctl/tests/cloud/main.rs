@@ -7,10 +7,13 @@ mod cloud;
 mod company;
 mod each_kind;
 mod farm;
+mod host_keys;
 mod iap;
 mod interrupted;
 mod machines;
+mod provider;
 mod refused;
+mod rules;
 #[allow(dead_code, reason = "the operator here has another environment")]
 #[path = "../support/mod.rs"]
 mod support;
@@ -30,9 +33,12 @@ fn main() -> ExitCode {
         check::tests(),
         company::tests(),
         each_kind::tests(),
+        host_keys::tests(),
         iap::tests(),
         interrupted::tests(),
+        provider::tests(),
         refused::tests(),
+        rules::tests(),
         systemd::tests(),
         terraform::tests(),
         times::tests(),

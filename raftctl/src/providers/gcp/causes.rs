@@ -9,7 +9,7 @@ mod terraform;
 
 use std::fmt;
 
-pub use google::{Thing, quota_advice};
+pub use google::{MissingKind, quota_advice};
 
 /// Why something failed at Google, or on the way there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -67,7 +67,7 @@ pub enum Cause {
     /// A policy of the organization forbids it, with this constraint.
     Policy(String),
     /// There is none of this name.
-    Missing(Thing, String),
+    Missing(MissingKind, String),
     /// It can't be deleted, because something else uses it.
     InUse {
         /// What should go.

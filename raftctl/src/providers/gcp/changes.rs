@@ -6,8 +6,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::events::Action;
+use super::resources::{self, Kind};
 use super::starts;
-use super::things::{self, Kind};
 use crate::error::{Error, Result};
 
 /// One resource that a plan touches.
@@ -200,7 +200,7 @@ pub fn made(json: &str, project: &str) -> Result<Vec<(Kind, String, String)>> {
         if entry.change.actions != ["create"] {
             return None;
         }
-        let id = things::planned_id(kind, &entry.change.after, project)?;
+        let id = resources::planned_id(kind, &entry.change.after, project)?;
         Some((kind, entry.address, id))
     });
     Ok(made.collect())

@@ -10,9 +10,11 @@
 
 mod answers;
 mod command;
-mod things;
+mod guests;
+mod resources;
 
-pub(super) use command::telling;
+pub(super) use command::wait_and_tell;
+pub use guests::{HostKey, Token};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -42,7 +44,7 @@ pub struct Gcloud {
 }
 
 /// Where a machine is: its zone, and its name there.
-pub type At = (String, String);
+pub type ZoneAndName = (String, String);
 
 /// A machine as Google sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,16 +57,6 @@ pub struct MachineState {
     pub external_ip: Option<String>,
     /// `e2-small`.
     pub machine_type: String,
-}
-
-/// A host key that a guest agent has written down.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct HostKey {
-    /// `ssh-ed25519`.
-    #[serde(rename = "key")]
-    pub kind: String,
-    /// The key itself, as in a file of known hosts.
-    pub value: String,
 }
 
 /// Whether a machine of this status runs, or is about to.
@@ -144,7 +136,7 @@ impl Gcloud {
 
     /// The same, where `tell` hears what is being waited for; standard error otherwise.
     #[must_use]
-    pub fn telling(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
+    pub fn reporting_to(mut self, tell: impl Fn(&str) + Send + Sync + 'static) -> Self {
         self.tell = Arc::new(tell);
         self
     }
@@ -204,7 +196,7 @@ impl Gcloud {
     ///
     /// # Errors
     /// Google refuses, or does not answer in time.
-    pub async fn machines(&self, cluster: &str) -> Result<BTreeMap<At, MachineState>> {
+    pub async fn machines(&self, cluster: &str) -> Result<BTreeMap<ZoneAndName, MachineState>> {
         let filter = label_filter(cluster);
         let arguments = ["compute", "instances", "list", &filter, "--format=json"];
         let json = self
@@ -322,27 +314,6 @@ impl Gcloud {
             .run(&Call::question("list the networks", &arguments))
             .await?;
         Ok(answers::names(&json)?.iter().any(|found| found == name))
-    }
-
-    /// The host keys that the guest agent of a machine has written down.
-    ///
-    /// # Errors
-    /// There are none, or Google does not tell.
-    pub async fn host_keys(&self, machine: &Machine) -> Result<Vec<HostKey>> {
-        let zone = format!("--zone={}", machine.zone);
-        let arguments = [
-            "compute",
-            "instances",
-            "get-guest-attributes",
-            &machine.instance,
-            &zone,
-            "--query-path=hostkeys/",
-            "--format=json",
-        ];
-        let json = self
-            .run(&Call::question("look at a machine's host keys", &arguments))
-            .await?;
-        parsed(&json)
     }
 
     /// The names of a cluster's disks that exist.

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::task::JoinSet;
 
-use super::gcloud::{Gcloud, HostKey};
+use super::gcloud::{Gcloud, HostKey, Token};
 use super::login;
 use super::machines::Machine;
 use crate::cluster::Cluster;
@@ -21,6 +21,27 @@ use crate::transport::ssh::{Login, hang_up};
 /// Machines are asked about this many at a time.
 const AT_ONCE: usize = 8;
 
+/// What [`strangers`] asks with, sought while something else is waited for: gcloud takes seconds for it.
+pub struct Asking(JoinSet<Option<Token>>);
+
+impl Asking {
+    /// Begins, where there are machines to ask about. Needs a runtime.
+    #[must_use]
+    pub fn begin(cluster: &Cluster, is_needed: bool) -> Asking {
+        let mut seeking = JoinSet::new();
+        if is_needed {
+            // Nobody waits for it yet; and what fails is told where the machines themselves are asked about.
+            let gcloud = Gcloud::of(cluster).reporting_to(|_| ());
+            seeking.spawn(async move { gcloud.token().await.ok() });
+        }
+        Asking(seeking)
+    }
+
+    async fn token(mut self) -> Option<Token> {
+        self.0.join_next().await?.ok()?
+    }
+}
+
 /// Those of some machines, by their names at Google, that have shown another key than they have. Only their
 /// own keys are known to SSH from then on.
 ///
@@ -29,10 +50,15 @@ const AT_ONCE: usize = 8;
 pub async fn strangers(
     cluster: &Cluster,
     instances: &BTreeSet<String>,
+    asking: Asking,
 ) -> Result<BTreeMap<String, Error>> {
+    if instances.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let token = asking.token().await;
     let machines = super::machines(cluster)?;
     let logins = login::logins(cluster, &machines, &super::key_file(cluster))?;
-    let gcloud = Gcloud::new(cluster.gcp.project.as_deref().unwrap_or_default());
+    let gcloud = Gcloud::of(cluster);
     let path = known_hosts(&cluster.state_dir());
     let shown = std::fs::read_to_string(&path).unwrap_or_default();
     // Who has shown none yet has shown no other one.
@@ -43,10 +69,11 @@ pub async fn strangers(
     let mut known = shown.clone();
     let mut asking = JoinSet::new();
     let ask = |asking: &mut JoinSet<_>, machine: Machine| {
-        let gcloud = gcloud.clone();
+        let (gcloud, token) = (gcloud.clone(), token.clone());
         asking.spawn(async move {
             // What Google does not tell can't be compared with.
-            let keys = gcloud.host_keys(&machine).await.unwrap_or_default();
+            let keys = gcloud.host_keys(&machine, token.as_ref()).await;
+            let keys = keys.unwrap_or_default();
             (machine, keys)
         });
     };

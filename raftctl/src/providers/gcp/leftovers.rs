@@ -6,12 +6,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use super::begun::Begun;
 use super::events::{self, Event};
 use super::gcloud::Gcloud;
+use super::open_changes::OpenChanges;
+use super::resources::{Kind, Owner};
 use super::strays::Listing;
 use super::terraform::{RECORD, Terraform};
-use super::things::{Kind, Owner};
 use super::tool::Tool;
 use super::{Paths, Purpose, in_words, ownership};
 use crate::cluster::Cluster;
@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::local::folder_lock::FolderLock;
 use crate::transport::ssh::key_pair;
 
-/// More than any change writes: a line for each thing every ten seconds.
+/// More than any change writes: a line for each resource every ten seconds.
 const RECORD_MAX: u64 = 16 << 20;
 
 /// What costs money, and is looked at where nothing is in doubt as well.
@@ -56,8 +56,8 @@ fn read(record: &Path) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-fn begun(record: &str) -> Begun {
-    let mut begun = Begun::default();
+fn begun(record: &str) -> OpenChanges {
+    let mut begun = OpenChanges::default();
     // A format that is not known was refused when it was written.
     let events = record
         .lines()
@@ -174,7 +174,7 @@ fn not_compared(cause: &str) -> Remark {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::gcp::things::{self, mark};
+    use crate::providers::gcp::resources::{self, mark};
 
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHNvbWV0aGluZyB0aGF0IGlzIG5vIHJlYWwga2V5IQ== x";
@@ -245,7 +245,7 @@ mod tests {
             mark(KEY)
         );
         let look = Listing {
-            things: things::read(Kind::Disk, &json, "demo").unwrap(),
+            resources: resources::read(Kind::Disk, &json, "demo").unwrap(),
             blind: vec![(Kind::Machine, Error::Cloud("Google answers 503".into()))],
             ..Listing::default()
         };

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::allocation::Allocation;
-use super::gcloud::{At, MachineState};
+use super::gcloud::{MachineState, ZoneAndName};
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
 use crate::local::state_files;
@@ -53,7 +53,7 @@ fn address<'de, D: Deserializer<'de>>(from: D) -> std::result::Result<Option<Str
 impl Machine {
     /// Where it is at Google.
     #[must_use]
-    pub fn at(&self) -> At {
+    pub fn at(&self) -> ZoneAndName {
         (self.zone.clone(), self.instance.clone())
     }
 

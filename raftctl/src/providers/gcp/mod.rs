@@ -5,12 +5,13 @@
 //! allocation   what is decided once: ranges, names, zones           tool       terraform, or tofu
 //! tfvars       (cluster.yaml, allocation, key) -> the module's variables
 //! terraform    init, plan, show, apply, output                      running    one of these; Ctrl-C
-//! events       its JSON lines                                       begun      what has no end yet
+//! events       its JSON lines
+//! open_changes what Terraform has begun and not ended
 //! plugins      where Google's provider is kept                      environment  what reaches programs
 //! state        what is there, as far as Terraform knows            starts     machines to be started
 //! planning     the variables, and Terraform's plan of them
 //! changes      what a plan does                                     causes     errors -> cause, next command
-//! refusals     plans that are not carried out                       things     what Google has; whose it is
+//! refusals     plans that are not carried out                       resources  what Google has; whose it is
 //! ownership    what is taken in, what is left                       strays     what no state knows
 //! machines     the module's output                                  gcloud     stop, start, extend, list
 //! check        what can be known before anything is made            hosts      machines as hosts
@@ -28,7 +29,6 @@
 //! answers: whether systemd looks after its node, say, is found out by a login.
 
 pub mod allocation;
-pub mod begun;
 pub mod causes;
 pub mod changes;
 pub mod check;
@@ -43,12 +43,14 @@ pub mod machine_status;
 pub mod machines;
 mod module;
 pub mod namesakes;
+pub mod open_changes;
 pub mod os_login;
 mod ownership;
 mod planning;
 mod plugins;
 pub mod readiness;
 mod refusals;
+pub mod resources;
 mod running;
 mod starts;
 pub mod state;
@@ -56,7 +58,6 @@ pub mod status;
 pub mod strays;
 pub mod terraform;
 pub mod tfvars;
-pub mod things;
 pub mod tool;
 
 pub use hosts::Gcp;
@@ -78,8 +79,8 @@ use machines::{Machine, Machines};
 use ownership::Ownership;
 pub use ownership::in_words;
 use planning::Planner;
+use resources::{GoogleResource, Kind, Owner};
 use terraform::{Terraform, Unfinished, Watch};
-use things::{Kind, Owner, Thing};
 use tool::Tool;
 
 /// What a plan is for.
@@ -153,7 +154,7 @@ pub struct Infrastructure {
     /// The nodes whose machines are off, and are switched on, by their names in Terraform.
     pub started: BTreeSet<String>,
     /// What is the cluster's, in no state, and deleted before the plan is carried out.
-    pub strays: Vec<Thing>,
+    pub strays: Vec<GoogleResource>,
     /// The kinds that the cluster can be made of.
     kinds: BTreeSet<Kind>,
     /// Whether nothing of the cluster is left behind by the plan, as far as is known.
@@ -453,7 +454,8 @@ impl Infrastructure {
 
 impl Infrastructure {
     /// The machines that are made or deleted, by their names at Google.
-    fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
+    #[must_use]
+    pub fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
         let machines = self.changes.iter().filter(|change| {
             let is_machine = change.resource_type == "google_compute_instance";
             is_machine && change.action != Action::Update

@@ -6,39 +6,39 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use super::in_words;
+use super::resources::{GoogleResource, Kind, Location, Owner};
 use super::strays::Listing;
-use super::things::{Kind, Location, Owner, Thing};
 use crate::error::{Error, Result};
 
 /// Those that a look has found. What says that it is of a cluster with another name is none of them, however
 /// that name begins.
 #[must_use]
-pub fn of(look: &Listing, cluster: &str, owner: &Owner) -> Vec<Thing> {
-    let is_other = |thing: &&Thing| {
-        let is_ours = owner.owns(thing) || look.is_boot_disk(thing, &BTreeSet::new());
-        !is_ours && bears_name(thing, cluster)
+pub fn of(look: &Listing, cluster: &str, owner: &Owner) -> Vec<GoogleResource> {
+    let is_other = |resource: &&GoogleResource| {
+        let is_ours = owner.owns(resource) || look.is_boot_disk(resource, &BTreeSet::new());
+        !is_ours && bears_name(resource, cluster)
     };
-    look.things.iter().filter(is_other).cloned().collect()
+    look.resources.iter().filter(is_other).cloned().collect()
 }
 
-fn bears_name(thing: &Thing, cluster: &str) -> bool {
-    match thing.cluster() {
+fn bears_name(resource: &GoogleResource, cluster: &str) -> bool {
+    match resource.cluster() {
         Some(named) => named == cluster,
-        None => is_exact(thing, cluster),
+        None => is_exact(resource, cluster),
     }
 }
 
 /// Whether the module gives just this name to something of the kind.
-fn is_exact(thing: &Thing, cluster: &str) -> bool {
+fn is_exact(resource: &GoogleResource, cluster: &str) -> bool {
     let prefix = format!("raft-{cluster}");
-    let Some(rest) = thing.name.strip_prefix(&prefix) else {
+    let Some(rest) = resource.name.strip_prefix(&prefix) else {
         return false;
     };
     let is_node = |rest: &str| {
         let id = rest.strip_prefix("-n").unwrap_or_default();
         !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())
     };
-    match (thing.kind, &thing.location) {
+    match (resource.kind, &resource.location) {
         (Kind::Network, _) => rest.is_empty(),
         (Kind::Subnet, Location::Region(region)) => rest.strip_prefix('-') == Some(region),
         (Kind::Subnet, _) => false,
@@ -49,27 +49,27 @@ fn is_exact(thing: &Thing, cluster: &str) -> bool {
 }
 
 /// Whether an older raftctl may have made it for this cluster: it bears the cluster's label, and no mark.
-fn is_unmarked(thing: &Thing, cluster: &str) -> bool {
-    let is_labelled = matches!(thing.kind, Kind::Machine | Kind::Disk);
-    is_labelled && !thing.is_marked() && thing.cluster() == Some(cluster)
+fn is_unmarked(resource: &GoogleResource, cluster: &str) -> bool {
+    let is_labelled = matches!(resource.kind, Kind::Machine | Kind::Disk);
+    is_labelled && !resource.is_marked() && resource.cluster() == Some(cluster)
 }
 
 /// How to mark those that an older raftctl may have left; nothing where there are none.
 #[must_use]
 pub fn marking<'a>(
-    things: impl Iterator<Item = &'a Thing>,
+    resources: impl Iterator<Item = &'a GoogleResource>,
     cluster: &str,
     owner: &Owner,
     project: &str,
 ) -> Option<String> {
-    let unmarked = things.filter(|thing| is_unmarked(thing, cluster));
-    let command = |thing: &Thing| {
+    let unmarked = resources.filter(|resource| is_unmarked(resource, cluster));
+    let command = |resource: &GoogleResource| {
         format!(
             "\n  gcloud {} add-labels {} --labels=raft-owner={}{} --project={project}",
-            thing.kind.gcloud().join(" "),
-            thing.name,
+            resource.kind.gcloud().join(" "),
+            resource.name,
             owner.mark(),
-            thing
+            resource
                 .location
                 .option()
                 .map(|place| format!(" {place}"))
@@ -82,8 +82,13 @@ pub fn marking<'a>(
 
 /// What is there all the same when a cluster is down, in words.
 #[must_use]
-pub fn words(others: &[Thing], cluster: &str, project: &str) -> String {
-    let count = |kind: Kind| others.iter().filter(|thing| thing.kind == kind).count();
+pub fn words(others: &[GoogleResource], cluster: &str, project: &str) -> String {
+    let count = |kind: Kind| {
+        others
+            .iter()
+            .filter(|resource| resource.kind == kind)
+            .count()
+    };
     let counted = |kind: Kind| match count(kind) {
         1 => format!("1 {}", kind.noun()),
         count => format!("{count} {}s", kind.noun()),
@@ -109,7 +114,7 @@ pub fn words(others: &[Thing], cluster: &str, project: &str) -> String {
 /// # Errors
 /// Nothing was ever made with this folder's key, or an older raftctl may have made it.
 pub fn refuse(
-    others: &[Thing],
+    others: &[GoogleResource],
     cluster: &str,
     owner: &Owner,
     project: &str,
@@ -136,28 +141,28 @@ pub fn refuse(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::gcp::things;
+    use crate::providers::gcp::resources;
 
     const KEY: &str =
         "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHNvbWV0aGluZyB0aGF0IGlzIG5vIHJlYWwga2V5IQ== x";
 
-    fn look(kind: Kind, place: &str, things: &[(&str, &str)]) -> Listing {
+    fn look(kind: Kind, place: &str, resources: &[(&str, &str)]) -> Listing {
         let listed = |(name, more): &(&str, &str)| {
             format!(
                 r#"{{"name":"{name}","selfLink":"https://www.googleapis.com/compute/v1/projects/p/{place}/x/{name}"{more}}}"#
             )
         };
-        let listed: Vec<String> = things.iter().map(listed).collect();
+        let listed: Vec<String> = resources.iter().map(listed).collect();
         let json = format!("[{}]", listed.join(","));
         Listing {
-            things: things::read(kind, &json, "demo").unwrap(),
+            resources: resources::read(kind, &json, "demo").unwrap(),
             ..Listing::default()
         }
     }
 
     fn names(look: &Listing) -> Vec<String> {
         let others = of(look, "demo", &Owner::of("demo", KEY));
-        others.into_iter().map(|thing| thing.name).collect()
+        others.into_iter().map(|resource| resource.name).collect()
     }
 
     // A cluster whose name begins with ours is no namesake: neither by its label, nor by its description, nor
@@ -208,12 +213,12 @@ mod tests {
     #[test]
     fn what_may_be_ours_is_not_called_gone() {
         let owner = Owner::of("demo", KEY);
-        let refused = |others: &[Thing], is_stranger: bool| {
+        let refused = |others: &[GoogleResource], is_stranger: bool| {
             let refused = refuse(others, "demo", &owner, "p", is_stranger, Path::new("/f"));
             refused.map_err(|error| (error.exit_code(), error.to_string()))
         };
         let marked = r#","labels":{"raft-cluster":"demo","raft-owner":"01"}"#;
-        let others = look(Kind::Machine, "zones/z", &[("raft-demo-n1", marked)]).things;
+        let others = look(Kind::Machine, "zones/z", &[("raft-demo-n1", marked)]).resources;
         let text = words(&others, "demo", "p");
         assert!(text.contains("1 machine and 0 data disks"), "{text}");
         assert!(
@@ -225,15 +230,15 @@ mod tests {
         assert!(text.contains("bring /f here"), "{text}");
         assert_eq!(refused(&[], true), Ok(()));
         let unmarked = r#","labels":{"raft-cluster":"demo"}"#;
-        let older = look(Kind::Disk, "zones/z", &[("raft-demo-n1-data", unmarked)]).things;
+        let older = look(Kind::Disk, "zones/z", &[("raft-demo-n1-data", unmarked)]).resources;
         let (code, text) = refused(&older, false).unwrap_err();
         assert_eq!(code, 10);
         let command = format!(
             "gcloud compute disks add-labels raft-demo-n1-data --labels=raft-owner={} --zone=z --project=p",
-            things::mark(KEY)
+            resources::mark(KEY)
         );
         assert!(text.contains(&command), "{text}");
-        let network = look(Kind::Network, "global", &[("raft-demo", "")]).things;
+        let network = look(Kind::Network, "global", &[("raft-demo", "")]).resources;
         assert!(!words(&network, "demo", "p").contains("money"));
     }
 }

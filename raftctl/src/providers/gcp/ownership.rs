@@ -10,9 +10,9 @@ use super::changes::Change;
 use super::events::Event;
 use super::gcloud::Gcloud;
 use super::planning::{Plan, Planner};
+use super::resources::{self, GoogleResource, Kind, Owner};
 use super::strays::{self, Listing};
 use super::terraform::{Terraform, Watch};
-use super::things::{self, Kind, Owner, Thing};
 use super::{Purpose, changes, module, namesakes};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
@@ -31,7 +31,7 @@ pub(super) struct Found {
     /// What the plan would make although it is there, and is the cluster's: address in Terraform, and path.
     pub ours: Vec<(String, String)>,
     /// What is the cluster's, in no state, and not planned.
-    pub left: Vec<Thing>,
+    pub left: Vec<GoogleResource>,
     /// What could not be seen of what was looked for.
     pub unseen: Option<String>,
     /// Why data disks could not be seen, where they were looked for.
@@ -78,7 +78,7 @@ impl Ownership<'_> {
                  {unseen}"
             )));
         }
-        let (ours, foreign) = sorted(&made, &look.things, &self.owner);
+        let (ours, foreign) = sorted(&made, &look.resources, &self.owner);
         if !foreign.is_empty() {
             return Err(namesake(self.cluster, &foreign, &self.owner));
         }
@@ -110,7 +110,7 @@ impl Ownership<'_> {
         has_news: bool,
         kinds: &BTreeSet<Kind>,
         watch: Watch<'_>,
-    ) -> Result<Vec<Thing>> {
+    ) -> Result<Vec<GoogleResource>> {
         let is_shared = self.cluster.gcp.state_bucket.is_some();
         if has_news && !is_shared && !self.terraform.is_unsettled() {
             return Ok(Vec::new());
@@ -142,7 +142,7 @@ pub(super) async fn with_imports(
     watch: Watch<'_>,
 ) -> Result<Plan> {
     let path = planner.folder.join(module::IMPORTS_FILE);
-    state_files::replace(&path, &things::imports(found))?;
+    state_files::replace(&path, &resources::imports(found))?;
     let plan = planner.plan(watch).await;
     state_files::forget(&path)?;
     plan
@@ -151,14 +151,14 @@ pub(super) async fn with_imports(
 /// What of a plan's creations is there: the owner's, as (address, path), and somebody else's.
 fn sorted<'a>(
     made: &[(Kind, String, String)],
-    there: &'a [Thing],
+    there: &'a [GoogleResource],
     owner: &Owner,
-) -> (Vec<(String, String)>, Vec<&'a Thing>) {
+) -> (Vec<(String, String)>, Vec<&'a GoogleResource>) {
     let (mut ours, mut foreign) = (Vec::new(), Vec::new());
     for (_, address, id) in made {
-        match there.iter().find(|thing| thing.id == *id) {
-            Some(thing) if owner.owns(thing) => ours.push((address.clone(), id.clone())),
-            Some(thing) => foreign.push(thing),
+        match there.iter().find(|resource| resource.id == *id) {
+            Some(resource) if owner.owns(resource) => ours.push((address.clone(), id.clone())),
+            Some(resource) => foreign.push(resource),
             None => {}
         }
     }
@@ -170,7 +170,7 @@ fn sorted<'a>(
 ///
 /// # Errors
 /// As said; each is named with the command that deletes it.
-pub(super) fn refuse_deletions_beside(left: &[Thing], changes: &[Change]) -> Result<()> {
+pub(super) fn refuse_deletions_beside(left: &[GoogleResource], changes: &[Change]) -> Result<()> {
     let deleted = changes.iter().filter(|change| change.is_destructive());
     let deleted: Vec<String> = deleted.map(Change::describe).collect();
     if left.is_empty() || deleted.is_empty() {
@@ -185,14 +185,14 @@ pub(super) fn refuse_deletions_beside(left: &[Thing], changes: &[Change]) -> Res
     )))
 }
 
-fn deletions(things: &[Thing]) -> String {
-    let deletion = |thing: &Thing| format!("\n  {}", thing.deletion());
-    things.iter().map(deletion).collect()
+fn deletions(resources: &[GoogleResource]) -> String {
+    let deletion = |resource: &GoogleResource| format!("\n  {}", resource.deletion());
+    resources.iter().map(deletion).collect()
 }
 
 /// What `up` does not plan and leaves where it is.
 #[must_use]
-pub(super) fn left_behind(left: &[Thing]) -> String {
+pub(super) fn left_behind(left: &[GoogleResource]) -> String {
     format!(
         "at Google, this cluster's, neither in Terraform's state nor planned, and what may cost money for as long as it \
          is there; `raftctl down` deletes it with all the rest, and this alone (with its data):{}",
@@ -221,7 +221,7 @@ pub(super) fn kinds<'a>(
 }
 
 /// Somebody else has the names.
-fn namesake(cluster: &Cluster, foreign: &[&Thing], owner: &Owner) -> Error {
+fn namesake(cluster: &Cluster, foreign: &[&GoogleResource], owner: &Owner) -> Error {
     let name = &cluster.name;
     let folder = cluster.state_dir();
     let project = cluster.gcp.project.as_deref().unwrap_or_default();
@@ -241,10 +241,10 @@ fn namesake(cluster: &Cluster, foreign: &[&Thing], owner: &Owner) -> Error {
     ))
 }
 
-/// Some things in words; the first of them by name.
+/// Some resources in words; the first of them by name.
 #[must_use]
-pub fn in_words<'a>(things: impl Iterator<Item = &'a Thing>) -> String {
-    let all: Vec<String> = things.map(Thing::describe).collect();
+pub fn in_words<'a>(resources: impl Iterator<Item = &'a GoogleResource>) -> String {
+    let all: Vec<String> = resources.map(GoogleResource::describe).collect();
     let named = all.iter().take(FOREIGN_MAX).cloned().collect::<Vec<_>>();
     match all.len().saturating_sub(FOREIGN_MAX) {
         0 => named.join(", "),
@@ -311,7 +311,7 @@ pub(super) async fn confirm_rules(
     let mut is_told = false;
     loop {
         let there = gcloud
-            .things(Kind::Rule, &cluster.name)
+            .resources(Kind::Rule, &cluster.name)
             .await
             .map_err(|error| {
                 error.advise(
@@ -338,14 +338,14 @@ pub(super) async fn confirm_rules(
 /// The rules that are not as they were asked for; a rule that was asked for and is not there lets nobody in.
 fn wrong_rules(
     rules: &BTreeMap<String, BTreeSet<String>>,
-    there: &[Thing],
+    there: &[GoogleResource],
     project: &str,
 ) -> Option<String> {
     let mut lines = Vec::new();
     let ranges = |ranges: &BTreeSet<String>| ranges.iter().cloned().collect::<Vec<_>>();
     for (name, wanted) in rules {
-        let found = there.iter().find(|thing| thing.name == *name);
-        let found = found.map(|thing| &thing.ranges);
+        let found = there.iter().find(|resource| resource.name == *name);
+        let found = found.map(|resource| &resource.ranges);
         if found == Some(wanted) {
             continue;
         }
@@ -381,9 +381,9 @@ mod tests {
             r#"[{{"name":"raft-demo-n1-data","selfLink":"{LINK}/zones/z/disks/raft-demo-n1-data",
                  "labels":{{"raft-cluster":"demo","raft-owner":"{}"}}}},
                 {{"name":"raft-demo-n2-data","selfLink":"{LINK}/zones/z/disks/raft-demo-n2-data"}}]"#,
-            things::mark(KEY)
+            resources::mark(KEY)
         );
-        let there = things::read(Kind::Disk, &json, "demo").unwrap();
+        let there = resources::read(Kind::Disk, &json, "demo").unwrap();
         let disk = |name: &str| {
             let id = format!("projects/p/zones/z/disks/raft-demo-{name}-data");
             (
@@ -405,7 +405,7 @@ mod tests {
         assert_eq!(error.exit_code(), 2);
         // One that bears the label alone may be an older raftctl's: how to mark it is told.
         let mut older = foreign[0].clone();
-        older = things::read(
+        older = resources::read(
             Kind::Disk,
             &format!(
                 r#"[{{"name":"{}","selfLink":"{LINK}/zones/z/disks/x","labels":{{"raft-cluster":"demo"}}}}]"#,
@@ -460,11 +460,11 @@ mod tests {
             let json = format!(
                 r#"[{{"name":"raft-demo-ssh","selfLink":"{LINK}/global/firewalls/raft-demo-ssh","sourceRanges":[{ranges}]}}]"#
             );
-            things::read(Kind::Rule, &json, "demo").unwrap()
+            resources::read(Kind::Rule, &json, "demo").unwrap()
         };
         let wanted = BTreeSet::from(["198.51.100.7/32".to_owned()]);
         let rules = BTreeMap::from([("raft-demo-ssh".to_owned(), wanted)]);
-        let check = |there: &[Thing]| wrong_rules(&rules, there, "p");
+        let check = |there: &[GoogleResource]| wrong_rules(&rules, there, "p");
         assert_eq!(check(&rule(r#""198.51.100.7/32""#)), None);
         let text = check(&rule(r#""0.0.0.0/0","198.51.100.7/32""#)).unwrap();
         assert!(

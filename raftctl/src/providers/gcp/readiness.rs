@@ -37,7 +37,7 @@ const SCRIPT: &str =
 /// # Errors
 /// Every host that did not come up, with the cause.
 pub async fn wait_for(hosts: &[Host], time_max: Duration) -> Result<()> {
-    let outcomes = wait(hosts, time_max, |_| ()).await;
+    let outcomes = wait(hosts, time_max, |_| false).await;
     let mut failed: Vec<String> = outcomes
         .into_values()
         .filter_map(Result::err)
@@ -50,12 +50,12 @@ pub async fn wait_for(hosts: &[Host], time_max: Duration) -> Result<()> {
     Err(Error::Cloud(failed.join("\n")))
 }
 
-/// The same with an answer for each node. `on_new_key` is told of a host, by its name, whose key is
-/// not the one that was seen before: whoever made the machine just now can forget the old one.
+/// The same with an answer for each node. `on_new_key` is told of a host, by its name, whose key is not the one
+/// that was seen before, and says whether to try again: whoever made the machine just now can forget the old one.
 pub async fn wait(
     hosts: &[Host],
     time_max: Duration,
-    on_new_key: impl Fn(&str) + Clone + Send + 'static,
+    on_new_key: impl Fn(&str) -> bool + Clone + Send + 'static,
 ) -> Outcomes<()> {
     let mut waiting = JoinSet::new();
     for host in hosts {
@@ -76,7 +76,7 @@ async fn one(
     host: &Host,
     time_max: Duration,
     refused_max: Duration,
-    on_new_key: impl Fn(&str),
+    on_new_key: impl Fn(&str) -> bool,
 ) -> Result<()> {
     let deadline = Instant::now() + time_max;
     let mut refused_since = None;
@@ -93,11 +93,10 @@ async fn one(
             Ok(output) if output.stdout.starts_with("ready") => return Ok(()),
             Ok(_) => "its startup script is not done; see `sudo journalctl -u google-startup-scripts` there".into(),
             Err(error @ TransportError::Refused { .. }) => {
-                if is_changed_key(&error) {
-                    on_new_key(host.name());
-                }
+                // No machine gets another key while it boots, but a new one.
+                let is_final = is_changed_key(&error) && !on_new_key(host.name());
                 let since = *refused_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= refused_max {
+                if is_final || since.elapsed() >= refused_max {
                     return Err(error.into());
                 }
                 error.to_string()
@@ -117,78 +116,40 @@ async fn one(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-
-    use tokio::io::{AsyncWrite, AsyncWriteExt};
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::{Arc, Mutex};
 
     use super::*;
     use crate::scripts::layout::HostLayout;
-    use crate::transport::{BoxFuture, Exit, Transport};
+    use crate::transport::fake::{Answer, Fake};
 
-    /// Refuses logins so many times.
-    struct Booting {
-        refusals: u32,
-        asked: AtomicU32,
-    }
+    const NAME: &str = "raft-demo-n1";
 
-    impl Transport for Booting {
-        fn host(&self) -> &str {
-            "raft-demo-n1"
-        }
-
-        fn execute<'a>(
-            &'a self,
-            _: Request<'a>,
-            stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
-        ) -> BoxFuture<'a, std::result::Result<Exit, TransportError>> {
-            Box::pin(async {
-                if self.asked.fetch_add(1, Ordering::Relaxed) < self.refusals {
-                    return Err(TransportError::Refused {
-                        host: "raft-demo-n1".into(),
-                        cause: "Permission denied (publickey)".into(),
-                    });
-                }
-                stdout.write_all(b"ready\nend=ok\n").await.unwrap();
-                Ok(Exit {
-                    status: 0,
-                    stderr: String::new(),
-                })
-            })
-        }
-    }
-
-    async fn waited(refusals: u32, refused_max: Duration) -> Result<()> {
-        let asked = AtomicU32::new(0);
-        let host = Host {
-            transport: Arc::new(Booting { refusals, asked }),
+    fn host(
+        answer: impl Fn(&Request<'_>) -> std::result::Result<Answer, TransportError>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Host {
+        Host {
+            transport: Arc::new(Fake(NAME, answer)),
             layout: HostLayout::remote("/opt/raftkv/demo"),
             nodes: vec![1],
-        };
-        one(&host, Duration::from_secs(60), refused_max, |_| ()).await
+        }
     }
 
-    /// Takes all the time that it is given, and answers nothing.
-    struct Silent(AtomicU64);
+    fn refused<T>(cause: &str) -> std::result::Result<T, TransportError> {
+        Err(TransportError::Refused {
+            host: NAME.into(),
+            cause: cause.into(),
+        })
+    }
 
-    impl Transport for Silent {
-        fn host(&self) -> &str {
-            "raft-demo-n1"
-        }
-
-        fn execute<'a>(
-            &'a self,
-            request: Request<'a>,
-            _: &'a mut (dyn AsyncWrite + Send + Unpin),
-        ) -> BoxFuture<'a, std::result::Result<Exit, TransportError>> {
-            let waited_ms = u64::try_from(request.deadline.as_millis()).unwrap();
-            self.0.fetch_max(waited_ms, Ordering::Relaxed);
-            Box::pin(async {
-                Err(TransportError::Refused {
-                    host: "raft-demo-n1".into(),
-                    cause: "Connection timed out".into(),
-                })
-            })
+    fn ready() -> Answer {
+        Answer::Ran {
+            stdout: "ready\nend=ok\n".into(),
+            stderr: String::new(),
+            status: 0,
         }
     }
 
@@ -196,17 +157,18 @@ mod tests {
     #[tokio::test]
     async fn a_try_is_no_longer_than_the_wait() {
         for (time_max, tried_ms) in [(5, 5_000), (1, 1_000), (0, 1_000), (180, 30_000)] {
-            let silent = Arc::new(Silent(AtomicU64::new(0)));
-            let host = Host {
-                transport: Arc::clone(&silent) as Arc<dyn Transport>,
-                layout: HostLayout::remote("/opt/raftkv/demo"),
-                nodes: vec![1],
-            };
+            let longest = Arc::new(AtomicU64::new(0));
+            let seen = Arc::clone(&longest);
+            let silent = host(move |request| {
+                let given_ms = u64::try_from(request.deadline.as_millis()).unwrap();
+                seen.fetch_max(given_ms, Ordering::Relaxed);
+                refused("Connection timed out")
+            });
             let time_max = Duration::from_secs(time_max);
-            one(&host, time_max, Duration::ZERO, |_| ())
+            one(&silent, time_max, Duration::ZERO, |_| false)
                 .await
                 .unwrap_err();
-            let tried = silent.0.load(Ordering::Relaxed);
+            let tried = longest.load(Ordering::Relaxed);
             assert!((tried_ms - 500..=tried_ms).contains(&tried), "{tried}");
         }
     }
@@ -214,9 +176,54 @@ mod tests {
     // The account is made after the SSH server answers: a refusal is no end, but many are.
     #[tokio::test]
     async fn a_booting_machine_may_refuse_for_a_while() {
+        let waited = async |refusals: u32, refused_max| {
+            let left = Mutex::new(refusals);
+            let booting = host(move |_| {
+                let mut left = left.lock().unwrap();
+                match left.checked_sub(1) {
+                    Some(rest) => {
+                        *left = rest;
+                        refused("Permission denied (publickey)")
+                    }
+                    None => Ok(ready()),
+                }
+            });
+            one(&booting, Duration::from_secs(60), refused_max, |_| false).await
+        };
         waited(2, Duration::from_secs(30)).await.unwrap();
-        let refused = waited(u32::MAX, Duration::from_millis(500)).await;
-        let text = refused.unwrap_err().to_string();
+        let text = waited(u32::MAX, Duration::from_millis(500)).await;
+        let text = text.unwrap_err().to_string();
         assert_eq!(text, "raft-demo-n1: Permission denied (publickey)");
+    }
+
+    // Another key than before is forgotten where the machine is new; otherwise it is told, and not waited for.
+    #[tokio::test]
+    async fn another_key_is_waited_for_where_the_machine_is_new() {
+        let waited = async |is_new: bool| {
+            let is_forgotten = Arc::new(AtomicBool::new(false));
+            let seen = Arc::clone(&is_forgotten);
+            let tries = Arc::new(AtomicU64::new(0));
+            let tried = Arc::clone(&tries);
+            let changed = host(move |_| {
+                tried.fetch_add(1, Ordering::Relaxed);
+                match seen.load(Ordering::Relaxed) {
+                    true => Ok(ready()),
+                    false => refused("its host key is not the one that was seen before"),
+                }
+            });
+            let forget = move |name: &str| {
+                assert_eq!(name, NAME);
+                is_forgotten.store(is_new, Ordering::Relaxed);
+                is_new
+            };
+            let outcome = one(&changed, TIME_MAX, REFUSED_MAX, forget).await;
+            (outcome, tries.load(Ordering::Relaxed))
+        };
+        let (outcome, tries) = waited(true).await;
+        outcome.unwrap();
+        assert_eq!(tries, 2);
+        let (outcome, tries) = waited(false).await;
+        outcome.unwrap_err();
+        assert_eq!(tries, 1);
     }
 }

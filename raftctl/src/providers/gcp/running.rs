@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tokio::process::{Child, Command};
 
-use super::begun::Begun;
 use super::events::{self, Diagnostic, Event};
+use super::open_changes::OpenChanges;
 use crate::error::{Error, Result};
 use crate::local::interrupt::Interruptions;
 
@@ -63,7 +63,7 @@ pub struct Outcome {
     /// What it called wrong.
     pub problems: Vec<Diagnostic>,
     /// What it has begun.
-    pub begun: Begun,
+    pub begun: OpenChanges,
     /// How often the operator asked for an end.
     pub interruptions: u32,
 }
@@ -172,7 +172,7 @@ impl Asked {
         effect: Effect,
         child: &Child,
         again: &str,
-        begun: &Begun,
+        begun: &OpenChanges,
     ) -> Option<String> {
         if self.last.is_some_and(|last| last.elapsed() < INSIST_AFTER) {
             return None;
@@ -261,7 +261,7 @@ impl Quiet {
         }
     }
 
-    fn text(&mut self, begun: &Begun) -> Option<String> {
+    fn text(&mut self, begun: &OpenChanges) -> Option<String> {
         let quiet = self.since.elapsed();
         // What is being made has a line of its own, which says that it goes on.
         let is_shown = self.effect == Effect::Changes && !begun.doing().is_empty();
@@ -291,7 +291,7 @@ impl Quiet {
 struct Following {
     /// A line that is not complete yet.
     begun_line: Vec<u8>,
-    begun: Begun,
+    begun: OpenChanges,
     problems: Vec<Diagnostic>,
     /// How many events tell of progress.
     count: usize,
@@ -394,7 +394,7 @@ mod tests {
     // Who waits without a word is told for what, soon where nothing is changed, and not all the time.
     #[test]
     fn silence_is_broken() {
-        let mut begun = Begun::default();
+        let mut begun = OpenChanges::default();
         let mut quiet = Quiet::new(Effect::Reads);
         assert_eq!(quiet.text(&begun), None);
         quiet.since = Instant::now().checked_sub(QUIET_MAX).unwrap();

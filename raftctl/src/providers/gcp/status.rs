@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::changes::Change;
 use super::events::Action;
-use super::gcloud::{At, Gcloud, MachineState};
+use super::gcloud::{Gcloud, MachineState, ZoneAndName};
 use super::leftovers;
 use super::machine_status::MachineStatus;
 use super::machines::Machine;
+use super::resources::Kind;
 use super::strays::Listing;
-use super::things::Kind;
 use crate::cluster::{Cluster, NodeId, list};
 use crate::error::{Error, Result};
 use crate::providers::{MachineStates, Overview, Trouble};
@@ -85,7 +85,7 @@ struct Found {
     state: Option<MachineState>,
 }
 
-fn found(cluster: &Cluster, mut states: BTreeMap<At, MachineState>) -> Result<Vec<Found>> {
+fn found(cluster: &Cluster, mut states: BTreeMap<ZoneAndName, MachineState>) -> Result<Vec<Found>> {
     let (machines, allocation) = (super::machines(cluster)?, super::allocation(cluster)?);
     let one = |id: NodeId| {
         let machine = machines.of_node(&allocation, id).ok().cloned();

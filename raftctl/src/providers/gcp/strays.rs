@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use super::gcloud::{At, Gcloud, MachineState};
-use super::things::{Kind, Location, Owner, Thing};
+use super::gcloud::{Gcloud, MachineState, ZoneAndName};
+use super::resources::{GoogleResource, Kind, Location, Owner};
 use crate::cluster::Cluster;
 use crate::error::{Error, Result};
 
@@ -18,9 +18,9 @@ const AT_ONCE: usize = 3;
 #[derive(Debug, Default)]
 pub struct Listing {
     /// What was seen, each kind before what it needs.
-    pub things: Vec<Thing>,
+    pub resources: Vec<GoogleResource>,
     /// How the machines of exactly this cluster are, where machines were looked at.
-    pub states: BTreeMap<At, MachineState>,
+    pub states: BTreeMap<ZoneAndName, MachineState>,
     /// The kinds that could not be looked at, each with the reason: nothing of them is known.
     pub blind: Vec<(Kind, Error)>,
 }
@@ -38,12 +38,12 @@ impl Listing {
         let has_own_network = cluster.gcp.company.network.is_none();
         if !(has_own_network && look.lacks(kinds, Kind::Network)) {
             let rest = Listing::all_of(gcloud, &cluster.name, &within).await;
-            look.things.extend(rest.things);
+            look.resources.extend(rest.resources);
             look.states.extend(rest.states);
             look.blind.extend(rest.blind);
         }
-        look.things
-            .sort_by_key(|thing| (thing.kind, thing.name.clone()));
+        look.resources
+            .sort_by_key(|resource| (resource.kind, resource.name.clone()));
         look.blind.sort_by_key(|(kind, _)| *kind);
         look
     }
@@ -51,7 +51,7 @@ impl Listing {
     /// Whether one of the kinds was looked at, and there is nothing of it.
     fn lacks(&self, kinds: &[Kind], kind: Kind) -> bool {
         let is_blind = self.blind.iter().any(|(blind, _)| *blind == kind);
-        let has_any = self.things.iter().any(|thing| thing.kind == kind);
+        let has_any = self.resources.iter().any(|resource| resource.kind == kind);
         kinds.contains(&kind) && !is_blind && !has_any
     }
 
@@ -67,9 +67,9 @@ impl Listing {
                 let found = match kind {
                     Kind::Machine => gcloud.machines_and_states(&cluster).await,
                     _ => gcloud
-                        .things(kind, &cluster)
+                        .resources(kind, &cluster)
                         .await
-                        .map(|things| (things, BTreeMap::new())),
+                        .map(|resources| (resources, BTreeMap::new())),
                 };
                 (kind, found)
             });
@@ -77,8 +77,8 @@ impl Listing {
         let mut look = Listing::default();
         for (kind, found) in looking.join_all().await {
             match found {
-                Ok((things, states)) => {
-                    look.things.extend(things);
+                Ok((resources, states)) => {
+                    look.resources.extend(resources);
                     look.states.extend(states);
                 }
                 Err(error) => look.blind.push((kind, error)),
@@ -89,27 +89,27 @@ impl Listing {
 
     /// What is the owner's and in no state.
     #[must_use]
-    pub fn strays(&self, owner: &Owner, in_state: &BTreeSet<String>) -> Vec<Thing> {
-        let is_stray = |thing: &&Thing| {
-            let is_known = in_state.contains(&thing.id) || self.is_boot_disk(thing, in_state);
-            owner.owns(thing) && !is_known
+    pub fn strays(&self, owner: &Owner, in_state: &BTreeSet<String>) -> Vec<GoogleResource> {
+        let is_stray = |resource: &&GoogleResource| {
+            let is_known = in_state.contains(&resource.id) || self.is_boot_disk(resource, in_state);
+            owner.owns(resource) && !is_known
         };
-        self.things.iter().filter(is_stray).cloned().collect()
+        self.resources.iter().filter(is_stray).cloned().collect()
     }
 
     /// Whether a disk is one that a machine boots from, and goes with it: it bears the machine's name.
     #[must_use]
-    pub fn is_boot_disk(&self, disk: &Thing, in_state: &BTreeSet<String>) -> bool {
+    pub fn is_boot_disk(&self, disk: &GoogleResource, in_state: &BTreeSet<String>) -> bool {
         if disk.kind != Kind::Disk || disk.name.ends_with("-data") {
             return false;
         }
-        let is_its = |thing: &Thing| {
-            thing.kind == Kind::Machine
-                && thing.name == disk.name
-                && thing.location == disk.location
+        let is_its = |resource: &GoogleResource| {
+            resource.kind == Kind::Machine
+                && resource.name == disk.name
+                && resource.location == disk.location
         };
         // Where machines could not be seen, there may be one.
-        self.things.iter().any(is_its)
+        self.resources.iter().any(is_its)
             || in_state.contains(&disk.id.replace("/disks/", "/instances/"))
             || self.blind.iter().any(|(kind, _)| *kind == Kind::Machine)
     }
@@ -120,8 +120,10 @@ impl Listing {
     /// The reason.
     pub fn disks_of(&self, cluster: &str) -> Result<BTreeSet<String>> {
         self.seen(Kind::Disk)?;
-        let is_its = |thing: &&Thing| thing.kind == Kind::Disk && thing.cluster() == Some(cluster);
-        let disks = self.things.iter().filter(is_its);
+        let is_its = |resource: &&GoogleResource| {
+            resource.kind == Kind::Disk && resource.cluster() == Some(cluster)
+        };
+        let disks = self.resources.iter().filter(is_its);
         Ok(disks.map(|disk| disk.name.clone()).collect())
     }
 
@@ -143,16 +145,23 @@ impl Listing {
     }
 }
 
-/// Deletes things, each kind before what it needs; those of one place at once. What can't be deleted is
+/// Deletes resources, each kind before what it needs; those of one place at once. What can't be deleted is
 /// told by the next look.
-pub async fn delete(gcloud: &Gcloud, strays: &[Thing], tell: &mut (dyn FnMut(String) + Send)) {
+pub async fn delete(
+    gcloud: &Gcloud,
+    strays: &[GoogleResource],
+    tell: &mut (dyn FnMut(String) + Send),
+) {
     for kind in Kind::ALL {
         let mut places: BTreeMap<&Location, Vec<&str>> = BTreeMap::new();
-        for thing in strays.iter().filter(|thing| thing.kind == kind) {
-            places.entry(&thing.location).or_default().push(&thing.name);
+        for resource in strays.iter().filter(|resource| resource.kind == kind) {
+            places
+                .entry(&resource.location)
+                .or_default()
+                .push(&resource.name);
             tell(format!(
                 "delete {}, which Terraform's state does not know",
-                thing.describe()
+                resource.describe()
             ));
         }
         let mut deleting = JoinSet::new();
@@ -172,7 +181,7 @@ pub async fn delete(gcloud: &Gcloud, strays: &[Thing], tell: &mut (dyn FnMut(Str
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::providers::gcp::things::{self, mark};
+    use crate::providers::gcp::resources::{self, mark};
 
     // Only a look that was whole, and found no network, says that nothing is in it.
     #[test]
@@ -185,9 +194,9 @@ mod tests {
             .push((Kind::Network, Error::Cloud("Google answers 503".into())));
         assert!(!look.lacks(all, Kind::Network));
         let json = r#"[{"name":"raft-demo","selfLink":"https://www.googleapis.com/compute/v1/projects/p/global/networks/raft-demo"}]"#;
-        let things = things::read(Kind::Network, json, "demo").unwrap();
+        let resources = resources::read(Kind::Network, json, "demo").unwrap();
         let look = Listing {
-            things,
+            resources,
             ..Listing::default()
         };
         assert!(!look.lacks(all, Kind::Network));
@@ -212,7 +221,7 @@ mod tests {
             disk("n3", "other")
         );
         let look = Listing {
-            things: things::read(Kind::Disk, &json, "demo").unwrap(),
+            resources: resources::read(Kind::Disk, &json, "demo").unwrap(),
             blind: vec![(Kind::Machine, Error::Cloud("Google answers 503".into()))],
             ..Listing::default()
         };
@@ -229,7 +238,7 @@ mod tests {
     fn a_boot_disk_belongs_to_its_machine() {
         let key =
             "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHNvbWV0aGluZyB0aGF0IGlzIG5vIHJlYWwga2V5IQ== x";
-        let thing = |kind: Kind, zone: &str| {
+        let resource = |kind: Kind, zone: &str| {
             let collection = if kind == Kind::Disk {
                 "disks"
             } else {
@@ -240,18 +249,18 @@ mod tests {
                    "selfLink":"https://www.googleapis.com/compute/v1/projects/p/zones/{zone}/{collection}/raft-demo-n1"}}]"#,
                 mark(key)
             );
-            things::read(kind, &json, "demo").unwrap().remove(0)
+            resources::read(kind, &json, "demo").unwrap().remove(0)
         };
-        let strays = |things: &[Thing], in_state: &[&str]| -> Vec<String> {
+        let strays = |resources: &[GoogleResource], in_state: &[&str]| -> Vec<String> {
             let look = Listing {
-                things: things.to_vec(),
+                resources: resources.to_vec(),
                 ..Listing::default()
             };
             let in_state = in_state.iter().map(|id| (*id).to_owned()).collect();
             let strays = look.strays(&Owner::of("demo", key), &in_state);
-            strays.iter().map(Thing::describe).collect()
+            strays.iter().map(GoogleResource::describe).collect()
         };
-        let (machine, disk) = (thing(Kind::Machine, "a"), thing(Kind::Disk, "a"));
+        let (machine, disk) = (resource(Kind::Machine, "a"), resource(Kind::Disk, "a"));
         let known = "projects/p/zones/a/instances/raft-demo-n1";
         let none: [&str; 0] = [];
         assert_eq!(strays(&[machine.clone(), disk.clone()], &[known]), none);
@@ -259,7 +268,7 @@ mod tests {
         let both = [machine.clone(), disk.clone()];
         assert_eq!(strays(&both, &[]), ["machine raft-demo-n1 (a)"]);
         assert_eq!(
-            strays(&[machine, thing(Kind::Disk, "b")], &[known]),
+            strays(&[machine, resource(Kind::Disk, "b")], &[known]),
             ["data disk raft-demo-n1 (b)"]
         );
         assert_eq!(strays(&[disk], &[]), ["data disk raft-demo-n1 (a)"]);

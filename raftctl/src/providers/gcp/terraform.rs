@@ -145,7 +145,7 @@ impl Terraform {
                 }
             )));
         };
-        super::gcloud::telling(preparing, INIT_TELL, tell).await
+        super::gcloud::wait_and_tell(preparing, INIT_TELL, tell).await
     }
 
     /// Makes a plan and keeps it; whether it changes anything.
@@ -392,8 +392,12 @@ impl Terraform {
                 causes.push(cause);
             }
         }
-        let lost = |cause: &Cause| matches!(cause, Cause::CutOff(_) | Cause::AlreadyExists { .. });
-        if !outcome.begun.doing().is_empty() || causes.iter().any(lost) {
+        let lost = |cause: &Cause| {
+            let cut_off = matches!(cause, Cause::CutOff(_) | Cause::ProviderDied);
+            cut_off || matches!(cause, Cause::AlreadyExists { .. })
+        };
+        let is_lost = !outcome.begun.doing().is_empty() || causes.iter().any(lost);
+        if is_lost && !outcome.begun.in_doubt().is_empty() {
             message.push_str(&format!("\n  {}", in_doubt(self.again, outcome)));
         }
         Err(Error::Cloud(message))

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::allocation::Allocation;
-use super::things;
+use super::resources;
 use crate::cluster::Cluster;
 use crate::cluster::gcp::region_of;
 
@@ -179,7 +179,7 @@ pub fn text(
         data_disk_type: settings.data_disk_type.as_deref(),
         ssh_user: ssh_user(cluster),
         ssh_public_key: public_key.trim(),
-        owner: things::mark(public_key),
+        owner: resources::mark(public_key),
         ssh_via: settings.ssh_via().name(),
         operator_cidrs: &settings.operator_cidrs,
         client_cidrs: &settings.client_cidrs,

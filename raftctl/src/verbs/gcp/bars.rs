@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::providers::gcp::begun::describe;
 use crate::providers::gcp::events::Event;
+use crate::providers::gcp::open_changes::describe;
 use crate::terminal::progress::{Progress, Running};
 
 /// The resources that are being worked on.

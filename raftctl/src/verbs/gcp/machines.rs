@@ -167,7 +167,7 @@ async fn cycle(context: &Context, options: &Options, id: NodeId, work: &Work) ->
     // What can fail before the machine is off must not find it off.
     let binary = target::obtain(context, &progress).await?;
     let noting = progress.clone();
-    let gcloud = Gcloud::of(&context.cluster).telling(move |text| noting.note(text));
+    let gcloud = Gcloud::of(&context.cluster).reporting_to(move |text| noting.note(text));
     // In order where it answers, so that a leader hands over; a dead node has nothing to hand over.
     if let Some(Err(error)) = context.stop(&[id], run::STOP_GRACE).await.remove(&id) {
         progress.note(&format!("node {id} could not be stopped first: {error}"));

@@ -24,6 +24,7 @@ use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
 use crate::providers::gcp::changes::Change;
 use crate::providers::gcp::events::Action;
+use crate::providers::gcp::host_keys::Asking;
 use crate::providers::gcp::{self, Infrastructure, Purpose};
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
@@ -71,6 +72,8 @@ pub async fn up_with(
     }
     let going_off = gcp::status::wait_until_off(&cluster, changes, &progress);
     unless_interrupted("up", &mut interruptions, going_off).await?;
+    let has_new = !unseen.is_empty() || !infrastructure.renewed(&cluster).is_empty();
+    let asking = Asking::begin(&cluster, has_new);
     let mut missing = applied(&cluster, &infrastructure, "up", &progress).await?;
     gcp::os_login::ensure(&cluster).await?;
     for id in missing.keys() {
@@ -79,7 +82,7 @@ pub async fn up_with(
         ));
     }
     let step = progress.begin("wait until the machines answer");
-    let waiting = wait(&cluster, unseen, options, &mut missing);
+    let waiting = wait(&cluster, unseen, options, &mut missing, asking);
     unless_interrupted("up", &mut interruptions, waiting).await?;
     step.done();
     let growing = grow(&cluster, changes, &progress);
@@ -105,6 +108,7 @@ async fn wait(
     unseen: BTreeSet<String>,
     options: &Options,
     missing: &mut BTreeMap<NodeId, Error>,
+    asking: Asking,
 ) -> Result<()> {
     let context = Context::open(cluster.clone()).await?;
     let hosts = context.inventory.hosts.iter();
@@ -116,10 +120,9 @@ async fn wait(
     let (renewed, of) = (new.clone(), Arc::clone(&context.cluster));
     // Google's guest agent gives a new machine its keys when SSH may have answered with others.
     let forget = move |name: &str| {
-        if renewed.contains(name) {
-            // Where that fails, the refusal stays, and is told.
-            let _ = gcp::login::forget_host_keys(&of, &BTreeSet::from([name.to_owned()]));
-        }
+        // Where that fails, the refusal stays, and is told.
+        let name = BTreeSet::from([name.to_owned()]);
+        renewed.is_superset(&name) && gcp::login::forget_host_keys(&of, &name).is_ok()
     };
     let timeout = options.timeout.unwrap_or(gcp::readiness::TIME_MAX);
     let waited = gcp::readiness::wait(&hosts, timeout, forget)
@@ -127,7 +130,7 @@ async fn wait(
         .into_iter();
     let failed = waited.filter_map(|(id, outcome)| Some((id, outcome.err()?)));
     missing.extend(failed);
-    settle_host_keys(cluster, &new, &hosts, missing).await?;
+    settle_host_keys(cluster, &new, &hosts, missing, asking).await?;
     if cluster.nodes.len() - missing.len() < cluster.majority() {
         let failed = std::mem::take(missing).into_iter();
         let failed = failed.map(|(id, error)| (id, Err::<(), _>(error)));
@@ -143,11 +146,12 @@ async fn settle_host_keys(
     new: &BTreeSet<String>,
     hosts: &[Host],
     missing: &mut BTreeMap<NodeId, Error>,
+    asking: Asking,
 ) -> Result<()> {
     let is_ready = |host: &&Host| !host.nodes.iter().any(|id| missing.contains_key(id));
     let ready: Vec<&Host> = hosts.iter().filter(is_ready).collect();
     let names: BTreeSet<String> = ready.iter().map(|host| host.name().to_owned()).collect();
-    let strangers = gcp::host_keys::strangers(cluster, &(new & &names)).await?;
+    let strangers = gcp::host_keys::strangers(cluster, &(new & &names), asking).await?;
     for host in ready {
         if let (Some(id), Some(error)) = (host.nodes.first(), strangers.get(host.name())) {
             missing.insert(*id, error.clone());

@@ -27,7 +27,7 @@ pub fn tests() -> Vec<Test> {
 fn a_locked_state_is_told() {
     let cloud = made_of(FIVE);
     cloud.raftctl(&["plan"]).code(0);
-    cloud.order(&json!({"op_ms": {"google_compute_network": 60_000}, "poll_ms": {"*": 50}}));
+    cloud.order(&json!({"hold": ["google_compute_network"], "poll_ms": {"*": 50}}));
     let folder = "-chdir=.raftctl/demo/terraform";
     let mut other = cloud.program("terraform", &[folder, "apply", "-auto-approve"]);
     // Nobody reads what it says, and a pipe that is full would stop it.
@@ -40,7 +40,7 @@ fn a_locked_state_is_told() {
         .folder
         .path()
         .join(".raftctl/demo/terraform/.terraform.tfstate.lock.info");
-    let give_up = Instant::now() + Duration::from_secs(30);
+    let give_up = Instant::now() + Duration::from_secs(60);
     while !lock.exists() {
         assert!(
             Instant::now() < give_up,

@@ -7,7 +7,7 @@ use super::{Cause, between, contains_any};
 
 /// What there is none of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Thing {
+pub enum MissingKind {
     /// A project, or one that this account may not see.
     Project,
     /// A region.
@@ -24,49 +24,51 @@ pub enum Thing {
     Subnetwork,
 }
 
-impl Thing {
+impl MissingKind {
     /// The name of the collection in Google's paths, what it is called, and what to do without one.
-    const ALL: [(Thing, &'static str, &'static str); 7] = [
-        (Thing::MachineType, "machineTypes", "machine type"),
-        (Thing::Image, "images", "boot image"),
-        (Thing::Subnetwork, "subnetworks", "subnetwork"),
-        (Thing::Network, "networks", "network"),
-        (Thing::Zone, "zones", "zone"),
-        (Thing::Region, "regions", "region"),
-        (Thing::Project, "projects", "project"),
+    const ALL: [(MissingKind, &'static str, &'static str); 7] = [
+        (MissingKind::MachineType, "machineTypes", "machine type"),
+        (MissingKind::Image, "images", "boot image"),
+        (MissingKind::Subnetwork, "subnetworks", "subnetwork"),
+        (MissingKind::Network, "networks", "network"),
+        (MissingKind::Zone, "zones", "zone"),
+        (MissingKind::Region, "regions", "region"),
+        (MissingKind::Project, "projects", "project"),
     ];
 
     fn noun(self) -> &'static str {
-        let found = Thing::ALL.into_iter().find(|(thing, _, _)| *thing == self);
+        let found = MissingKind::ALL
+            .into_iter()
+            .find(|(thing, _, _)| *thing == self);
         found.map_or("thing", |(_, _, noun)| noun)
     }
 
     pub(super) fn next(self, project: &str) -> String {
         match self {
-            Thing::Project => format!(
+            MissingKind::Project => format!(
                 "correct gcp.project in cluster.yaml (it is {project}); `gcloud projects list` shows those that your \
                  account may see, `gcloud auth list` who you are"
             ),
-            Thing::Region => "correct gcp.zones in cluster.yaml; `gcloud compute regions list` shows all".into(),
-            Thing::Zone => "correct gcp.zones (or the node's zone) in cluster.yaml; `gcloud compute zones list` shows all"
+            MissingKind::Region => "correct gcp.zones in cluster.yaml; `gcloud compute regions list` shows all".into(),
+            MissingKind::Zone => "correct gcp.zones (or the node's zone) in cluster.yaml; `gcloud compute zones list` shows all"
                 .into(),
-            Thing::MachineType => "correct gcp.machine_type or gcp.zones in cluster.yaml; `gcloud compute machine-types \
+            MissingKind::MachineType => "correct gcp.machine_type or gcp.zones in cluster.yaml; `gcloud compute machine-types \
                  list --zones=ZONE` shows what a zone has"
                 .into(),
-            Thing::Image => "correct gcp.image in cluster.yaml; `gcloud compute images list` shows the public ones with \
+            MissingKind::Image => "correct gcp.image in cluster.yaml; `gcloud compute images list` shows the public ones with \
                  their families"
                 .into(),
-            Thing::Network => "correct gcp.network (and gcp.network_project) in cluster.yaml; `gcloud compute networks \
+            MissingKind::Network => "correct gcp.network (and gcp.network_project) in cluster.yaml; `gcloud compute networks \
                  list --project=PROJECT` shows a project's"
                 .into(),
-            Thing::Subnetwork => "correct gcp.subnetwork (and gcp.network_project) in cluster.yaml; `gcloud compute \
+            MissingKind::Subnetwork => "correct gcp.subnetwork (and gcp.network_project) in cluster.yaml; `gcloud compute \
                  networks subnets list --project=PROJECT` shows a project's"
                 .into(),
         }
     }
 }
 
-impl fmt::Display for Thing {
+impl fmt::Display for MissingKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.noun())
     }
@@ -203,12 +205,15 @@ pub(super) fn missing(text: &str) -> Option<Cause> {
     }
     if let Some(family) = between(text, "Could not find image or family ", " ") {
         return Some(Cause::Missing(
-            Thing::Image,
+            MissingKind::Image,
             family.trim_matches('\'').to_owned(),
         ));
     }
     // "Invalid value for field 'zone': 'us-central9-a'. Unknown zone."
-    for (field, thing) in [("'zone': '", Thing::Zone), ("'region': '", Thing::Region)] {
+    for (field, thing) in [
+        ("'zone': '", MissingKind::Zone),
+        ("'region': '", MissingKind::Region),
+    ] {
         if let Some(name) = between(text, field, "'").filter(|_| text.contains("Unknown")) {
             return Some(Cause::Missing(thing, name.to_owned()));
         }
@@ -222,7 +227,7 @@ pub(super) fn missing(text: &str) -> Option<Cause> {
 /// What a path leads to: the last collection in it that is known.
 fn named(path: &str, text: &str) -> Option<Cause> {
     if !path.contains('/') && text.contains("Machine type with name") {
-        return Some(Cause::Missing(Thing::MachineType, path.to_owned()));
+        return Some(Cause::Missing(MissingKind::MachineType, path.to_owned()));
     }
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let collection = match parts.as_slice() {
@@ -230,12 +235,13 @@ fn named(path: &str, text: &str) -> Option<Cause> {
         [.., collection, _] => *collection,
         _ => return None,
     };
-    let (thing, _, _) = Thing::ALL
+    let (thing, _, _) = MissingKind::ALL
         .into_iter()
         .find(|(_, name, _)| *name == collection)?;
     // What the module makes itself is no matter of cluster.yaml.
     let name = *parts.last()?;
-    let is_own = name.starts_with("raft-") && matches!(thing, Thing::Network | Thing::Subnetwork);
+    let is_own = name.starts_with("raft-")
+        && matches!(thing, MissingKind::Network | MissingKind::Subnetwork);
     (!is_own).then(|| Cause::Missing(thing, name.to_owned()))
 }
 

@@ -9,7 +9,7 @@ use super::{Asking, Finding, Verdict, judged, needs};
 use crate::cluster::Cluster;
 use crate::cluster::gcp::SshVia;
 use crate::cluster::gcp::company::rules_needed;
-use crate::providers::gcp::things::Kind;
+use crate::providers::gcp::resources::Kind;
 
 impl Asking<'_> {
     /// The subnetworks that cluster.yaml names.
@@ -48,22 +48,25 @@ impl Asking<'_> {
             return None; // What is needed is told with who gets in.
         }
         let name = &self.cluster.name;
-        Some(match self.one(self.gcloud.things(Kind::Rule, name)).await {
-            Ok(rules) => {
-                let count = rules.len();
-                let text =
-                    format!("project {project} can be looked at, and has {count} of raft-{name}");
-                Finding::good("firewall rules", text)
-            }
-            Err(error) => {
-                let text = format!(
-                    "those of project {project}, where `up` makes rules, could not be looked at: {error}\n  `gcloud \
+        Some(
+            match self.one(self.gcloud.resources(Kind::Rule, name)).await {
+                Ok(rules) => {
+                    let count = rules.len();
+                    let text = format!(
+                        "project {project} can be looked at, and has {count} of raft-{name}"
+                    );
+                    Finding::good("firewall rules", text)
+                }
+                Err(error) => {
+                    let text = format!(
+                        "those of project {project}, where `up` makes rules, could not be looked at: {error}\n  `gcloud \
                      compute firewall-rules list --project={project}` shows them to whoever may see them; or make the \
                      rules there by hand and set gcp.firewall_rules: false"
-                );
-                Finding::new(Verdict::Doubtful, "firewall rules", text)
-            }
-        })
+                    );
+                    Finding::new(Verdict::Doubtful, "firewall rules", text)
+                }
+            },
+        )
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 
-use super::{At, LABEL, Labelled, MachineState, Quota, Region};
+use super::{LABEL, Labelled, MachineState, Quota, Region, ZoneAndName};
 use crate::error::{Error, Result};
 
 #[derive(Deserialize)]
@@ -78,7 +78,7 @@ pub(super) fn parsed<T: serde::de::DeserializeOwned>(json: &str) -> Result<T> {
 
 /// The machines of exactly this cluster, by zone and name: a filter is gcloud's, and its meaning has changed
 /// before.
-pub(super) fn machines(json: &str, cluster: &str) -> Result<BTreeMap<At, MachineState>> {
+pub(super) fn machines(json: &str, cluster: &str) -> Result<BTreeMap<ZoneAndName, MachineState>> {
     let instances: Vec<Instance> = parsed(json)?;
     let own = instances
         .into_iter()

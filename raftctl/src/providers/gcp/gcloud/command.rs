@@ -111,7 +111,7 @@ impl Gcloud {
                 waited.as_secs()
             ));
         };
-        match telling(output, TELL, tell).await {
+        match wait_and_tell(output, TELL, tell).await {
             Ok(Ok(output)) => Ok(answer(&output)),
             Ok(Err(error)) if error.kind() == std::io::ErrorKind::NotFound => {
                 Err(Error::Cloud(format!(
@@ -165,7 +165,7 @@ impl Gcloud {
 }
 
 /// Waits for something; `tell` hears how long that takes: after the first time, and then every other.
-pub(in crate::providers::gcp) async fn telling<T>(
+pub(in crate::providers::gcp) async fn wait_and_tell<T>(
     work: impl Future<Output = T>,
     [after, every]: [Duration; 2],
     mut tell: impl FnMut(Duration),
@@ -233,10 +233,10 @@ mod tests {
                 done.take().unwrap().send("answer").unwrap();
             }
         };
-        assert_eq!(telling(waiting, times, tell).await, Ok("answer"));
+        assert_eq!(wait_and_tell(waiting, times, tell).await, Ok("answer"));
         assert_eq!(told, [2, 3, 4].map(Duration::from_millis));
         let tell = |_| panic!("nobody waits");
-        assert_eq!(telling(async { 1 }, times, tell).await, 1);
+        assert_eq!(wait_and_tell(async { 1 }, times, tell).await, 1);
     }
 
     // A list that is not whole is none, also where gcloud ends well with it: an empty list must mean

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::command::Call;
-use super::{At, Gcloud, MachineState, answers};
+use super::{Gcloud, MachineState, ZoneAndName, answers};
 use crate::error::Result;
-use crate::providers::gcp::things::{self, Kind, Location, Thing};
+use crate::providers::gcp::resources::{self, GoogleResource, Kind, Location};
 
 impl Gcloud {
     /// Everything of a kind that bears the cluster's name.
     ///
     /// # Errors
     /// Google refuses, or does not answer in time.
-    pub async fn things(&self, kind: Kind, cluster: &str) -> Result<Vec<Thing>> {
+    pub async fn resources(&self, kind: Kind, cluster: &str) -> Result<Vec<GoogleResource>> {
         let json = self.listed(kind, cluster).await?;
-        things::read(kind, &json, cluster)
+        resources::read(kind, &json, cluster)
     }
 
     /// Every machine that bears the cluster's name, and how those of exactly this cluster are: one list tells
@@ -25,10 +25,10 @@ impl Gcloud {
     pub async fn machines_and_states(
         &self,
         cluster: &str,
-    ) -> Result<(Vec<Thing>, BTreeMap<At, MachineState>)> {
+    ) -> Result<(Vec<GoogleResource>, BTreeMap<ZoneAndName, MachineState>)> {
         let json = self.listed(Kind::Machine, cluster).await?;
-        let things = things::read(Kind::Machine, &json, cluster)?;
-        Ok((things, answers::machines(&json, cluster)?))
+        let resources = resources::read(Kind::Machine, &json, cluster)?;
+        Ok((resources, answers::machines(&json, cluster)?))
     }
 
     async fn listed(&self, kind: Kind, cluster: &str) -> Result<String> {
@@ -41,7 +41,7 @@ impl Gcloud {
         gcloud.run(&Call::question(&purpose, &arguments)).await
     }
 
-    /// Deletes things of a kind and place.
+    /// Deletes resources of a kind and place.
     ///
     /// # Errors
     /// As above; something else uses it.

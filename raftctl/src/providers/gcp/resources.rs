@@ -116,7 +116,7 @@ impl Kind {
     }
 }
 
-/// Where a thing is.
+/// Where a resource is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Location {
     /// Everywhere.
@@ -139,9 +139,9 @@ impl Location {
     }
 }
 
-/// One thing at Google.
+/// One resource at Google.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Thing {
+pub struct GoogleResource {
     /// What it is.
     pub kind: Kind,
     /// Its name.
@@ -159,7 +159,7 @@ pub struct Thing {
     keys: String,
 }
 
-impl Thing {
+impl GoogleResource {
     /// In words: `machine raft-demo-n3 (us-central1-a)`.
     #[must_use]
     pub fn describe(&self) -> String {
@@ -227,14 +227,14 @@ struct Listed {
 ///
 /// # Errors
 /// It is no such list.
-pub fn read(kind: Kind, json: &str, cluster: &str) -> Result<Vec<Thing>> {
+pub fn read(kind: Kind, json: &str, cluster: &str) -> Result<Vec<GoogleResource>> {
     let listed: Vec<Listed> = serde_json::from_str(json)
         .map_err(|error| Error::Other(format!("cannot read what gcloud answered: {error}")))?;
     let (own, prefix) = (format!("raft-{cluster}"), format!("raft-{cluster}-"));
     let named = listed
         .into_iter()
         .filter(|one| one.name == own || one.name.starts_with(&prefix));
-    let thing = |one: Listed| {
+    let resource = |one: Listed| {
         let at = one
             .self_link
             .find("projects/")
@@ -244,7 +244,7 @@ pub fn read(kind: Kind, json: &str, cluster: &str) -> Result<Vec<Thing>> {
         let items = one.metadata["items"].as_array();
         let mut items = items.into_iter().flatten();
         let keys = items.find(|item| item["key"] == "ssh-keys");
-        Ok(Thing {
+        Ok(GoogleResource {
             kind,
             location: location(&id),
             labels: ["raft-cluster", "raft-owner"].map(|label| text(&one.labels[label])),
@@ -257,7 +257,7 @@ pub fn read(kind: Kind, json: &str, cluster: &str) -> Result<Vec<Thing>> {
             description: one.description,
         })
     };
-    named.map(thing).collect()
+    named.map(resource).collect()
 }
 
 /// The location in a path.
@@ -270,7 +270,7 @@ fn location(id: &str) -> Location {
     }
 }
 
-/// The path that a thing will have, from what Terraform is to make.
+/// The path that a resource will have, from what Terraform is to make.
 #[must_use]
 pub fn planned_id(kind: Kind, after: &Value, project: &str) -> Option<String> {
     let text = |name: &str| after[name].as_str();
@@ -296,7 +296,7 @@ fn blob(public_key: &str) -> &str {
     public_key.split_whitespace().nth(1).unwrap_or_default()
 }
 
-/// Who a cluster's things belong to.
+/// Who a cluster's resources belong to.
 #[derive(Debug, Clone)]
 pub struct Owner {
     cluster: String,
@@ -315,11 +315,11 @@ impl Owner {
         }
     }
 
-    /// Whether a thing is this cluster's. A machine that bears no mark, from before there were any, is
+    /// Whether a resource is this cluster's. A machine that bears no mark, from before there were any, is
     /// known by the key that it lets in.
     #[must_use]
-    pub fn owns(&self, thing: &Thing) -> bool {
-        let [cluster, owner] = &thing.labels;
+    pub fn owns(&self, resource: &GoogleResource) -> bool {
+        let [cluster, owner] = &resource.labels;
         if cluster
             .as_ref()
             .is_some_and(|cluster| *cluster != self.cluster)
@@ -327,14 +327,14 @@ impl Owner {
             return false;
         }
         let words = format!("Raft cluster {}, owner {}", self.cluster, self.mark);
-        let is_marked = owner.as_ref() == Some(&self.mark) || thing.description == words;
+        let is_marked = owner.as_ref() == Some(&self.mark) || resource.description == words;
         // An empty key would be in every text.
         let is_key = base64::engine::general_purpose::STANDARD
             .decode(&self.blob)
             .is_ok();
-        let mut keys = thing.keys.split_whitespace();
+        let mut keys = resource.keys.split_whitespace();
         let lets_in = is_key && !self.blob.is_empty() && keys.any(|word| word == self.blob);
-        is_marked || (!thing.is_marked() && lets_in)
+        is_marked || (!resource.is_marked() && lets_in)
     }
 
     /// The mark.
@@ -344,15 +344,15 @@ impl Owner {
     }
 }
 
-/// The text of a file that makes Terraform take things in: (its address, its path at Google).
+/// The text of a file that makes Terraform take resources in: (its address, its path at Google).
 #[must_use]
-pub fn imports(things: &[(String, String)]) -> String {
+pub fn imports(resources: &[(String, String)]) -> String {
     let block = |(address, id): &(String, String)| {
         // Quoted as JSON, which HCL reads alike for names without templates.
         let id = Value::from(id.as_str());
         format!("import {{\n  to = {address}\n  id = {id}\n}}\n")
     };
-    things.iter().map(block).collect()
+    resources.iter().map(block).collect()
 }
 
 #[cfg(test)]
@@ -362,7 +362,7 @@ mod tests {
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIHNvbWV0aGluZyB0aGF0IGlzIG5vIHJlYWwga2V5IQ== raftctl-demo";
     const LINK: &str = "https://www.googleapis.com/compute/v1/projects/my-project";
 
-    fn machine(more: &str) -> Thing {
+    fn machine(more: &str) -> GoogleResource {
         let json = format!(
             r#"[{{"name":"raft-demo-n1","selfLink":"{LINK}/zones/us-central1-a/instances/raft-demo-n1"{more}}}]"#
         );

@@ -10,10 +10,10 @@ const NAMED_MAX: usize = 12;
 
 /// What has been planned, begun, done.
 #[derive(Debug, Default, Clone)]
-pub struct Begun {
+pub struct OpenChanges {
     /// Planned, and not begun yet, by address.
     planned: BTreeMap<String, String>,
-    /// Begun, and neither done nor failed, by address.
+    /// OpenChanges, and neither done nor failed, by address.
     open: BTreeMap<String, String>,
     /// Failed, by address: Google may have made or deleted it all the same.
     failed: BTreeMap<String, String>,
@@ -21,7 +21,7 @@ pub struct Begun {
     reading: BTreeMap<String, String>,
 }
 
-impl Begun {
+impl OpenChanges {
     /// Takes an event in.
     pub fn see(&mut self, event: &Event) {
         match event {
@@ -113,7 +113,7 @@ mod tests {
     // What has begun and has no end is in doubt, and so is what failed; what is done is not.
     #[test]
     fn what_has_no_end_is_in_doubt() {
-        let mut begun = Begun::default();
+        let mut begun = OpenChanges::default();
         for name in ["n1", "n2", "n3", "n4"] {
             begun.see(&Event::Planned(machine(name), Action::Create));
         }
