@@ -315,8 +315,10 @@ impl Context {
     fn ports(&self, id: NodeId) -> Vec<u16> {
         let member = self.inventory.member(id);
         let port = |address: &String| address.rsplit_once(':')?.1.parse().ok();
+        let metrics = self.cluster.metrics_listen(id, &member.listen_clients);
         [&member.listen_peers, &member.listen_clients]
             .into_iter()
+            .chain(&metrics)
             .filter_map(port)
             .collect()
     }

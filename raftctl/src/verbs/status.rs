@@ -94,6 +94,7 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
             "format_due_bytes": reply.and_then(|reply| reply.format_due_bytes),
             "cluster_id": reply.map(|reply| &reply.cluster_id),
             "directory_id": reply.map(|reply| &reply.directory_id),
+            "metrics": cluster.metrics_listen(node.id, &node.address),
         })
     };
     let ids = snapshot.cluster_ids();

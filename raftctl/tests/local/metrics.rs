@@ -1,7 +1,7 @@
 //! `metrics` in cluster.yaml: nodes that tell their figures.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 
 use crate::cluster::{METRICS, TestCluster};
 
@@ -38,7 +38,17 @@ fn metrics_come_with_a_restart() {
         (1..=3).filter(leads).map(u64::from).collect::<Vec<_>>(),
         [leader]
     );
+    let named = |id| cluster.node(id)["metrics"].clone();
+    let port = cluster.ports.base + METRICS + 2;
+    assert_eq!(named(2), format!("127.0.0.1:{port}"));
+    // Somebody else who has the port is told before the node is started in vain.
+    cluster.raftctl(&["kill", "2"]).ok();
+    let taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let doctor = cluster.raftctl(&["doctor"]);
+    assert!(doctor.stdout.contains(&port.to_string()), "{doctor:?}");
+    drop(taken);
     cluster.configure("");
+    assert!(named(1).is_null());
     cluster.raftctl(&["restart", "all"]).ok();
     assert_eq!(telling(), 0);
 }
