@@ -27,6 +27,7 @@
 //! whose disk fails stops; it never tries again (the kernel may have dropped the pages). A write that
 //! found no room is another thing: nothing is lost, and it is tried until there is some.
 
+mod ahead;
 mod directory;
 mod lease_record;
 mod members_record;

@@ -2,25 +2,26 @@
 //! former one.
 //!
 //! 1. `snapshot.new.txt` is written piece by piece, while the node goes on, and flushed.
-//! 2. `logs.new.txt`: a first line that names that snapshot, then the rest of `logs.txt`; flushed.
+//! 2. `logs.new.txt`: a first line that names that snapshot, then the rest of `logs.txt`; flushed. Most of
+//!    it is copied while the node goes on, too, and only what is left when all else is done (`ahead`).
 //! 3. `logs.new.txt` becomes `logs.txt`. **This rename is the switch**: which snapshot counts is what
 //!    the first line of `logs.txt` says, and nothing else.
 //! 4. `snapshot.new.txt` becomes `snapshot.txt`.
 //!
-//! The directory is flushed behind 1, 3 and 4, so none is seen without those before it. A crash before
+//! The directory is flushed behind 1, 2, 3 and 4, so none is seen without those before it. A crash before
 //! 3 leaves the former log with its former snapshot, and new files that nobody names: the next start
 //! removes them. A crash between 3 and 4 leaves a log whose snapshot still has its new name: the next
 //! start gives it the right one.
 
+use super::ahead::copy;
 use super::directory::sync_directory;
 use super::{
     Directory, DiskError, DiskReport, LOGS, LOGS_NEW, SNAPSHOT, SNAPSHOT_DAMAGED, SNAPSHOT_NEW,
 };
-use crate::engine::SnapshotWrite;
 use crate::raft::{ChunkWanted, SnapshotId};
 use crate::wal::{LogBase, LogCut, Restored, SnapshotError, SnapshotReader, goes_on_from};
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
@@ -76,18 +77,6 @@ impl Directory {
         }
     }
 
-    /// The snapshot that the log on disk goes on from, by its first line.
-    fn snapshot_in_place(&self) -> Result<Option<SnapshotId>, DiskError> {
-        let path = self.path().join(LOGS);
-        let mut line = Vec::new();
-        let mut read = || {
-            let file = File::open(&path)?;
-            file.take(FIRST_LINE_BYTES_MAX).read_to_end(&mut line)
-        };
-        read().map_err(DiskError::at("read", &path))?;
-        Ok(LogBase::read(&line).map(|(base, _)| base.snapshot))
-    }
-
     fn read_snapshot(&self, name: &str) -> Result<Option<Found>, DiskError> {
         read_snapshot(self.path(), name)
     }
@@ -100,70 +89,63 @@ impl Directory {
     }
 }
 
+/// The snapshot that the log on disk goes on from, by its first line.
+pub(super) fn in_place(directory: &Path) -> Result<Option<SnapshotId>, DiskError> {
+    let path = directory.join(LOGS);
+    let mut line = Vec::new();
+    let mut read = || {
+        let file = File::open(&path)?;
+        file.take(FIRST_LINE_BYTES_MAX).read_to_end(&mut line)
+    };
+    read().map_err(DiskError::at("read", &path))?;
+    Ok(LogBase::read(&line).map(|(base, _)| base.snapshot))
+}
+
 /// A snapshot of a directory, if there is one.
 pub(super) fn read_snapshot(directory: &Path, name: &str) -> Result<Option<Found>, DiskError> {
+    let mut reader = SnapshotReader::default();
+    let mut failed = None;
+    let is_there = feed(directory, name, |piece| {
+        failed = reader.feed(piece).err();
+        failed.is_none()
+    })?;
+    let found = failed.map_or_else(|| reader.finish(), Err);
+    Ok(is_there.then_some(found))
+}
+
+/// Hands a file over piece by piece, as long as that is wanted. False: there is none.
+pub(super) fn feed(
+    directory: &Path,
+    name: &str,
+    mut take: impl FnMut(&[u8]) -> bool,
+) -> Result<bool, DiskError> {
     let path = directory.join(name);
     let mut file = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
         opened => opened.map_err(DiskError::at("open", &path))?,
     };
-    let mut reader = SnapshotReader::default();
     let mut piece = vec![0; PIECE_BYTES];
     loop {
         let count = file.read(&mut piece);
         let count = count.map_err(DiskError::at("read", &path))?;
-        if count == 0 {
-            return Ok(Some(reader.finish()));
-        }
-        if let Err(error) = reader.feed(&piece[..count]) {
-            return Ok(Some(Err(error)));
+        if count == 0 || !take(&piece[..count]) {
+            return Ok(true);
         }
     }
 }
 
-/// The snapshot that is in place, and the one that is being written.
+/// The snapshot that is in place.
 #[derive(Debug)]
 pub(super) struct SnapshotFiles {
     in_place: Option<(SnapshotId, File)>,
-    /// `None`: none was begun, or it could not be kept.
-    new: Option<File>,
 }
 
 impl SnapshotFiles {
     pub(super) fn open(directory: &Directory) -> Result<Self, DiskError> {
         let path = directory.path().join(SNAPSHOT);
         let open = |id| Ok((id, File::open(&path).map_err(DiskError::at("open", &path))?));
-        let in_place = directory.snapshot_in_place()?.map(open).transpose()?;
-        Ok(SnapshotFiles {
-            in_place,
-            new: None,
-        })
-    }
-
-    /// Writes a piece behind those before it, and flushes it. False: there is no room, and what was
-    /// written is gone; the following pieces are, too.
-    pub(super) fn write(
-        &mut self,
-        directory: &Directory,
-        write: &SnapshotWrite,
-        has_room: bool,
-    ) -> Result<bool, DiskError> {
-        let path = directory.path().join(SNAPSHOT_NEW);
-        if write.begins {
-            let created = File::create(&path).map_err(DiskError::at("create", &path));
-            self.new = unless_full(created)?;
-        }
-        let Some(file) = &mut self.new else {
-            return Ok(false);
-        };
-        let written = file.write_all(&write.bytes).and_then(|()| file.sync_data());
-        let written = unless_full(written.map_err(DiskError::at("write", &path)))?;
-        if written.is_some() && has_room {
-            return Ok(true);
-        }
-        self.new = None;
-        directory.remove(SNAPSHOT_NEW)?;
-        Ok(false)
+        let in_place = in_place(directory.path())?.map(open).transpose()?;
+        Ok(SnapshotFiles { in_place })
     }
 
     /// Puts the snapshot that was written and the rest of the log in place of the log: the steps 1
@@ -180,19 +162,9 @@ impl SnapshotFiles {
             let error = io::Error::other("it has another length than what was written");
             return Err(DiskError::at("put in place", &path)(error));
         }
-        sync_directory(directory.path())?;
         let path = directory.path().join(LOGS_NEW);
-        let write = || {
-            let mut new = File::create(&path)?;
-            new.write_all(&cut.first_line)?;
-            if let Some(from) = cut.rest_from {
-                let mut log = File::open(directory.path().join(LOGS))?;
-                log.seek(SeekFrom::Start(from))?;
-                io::copy(&mut log, &mut new)?;
-            }
-            new.sync_all()
-        };
-        write().map_err(DiskError::at("write", &path))?;
+        let written = write_rest(directory.path(), &path, cut);
+        written.map_err(DiskError::at("write", &path))?;
         let switched = self.switch(directory);
         // Never a second time: the log is another one by now. The next start brings it to its end.
         switched.map_err(|error| match error {
@@ -238,13 +210,32 @@ impl SnapshotFiles {
     }
 }
 
-/// A full disk is no failure of what can be done without.
-fn unless_full<T>(done: Result<T, DiskError>) -> Result<Option<T>, DiskError> {
-    match done {
-        Ok(done) => Ok(Some(done)),
-        Err(DiskError::Full { .. }) => Ok(None),
-        Err(error) => Err(error),
+/// Writes what `logs.new.txt` lacks, behind what was copied of it ahead.
+fn write_rest(directory: &Path, path: &Path, cut: &LogCut) -> io::Result<()> {
+    let (mut new, from) = match (cut.rest_from, cut.copied_to) {
+        (Some(rest_from), Some(copied_to)) => {
+            let new = File::options().append(true).open(path)?;
+            let copied = cut.first_line.len() as u64 + (copied_to - rest_from);
+            // Where a try before this one found no room, a part of what follows stands there.
+            match new.metadata()?.len() {
+                length if length > copied => new.set_len(copied)?,
+                length if length < copied => {
+                    return Err(io::Error::other("it is shorter than what was copied"));
+                }
+                _ => {}
+            }
+            (new, Some(copied_to))
+        }
+        (rest_from, _) => {
+            let mut new = File::create(path)?;
+            new.write_all(&cut.first_line)?;
+            (new, rest_from)
+        }
+    };
+    if let Some(from) = from {
+        copy(&directory.join(LOGS), &mut new, from, None)?;
     }
+    new.sync_all()
 }
 
 #[cfg(test)]

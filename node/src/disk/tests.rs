@@ -162,10 +162,11 @@ fn a_flush_is_shared() {
     locked.recover().unwrap();
     let (sender, reports) = channel();
     let (go, gate) = channel::<()>();
+    let gate = Arc::new(std::sync::Mutex::new(gate));
     // The report of the first work holds the thread until all others wait.
     let disk = DiskThread::start(locked, &Arc::default(), &Arc::default(), move |report| {
         sender.send(report).unwrap();
-        gate.recv().ok();
+        gate.lock().unwrap().recv().ok();
     })
     .unwrap();
     let mut log = LogWriter::default();

@@ -1,11 +1,12 @@
 //! The thread that writes: in order, with one flush for all that waits.
 
+use super::ahead::Ahead;
 use super::snapshot::SnapshotFiles;
 use super::{Directory, DiskError, MARK, METADATA};
-use crate::engine::{DiskWork, SnapshotWrite};
+use crate::engine::{DiskWork, SnapshotWork};
 use crate::metrics::Metrics;
 use crate::raft::{ChunkWanted, NodeId, SnapshotId};
-use crate::space::{Room, Space};
+use crate::space::Space;
 use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
@@ -39,9 +40,12 @@ const BATCH_MAX: usize = 256;
 pub enum DiskReport {
     /// All works up to this ticket are durable.
     Durable(u64),
-    /// What was written of a snapshot could not be kept: said before the works are durable that
-    /// wrote it.
+    /// What was written of a snapshot could not be kept: said before the works are done that wrote it.
     SnapshotLost,
+    /// The snapshot that was to be looked at is not as it was written.
+    SnapshotDamaged(SnapshotId),
+    /// All works on files that are not in place yet, up to this ticket, are done.
+    SnapshotWritten(u64),
     /// A piece of the snapshot that is in place; empty where that is another one.
     Chunk {
         /// Whom it is for.
@@ -72,18 +76,21 @@ enum Job {
 #[derive(Debug)]
 pub struct DiskThread {
     works: Option<SyncSender<Job>>,
+    snapshots: Option<SyncSender<SnapshotWork>>,
+    /// Hears of the end of the thread of snapshots.
+    snapshots_ended: Receiver<()>,
     /// Gets the directory back when the thread ends, unless the disk failed.
     ended: Receiver<Option<Directory>>,
     fsyncs: Arc<AtomicU64>,
 }
 
 impl DiskThread {
-    /// Starts the thread. It calls `report` after each flush.
+    /// Starts the thread, and one of its own for snapshots. They call `report` after each flush.
     pub fn start(
         directory: Directory,
         space: &Arc<Space>,
         metrics: &Arc<Metrics>,
-        report: impl FnMut(DiskReport) + Send + 'static,
+        report: impl FnMut(DiskReport) + Clone + Send + 'static,
     ) -> Result<Self, DiskError> {
         let (works, queue) = sync_channel(DISK_QUEUE_MAX);
         let fsyncs = Arc::new(AtomicU64::new(0));
@@ -97,14 +104,23 @@ impl DiskThread {
             fsyncs: Arc::clone(&fsyncs),
         };
         let path = writer.directory.path().to_owned();
+        let ahead = Ahead::new(path.clone(), Arc::clone(space), Arc::clone(&fsyncs));
+        let (snapshots, ahead_queue) = sync_channel(DISK_QUEUE_MAX);
         let (end, ended) = sync_channel(1);
-        std::thread::Builder::new()
-            .name("disk".into())
-            // Nobody may wait for the end any more.
-            .spawn(move || drop(end.send(writer.run(&queue, report))))
-            .map_err(DiskError::at("start a thread for", &path))?;
+        let (snapshots_end, snapshots_ended) = sync_channel(1);
+        let ahead_report = report.clone();
+        // Nobody may wait for the end of them any more.
+        spawn("snapshots", &path, move || {
+            ahead.run(&ahead_queue, ahead_report);
+            snapshots_end.send(()).ok();
+        })?;
+        spawn("disk", &path, move || {
+            drop(end.send(writer.run(&queue, report)));
+        })?;
         Ok(DiskThread {
             works: Some(works),
+            snapshots: Some(snapshots),
+            snapshots_ended,
             ended,
             fsyncs,
         })
@@ -119,6 +135,12 @@ impl DiskThread {
             .map_err(|_| NotTaken)
     }
 
+    /// The same for work on files that are not in place yet.
+    pub fn submit_snapshot(&self, work: SnapshotWork) -> Result<(), NotTaken> {
+        let works = self.snapshots.as_ref().ok_or(NotTaken)?;
+        works.try_send(work).map_err(|_| NotTaken)
+    }
+
     /// Asks for a piece of the snapshot that is in place when all works before are carried out. Where
     /// the queue is full nothing is read: it is asked for again.
     pub fn read(&self, wanted: ChunkWanted) {
@@ -130,7 +152,9 @@ impl DiskThread {
     /// Waits until all that was handed over is on disk, and gives the directory back; `None` when
     /// the disk failed, or does not answer for some seconds.
     pub fn finish(mut self) -> Option<Directory> {
-        self.works = None;
+        (self.works, self.snapshots) = (None, None);
+        // It must not write any more when the directory is somebody else's.
+        self.snapshots_ended.recv_timeout(FINISH_TIMEOUT).ok()?;
         self.ended.recv_timeout(FINISH_TIMEOUT).ok()?
     }
 
@@ -144,9 +168,21 @@ impl Drop for DiskThread {
     /// Waits as [`DiskThread::finish`] does, unless that has been done.
     fn drop(&mut self) {
         if self.works.take().is_some() {
+            self.snapshots = None;
+            self.snapshots_ended.recv_timeout(FINISH_TIMEOUT).ok();
             drop(self.ended.recv_timeout(FINISH_TIMEOUT));
         }
     }
+}
+
+fn spawn(
+    name: &str,
+    path: &std::path::Path,
+    work: impl FnOnce() + Send + 'static,
+) -> Result<(), DiskError> {
+    let thread = std::thread::Builder::new().name(name.into()).spawn(work);
+    thread.map_err(DiskError::at("start a thread for", path))?;
+    Ok(())
 }
 
 struct Writer {
@@ -180,7 +216,7 @@ impl Writer {
                     }
                 }
             }
-            let done = self.carry_out(&batch, &mut report);
+            let done = self.carry_out(&batch);
             if let Some(wanted) = read.filter(|_| done.is_ok()) {
                 report(self.snapshots.read(&self.directory, wanted));
             }
@@ -221,11 +257,7 @@ impl Writer {
     }
 
     /// Carries out a batch; returns the highest ticket, which is then durable.
-    fn carry_out(
-        &mut self,
-        batch: &[DiskWork],
-        report: &mut impl FnMut(DiskReport),
-    ) -> Result<Option<u64>, DiskError> {
+    fn carry_out(&mut self, batch: &[DiskWork]) -> Result<Option<u64>, DiskError> {
         let mut unflushed = false;
         for work in batch {
             if let Some(mark) = &work.mark {
@@ -247,9 +279,6 @@ impl Writer {
                 self.append(&work.append)?;
                 unflushed = true;
             }
-            if let Some(write) = &work.snapshot {
-                self.write_snapshot(write, report)?;
-            }
             if let Some(cut) = &work.cut {
                 // What was appended before is flushed with the new file.
                 unflushed = false;
@@ -269,22 +298,6 @@ impl Writer {
             self.replace_metadata(metadata)?;
         }
         Ok(batch.last().map(|work| work.ticket))
-    }
-
-    /// Where there is no room, the log needs what is left more: the snapshot is given up.
-    fn write_snapshot(
-        &mut self,
-        write: &SnapshotWrite,
-        report: &mut impl FnMut(DiskReport),
-    ) -> Result<(), DiskError> {
-        let has_room = self.space.room() != Room::Critical;
-        if !self.snapshots.write(&self.directory, write, has_room)? {
-            tracing::error!("no room for a snapshot: it is left out until there is some");
-            report(DiskReport::SnapshotLost);
-        }
-        self.space.spend(write.bytes.len() as u64);
-        self.fsyncs.fetch_add(1, Ordering::Relaxed);
-        Ok(())
     }
 
     fn replace_metadata(&mut self, metadata: &[u8]) -> Result<(), DiskError> {
@@ -382,6 +395,7 @@ impl Writer {
 mod tests {
     use super::*;
     use crate::disk::RESERVE;
+    use crate::space::Room;
 
     fn writer(path: &std::path::Path) -> Writer {
         let directory = Directory::open(path).unwrap();

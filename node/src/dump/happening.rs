@@ -420,6 +420,12 @@ fn render_leadership(event: &Event, id: NodeId) -> (String, String) {
             let sentence = format!("Node {id} took a snapshot and cut its log.");
             (sentence, term, tell_snapshot(snapshot))
         }
+        Event::SnapshotDamaged { term, snapshot } => {
+            let sentence = format!(
+                "Node {id} finds its snapshot.txt damaged: it sends none of it, and takes another."
+            );
+            (sentence, term, tell_snapshot(snapshot))
+        }
         Event::SnapshotSkipped { term, index } => {
             let sentence = format!(
                 "Node {id} left a snapshot out: too much changed meanwhile, or there was no room."

@@ -4,8 +4,8 @@
 //! it is reported durable; messages of later steps queue up behind them, so that a peer never
 //! sees a later answer before an earlier one.
 
-use super::{DiskWork, SnapshotWrite};
-use crate::raft::{Entry, Index, Message, Micros, Mutation, NodeId, Term};
+use super::{DiskWork, SnapshotTask, SnapshotWork};
+use crate::raft::{Entry, Index, Message, Micros, Mutation, NodeId, SnapshotId, Term};
 use crate::wal::{LogBase, LogCut, LogWriter, Mark, Metadata};
 use std::collections::VecDeque;
 
@@ -30,7 +30,20 @@ pub(super) struct DiskQueue {
     durable_ticket: u64,
     outstanding: VecDeque<Outstanding>,
     batch: Batch,
+    snapshots: SnapshotQueue,
     mutation: Option<Mutation>,
+}
+
+/// Works on files that are not in place yet.
+#[derive(Debug, Default)]
+struct SnapshotQueue {
+    next_ticket: u64,
+    written_ticket: u64,
+    waiting: VecDeque<SnapshotWork>,
+    /// The last work for the log that takes such files away.
+    cut_ticket: u64,
+    /// Messages that wait until what a work writes is on disk, so that a sender is never far ahead of it.
+    held: VecDeque<(u64, Vec<(NodeId, Message)>)>,
 }
 
 #[derive(Debug)]
@@ -60,7 +73,6 @@ pub(super) struct Durable {
 struct Batch {
     truncate_to: Option<u64>,
     append: Vec<u8>,
-    snapshot: Option<SnapshotWrite>,
     cut: Option<LogCut>,
     metadata_due: bool,
     flush_due: bool,
@@ -81,6 +93,7 @@ impl DiskQueue {
             durable_ticket: 0,
             outstanding: VecDeque::new(),
             batch: Batch::default(),
+            snapshots: SnapshotQueue::default(),
             mutation: None,
         }
     }
@@ -116,24 +129,65 @@ impl DiskQueue {
         }
     }
 
-    /// Writes a piece of a snapshot.
-    pub(super) fn write_snapshot(&mut self, begins: bool, bytes: &[u8]) {
-        let write = self.batch.snapshot.get_or_insert_default();
-        if begins {
-            *write = SnapshotWrite {
-                begins,
-                bytes: Vec::new(),
-            };
-        }
-        write.bytes.extend_from_slice(bytes);
+    /// Writes a piece of a snapshot. Returns the ticket.
+    pub(super) fn write_snapshot(&mut self, begins: bool, bytes: Vec<u8>) -> u64 {
+        self.snapshots.push(SnapshotTask::Write { begins, bytes })
     }
 
-    /// Puts the snapshot that was written, and the rest of the log, in place of the log. Nothing is
-    /// appended in the same step any more.
-    pub(super) fn cut_log(&mut self, base: &LogBase, keeps_rest: bool) {
+    /// Has the snapshot that is in place looked at.
+    pub(super) fn look_at(&mut self, snapshot: SnapshotId) {
+        self.snapshots.push(SnapshotTask::Look(snapshot));
+    }
+
+    /// Copies a part of the log into the one that begins behind a snapshot. Returns the ticket.
+    pub(super) fn copy_log(&mut self, begins: Option<&LogBase>, from: u64, to: u64) -> u64 {
+        let first_line = begins.map(LogBase::encode);
+        self.snapshots.push(SnapshotTask::Copy {
+            first_line,
+            from,
+            to,
+        })
+    }
+
+    /// All works on files that are not in place yet, up to this one, are done.
+    pub(super) fn on_snapshot_written(&mut self, ticket: u64) {
+        let queue = &mut self.snapshots;
+        assert!(ticket <= queue.next_ticket, "done before it was asked for");
+        queue.written_ticket = queue.written_ticket.max(ticket);
+        while queue.held.front().is_some_and(|held| held.0 <= ticket) {
+            let messages = queue.held.pop_front().map(|held| held.1);
+            // They may also say that a term is on record.
+            self.batch.held.extend(messages.unwrap_or_default());
+        }
+    }
+
+    /// See [`DiskQueue::on_snapshot_written`].
+    pub(super) fn written_ticket(&self) -> u64 {
+        self.snapshots.written_ticket
+    }
+
+    /// The works of [`SnapshotQueue`] that may begin: none while the log's own thread takes the files
+    /// of the last ones away, which have the same names.
+    pub(super) fn take_snapshot_works(&mut self) -> Vec<SnapshotWork> {
+        let queue = &mut self.snapshots;
+        let early = self.mutation == Some(Mutation::NextSnapshotDuringTheSwitch);
+        match queue.cut_ticket <= self.durable_ticket || early {
+            true => queue.waiting.drain(..).collect(),
+            false => Vec::new(),
+        }
+    }
+
+    /// Puts the snapshot that was written, and the rest of the log, in place of the log; of which so much
+    /// was copied already. Nothing is appended in the same step any more.
+    pub(super) fn cut_log(&mut self, base: &LogBase, keeps_rest: bool, copied_to: Option<u64>) {
         let mut cut = self.writer.cut_before(base, keeps_rest);
+        cut.copied_to = copied_to;
+        self.snapshots.cut_ticket = self.next_ticket;
         match self.mutation {
-            Some(Mutation::CutForgetsItsBase) => cut.first_line.clear(),
+            Some(Mutation::CutForgetsItsBase) => {
+                cut.first_line.clear();
+                cut.copied_to = None;
+            }
             Some(Mutation::ChainBeginsAnew) => self.writer.begin_chain_anew(),
             _ => {}
         }
@@ -160,6 +214,11 @@ impl DiskQueue {
         self.writer.crc_at(index)
     }
 
+    /// Where in the log an entry ends.
+    pub(super) fn end_bytes(&self, index: Index) -> Option<u64> {
+        self.writer.end_bytes(index)
+    }
+
     /// Length of the line of an entry.
     pub(super) fn line_bytes(&self, index: Index) -> u64 {
         self.writer.line_bytes(index)
@@ -177,6 +236,15 @@ impl DiskQueue {
         self.batch.held.extend(messages);
     }
 
+    /// The same for messages that also wait for the last piece of a snapshot that was asked for.
+    pub(super) fn hold_for_snapshot(&mut self, messages: Vec<(NodeId, Message)>) {
+        let queue = &mut self.snapshots;
+        match queue.next_ticket > queue.written_ticket {
+            true => queue.held.push_back((queue.next_ticket, messages)),
+            false => self.hold(messages),
+        }
+    }
+
     /// Ends the step: the work to start, and the messages that wait for nothing.
     pub(super) fn finish(
         &mut self,
@@ -188,10 +256,7 @@ impl DiskQueue {
         let lags = self.written != metadata && now >= self.written_at_us + METADATA_LAG_US;
         let raises_format = metadata.format > self.written.format;
         let writes_metadata = batch.metadata_due || lags || raises_format;
-        let flushes = writes_metadata
-            || batch.truncate_to.is_some()
-            || !batch.append.is_empty()
-            || batch.snapshot.is_some();
+        let flushes = writes_metadata || batch.truncate_to.is_some() || !batch.append.is_empty();
         let has_work = flushes || batch.flush_due;
         if !has_work {
             return match self.outstanding.back_mut() {
@@ -249,7 +314,6 @@ impl DiskQueue {
             metadata_before,
             truncate_to: batch.truncate_to,
             append: batch.append,
-            snapshot: batch.snapshot,
             cut: batch.cut,
             metadata: writes_metadata.then(|| metadata.encode()),
             mark,
@@ -281,6 +345,15 @@ impl DiskQueue {
     /// When the lagging metadata should be written at the latest.
     pub(super) fn wake_at(&self, metadata: &Metadata) -> Option<Micros> {
         (self.written != *metadata).then_some(self.written_at_us + METADATA_LAG_US)
+    }
+}
+
+impl SnapshotQueue {
+    fn push(&mut self, task: SnapshotTask) -> u64 {
+        self.next_ticket += 1;
+        let ticket = self.next_ticket;
+        self.waiting.push_back(SnapshotWork { ticket, task });
+        ticket
     }
 }
 

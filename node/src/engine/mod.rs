@@ -75,8 +75,18 @@ pub enum Input {
         token: Token,
     },
     /// What was written of a snapshot could not be kept. Comes before the news that the works which
-    /// wrote it are durable, and those that follow write it in vain, up to the next that begins one.
+    /// wrote it are done, and those that follow write it in vain, up to the next that begins one.
     SnapshotLost,
+    /// The [`SnapshotWork`] with this ticket, and all before it, is durable, or was lost.
+    SnapshotWritten {
+        /// Of the work.
+        ticket: u64,
+    },
+    /// The snapshot that was to be looked at is not on disk as it was written.
+    SnapshotDamaged {
+        /// Which one.
+        snapshot: SnapshotId,
+    },
     /// A piece of a snapshot that [`Effects::chunks`] asked for; empty where it is of another one.
     Chunk {
         /// Whom it is for.
@@ -238,9 +248,8 @@ pub struct DiskWork {
     pub truncate_to: Option<u64>,
     /// Then append these bytes to it.
     pub append: Vec<u8>,
-    /// Write these bytes behind those of the snapshot that is begun, and flush them.
-    pub snapshot: Option<SnapshotWrite>,
-    /// Then put that snapshot, and the rest of the log, in place of the log: see `disk::snapshot`.
+    /// Then put the snapshot that was written, and the rest of the log, in place of the log: see
+    /// `disk::snapshot`.
     pub cut: Option<LogCut>,
     /// Replace `metadata.txt` by these bytes, atomically.
     pub metadata: Option<Vec<u8>>,
@@ -251,13 +260,38 @@ pub struct DiskWork {
     pub flush_mark: bool,
 }
 
-/// A piece of a snapshot, for the disk.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SnapshotWrite {
-    /// It is the first: what was written of another one is void.
-    pub begins: bool,
-    /// The piece.
-    pub bytes: Vec<u8>,
+/// Work on files that are not in place yet. It is carried out beside [`DiskWork`], which never waits for
+/// it, one work after the other and each flushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SnapshotWork {
+    /// Rises by one from work to work; reported back by [`Input::SnapshotWritten`].
+    pub ticket: u64,
+    /// What is to be done.
+    pub task: SnapshotTask,
+}
+
+/// See [`SnapshotWork`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotTask {
+    /// Write a piece of a snapshot.
+    Write {
+        /// It is the first: what was written of another one is void.
+        begins: bool,
+        /// The piece, which stands behind those before it.
+        bytes: Vec<u8>,
+    },
+    /// Read the snapshot that is in place, and say so if it is this one and not as it was written.
+    Look(SnapshotId),
+    /// Copy a part of the log into the one that is to take its place. It is written and committed, so it
+    /// stays as it is, whatever is appended and cut behind it meanwhile.
+    Copy {
+        /// The first part: this line stands before it, and what was copied before is void.
+        first_line: Option<Vec<u8>>,
+        /// From here in `logs.txt`...
+        from: u64,
+        /// ...up to here.
+        to: u64,
+    },
 }
 
 /// What a step wants done. Before any of it leaves, the [`ReadView`] is up to date.
@@ -265,6 +299,8 @@ pub struct SnapshotWrite {
 pub struct Effects {
     /// Start this; do not wait for it before the messages.
     pub disk: Option<DiskWork>,
+    /// Start these, in their order.
+    pub snapshots: Vec<SnapshotWork>,
     /// Read these pieces of the snapshot that is in place by then, and report [`Input::Chunk`].
     pub chunks: Vec<ChunkWanted>,
     /// Send these, in order for each peer. Those that depend on the disk are held back inside the

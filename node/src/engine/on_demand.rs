@@ -7,7 +7,7 @@
 use super::work::Engine;
 use super::{Reply, RequestError, Token};
 use crate::command::FORMAT_SNAPSHOTS;
-use crate::raft::FormatHindrance;
+use crate::raft::{self, FormatHindrance, Micros, SnapshotId};
 
 impl Engine {
     pub(super) fn on_take_snapshot(&mut self, token: Token) {
@@ -27,6 +27,12 @@ impl Engine {
         if let Some(why) = why {
             return self.reply(token, Err(RequestError::NotReady(why)));
         }
+        self.begin_of_now();
+        self.pending.snapshot = Some(token);
+    }
+
+    fn begin_of_now(&mut self) {
+        let applied = self.applied_index;
         let (term, log_crc) = (self.raft.term_at(applied), self.disk.log_crc(applied));
         let (Some(term), Some(log_crc)) = (term, log_crc) else {
             unreachable!("what was let go was applied, and more stands behind it");
@@ -35,8 +41,16 @@ impl Engine {
             let mut view = self.view.lock();
             self.snapshots.begin(&mut view.store, term, log_crc)
         };
-        self.disk.write_snapshot(true, &text);
-        self.pending.snapshot = Some(token);
+        self.disk.write_snapshot(true, text);
+    }
+
+    /// What is in place is no good for whoever needs it: another one is taken at once, unless one is under
+    /// way, or nothing has changed since. Then the next place comes to it.
+    pub(super) fn on_snapshot_damaged(&mut self, now: Micros, snapshot: SnapshotId) {
+        self.drive(now, raft::Input::SnapshotDamaged { snapshot });
+        if self.snapshots.is_free() && self.applied_index > snapshot.index {
+            self.begin_of_now();
+        }
     }
 
     /// Nothing of the format that snapshots need is written before all nodes read it; only a leader knows.

@@ -13,9 +13,11 @@
 //! only what came since the upgrade counts ([`Recovered::reads`](crate::raft::Recovered::reads)), so that
 //! the way back does not end with the upgrade of the last node.
 //!
-//! *How*: a piece of text at a time, each after the one before is durable, so that the log's own
-//! batches never wait for more than one. Then one work for the disk puts snapshot and rest of the log
-//! in place of the log (see `disk::snapshot`), and the core lets go of what is in the snapshot.
+//! *How*: beside the log's own works, which never wait for it. A piece of text at a time, each after the
+//! one before is durable; then the rest of the log is copied, again piece by piece and pass by pass,
+//! while it goes on to grow. Only what is committed is copied: it stays as it is. When little is left,
+//! one work for the log puts snapshot and rest of the log in place of the log (see `disk::snapshot`), and
+//! the core lets go of what is in the snapshot.
 
 use super::Reply;
 use super::work::Engine;
@@ -27,6 +29,13 @@ use crate::wal::{LogBase, LogWriter, Restored, SnapshotHead, SnapshotReader, Sna
 const FORMAT: u64 = 2;
 /// Text that is written at a time.
 const PIECE_BYTES: usize = 256 * 1024;
+/// Of the rest of the log that is copied at a time.
+const COPY_BYTES: u64 = 1024 * 1024;
+/// So little of it is copied in the switch itself, where nothing else is written.
+const COPY_LAST_BYTES: u64 = 128 * 1024;
+/// Most passes over what the log has grown by meanwhile: a log that grows faster than it is copied is
+/// cut all the same.
+const COPY_PASSES: u32 = 8;
 /// Records that are taken off the state at a time: each may be large.
 const RECORDS: usize = 16;
 /// Entries that are in a snapshot stay in memory up to so many bytes.
@@ -75,8 +84,21 @@ enum Stage {
     Writing(SnapshotWriter, u64),
     /// All of it is written, with the work of this ticket.
     Written(SnapshotId, u64),
+    /// The rest of the log is copied.
+    Copying(SnapshotId, Copying),
     /// The work with this ticket puts it in place.
     Placing(SnapshotId, u64),
+}
+
+/// The rest of the log on its way into the next one.
+#[derive(Clone, Copy, Debug)]
+struct Copying {
+    /// The work of this ticket copies up to here,...
+    ticket: u64,
+    copied_to: u64,
+    /// ...and this pass ends here.
+    pass_to: u64,
+    passes: u32,
 }
 
 /// A leader's state on its way from the wire to the disk.
@@ -193,7 +215,7 @@ impl Engine {
     /// out of it by then.
     fn leave_out_unplaced(&mut self) {
         let stage = self.snapshots.taking.as_ref().map(|taking| &taking.stage);
-        if matches!(stage, Some(Stage::Writing(..) | Stage::Written(..))) {
+        if stage.is_some_and(|stage| !matches!(stage, Stage::Placing(..))) {
             self.leave_out();
         }
     }
@@ -237,7 +259,7 @@ impl Engine {
             self.snapshots_refused = true;
             return;
         }
-        self.disk.write_snapshot(begins, &piece.data);
+        let ticket = self.disk.write_snapshot(begins, piece.data.to_vec());
         if receiving.reader.bytes() < piece.snapshot.bytes {
             return;
         }
@@ -246,7 +268,6 @@ impl Engine {
         };
         match reader.finish() {
             Ok(restored) if restored.id == snapshot => {
-                let ticket = self.disk.next_ticket();
                 self.snapshots.received = Some((restored, ticket));
             }
             Ok(_) | Err(_) => self.snapshots_refused = true,
@@ -258,13 +279,13 @@ impl Engine {
         if std::mem::take(&mut self.snapshots_refused) {
             self.drive(now, raft::Input::InstallFailed);
         }
-        let durable = self.disk.durable_ticket();
+        let (written, durable) = (self.disk.written_ticket(), self.disk.durable_ticket());
         let (early_install, early_cut) = (
             self.mutated(Mutation::InstalledBeforeDurable),
             self.mutated(Mutation::CutBeforeDurable),
         );
         if let Some((restored, ticket)) = &self.snapshots.received
-            && (*ticket <= durable || early_install)
+            && (*ticket <= written || early_install)
         {
             let snapshot = restored.id;
             self.drive(now, raft::Input::Installed(snapshot));
@@ -275,11 +296,15 @@ impl Engine {
         };
         let Taking { log_crc, stage } = taking;
         let stage = match stage {
-            Stage::Writing(writer, ticket) if ticket <= durable => self.write_piece(writer),
-            Stage::Written(snapshot, ticket) if ticket <= durable || early_cut => {
-                let base = LogBase { snapshot, log_crc };
-                self.disk.cut_log(&base, true);
-                Some(Stage::Placing(snapshot, self.disk.next_ticket()))
+            Stage::Writing(writer, ticket) if ticket <= written => self.write_piece(writer),
+            Stage::Written(snapshot, _) if early_cut => {
+                Some(self.put_in_place(LogBase { snapshot, log_crc }, None))
+            }
+            Stage::Written(snapshot, ticket) if ticket <= written => {
+                Some(self.begin_copy(LogBase { snapshot, log_crc }))
+            }
+            Stage::Copying(snapshot, copying) if copying.ticket <= written => {
+                Some(self.go_on_copying(LogBase { snapshot, log_crc }, copying))
             }
             Stage::Placing(snapshot, ticket) if ticket <= durable => {
                 let keep_bytes = self.snapshots.keep_bytes();
@@ -301,36 +326,79 @@ impl Engine {
         self.snapshots.taking = stage.map(|stage| Taking { log_crc, stage });
     }
 
+    /// Up to here the log may be copied: what is on disk and committed is not changed any more.
+    fn copy_end(&self) -> Option<u64> {
+        let settled = match self.mutated(Mutation::CopyBeforeCommit) {
+            true => self.raft.durable_index(),
+            false => self.applied_index.min(self.raft.durable_index()),
+        };
+        self.disk.end_bytes(settled)
+    }
+
+    fn begin_copy(&mut self, base: LogBase) -> Stage {
+        let from = self.disk.end_bytes(base.snapshot.index);
+        let (Some(from), Some(end)) = (from, self.copy_end()) else {
+            unreachable!("what was not cut is known");
+        };
+        let pass_to = end.max(from);
+        let to = pass_to.min(from + COPY_BYTES);
+        let copying = Copying {
+            ticket: self.disk.copy_log(Some(&base), from, to),
+            copied_to: to,
+            pass_to,
+            passes: 1,
+        };
+        Stage::Copying(base.snapshot, copying)
+    }
+
+    fn go_on_copying(&mut self, base: LogBase, mut copying: Copying) -> Stage {
+        let from = copying.copied_to;
+        if from == copying.pass_to {
+            let end = self.copy_end().unwrap_or(from).max(from);
+            if end - from <= COPY_LAST_BYTES || copying.passes == COPY_PASSES {
+                return self.put_in_place(base, Some(from));
+            }
+            copying.pass_to = end;
+            copying.passes += 1;
+        }
+        copying.copied_to = copying.pass_to.min(from + COPY_BYTES);
+        copying.ticket = self.disk.copy_log(None, from, copying.copied_to);
+        Stage::Copying(base.snapshot, copying)
+    }
+
+    fn put_in_place(&mut self, base: LogBase, copied_to: Option<u64>) -> Stage {
+        self.disk.cut_log(&base, true, copied_to);
+        Stage::Placing(base.snapshot, self.disk.next_ticket())
+    }
+
     fn mutated(&self, mutation: Mutation) -> bool {
         self.mutation == Some(mutation)
     }
 
     fn write_piece(&mut self, mut writer: SnapshotWriter) -> Option<Stage> {
-        let mut text = Vec::new();
-        let mut view = self.view.lock();
+        let mut text = Vec::with_capacity(PIECE_BYTES + PIECE_BYTES / 4);
         while text.len() < PIECE_BYTES {
-            match view.store.export_next(RECORDS) {
+            // Reads of clients get in between.
+            let step = self.view.lock().store.export_next(RECORDS);
+            match step {
                 ExportStep::Records(records) => {
                     records
                         .iter()
                         .for_each(|record| writer.record(record, &mut text));
                 }
                 ExportStep::Done => {
-                    drop(view);
                     let snapshot = writer.end(&mut text);
-                    self.disk.write_snapshot(false, &text);
-                    return Some(Stage::Written(snapshot, self.disk.next_ticket()));
+                    let ticket = self.disk.write_snapshot(false, text);
+                    return Some(Stage::Written(snapshot, ticket));
                 }
                 ExportStep::GivenUp => {
-                    drop(view);
                     self.leave_out();
                     return None;
                 }
             }
         }
-        drop(view);
-        self.disk.write_snapshot(false, &text);
-        Some(Stage::Writing(writer, self.disk.next_ticket()))
+        let ticket = self.disk.write_snapshot(false, text);
+        Some(Stage::Writing(writer, ticket))
     }
 
     /// The core has put the received snapshot in place of its log.
@@ -351,6 +419,6 @@ impl Engine {
             snapshot: id,
             log_crc: head.log_crc,
         };
-        self.disk.cut_log(&base, keeps_rest);
+        self.disk.cut_log(&base, keeps_rest, None);
     }
 }

@@ -159,6 +159,8 @@ impl Engine {
                 }
                 Input::Abandoned { token } => self.pending.abandon(token),
                 Input::SnapshotLost => self.on_snapshot_lost(now),
+                Input::SnapshotDamaged { snapshot } => self.on_snapshot_damaged(now, snapshot),
+                Input::SnapshotWritten { ticket } => self.disk.on_snapshot_written(ticket),
                 Input::Chunk {
                     peer,
                     snapshot,
@@ -295,11 +297,18 @@ impl Engine {
         if let Some(keeps_rest) = output.installed {
             self.install(keeps_rest);
         }
+        // Whoever is sent a damaged one can only ask for it again and again.
+        for begun in output.chunks.iter().filter(|wanted| wanted.offset == 0) {
+            self.disk.look_at(begun.snapshot);
+        }
         self.effects.chunks.extend(output.chunks);
         self.effects.messages.extend(output.messages);
         match self.mutation {
             Some(Mutation::AckBeforeFsync) => {
                 self.effects.messages.extend(output.messages_after_persist);
+            }
+            _ if output.piece.is_some() => {
+                self.disk.hold_for_snapshot(output.messages_after_persist);
             }
             _ => self.disk.hold(output.messages_after_persist),
         }
@@ -337,7 +346,7 @@ impl Engine {
                     .may_begin(&view.store, self.raft.is_installing())
                 {
                     let text = self.snapshots.begin(&mut view.store, entry.term, log_crc);
-                    self.disk.write_snapshot(true, &text);
+                    self.disk.write_snapshot(true, text);
                 } else if view.store.format() > FORMAT_FIRST {
                     let (term, index) = (entry.term, entry.index);
                     let left_out = raft::Event::SnapshotSkipped { term, index };
@@ -402,6 +411,7 @@ impl Engine {
         let (work, free) = self.disk.finish(metadata, self.raft.durable_index(), now);
         self.effects.messages.extend(free);
         self.effects.disk = work;
+        self.effects.snapshots = self.disk.take_snapshot_works();
         self.effects.wake_at_us = Some(self.wake_at());
         std::mem::take(&mut self.effects)
     }

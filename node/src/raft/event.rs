@@ -150,6 +150,14 @@ pub enum Event {
         /// Which one.
         snapshot: SnapshotId,
     },
+    /// What was written down of the own state is not on disk any more as it was written. The next one
+    /// takes its place.
+    SnapshotDamaged {
+        /// The own term.
+        term: Term,
+        /// Which one.
+        snapshot: SnapshotId,
+    },
     /// The own state should have been written down at this entry, and was not: too much changed
     /// meanwhile, or there was no room. The next one comes by itself.
     SnapshotSkipped {

@@ -21,12 +21,11 @@ impl Raft {
         else {
             return;
         };
-        if matches!(self.state, State::Leader(_)) {
-            return self.contradict(Contradiction::TwoLeaders { other: from, term });
-        }
         let accepts = self.log.has(base_index, base_term);
         let promises = accepts || !self.mutated(Mutation::PromiseOnlyOnAccept);
-        let promise_us = self.follow(from, lease_ms, promises);
+        let Some(promise_us) = self.follow(from, lease_ms, promises) else {
+            return;
+        };
         let covered = base_index + entries.len() as Index;
         let brought = entries.len() as u64;
         if let Some(keep) = self.cut_of_committed(base_index, base_term, &entries) {
@@ -75,9 +74,14 @@ impl Raft {
     }
 
     /// Accepts `from` as the leader of this term and promises it a lease: before anything is
-    /// acknowledged, whether or not the logs meet. Returns how long it promised.
-    pub(super) fn follow(&mut self, from: NodeId, lease_ms: u64, promises: bool) -> Micros {
+    /// acknowledged, whether or not the logs meet. Returns how long it promised. `None`: this node leads
+    /// the term itself.
+    pub(super) fn follow(&mut self, from: NodeId, lease_ms: u64, promises: bool) -> Option<Micros> {
         let term = self.term();
+        if matches!(self.state, State::Leader(_)) {
+            self.contradict(Contradiction::TwoLeaders { other: from, term });
+            return None;
+        }
         if !matches!(self.state, State::Follower) || self.leader != Some(from) {
             self.become_follower(term, Some(from));
         }
@@ -93,7 +97,7 @@ impl Raft {
             self.promises.promise(from, term, self.now, lease_us);
         }
         self.finish_transfer(from);
-        if promises { lease_us } else { 0 }
+        Some(if promises { lease_us } else { 0 })
     }
 
     /// The last equal entry, where taking in these would cut one that is committed.

@@ -14,9 +14,7 @@
 
 use super::progress::Install;
 use super::state::{Raft, State};
-use super::{
-    ChunkWanted, Contradiction, Event, Index, Message, Mutation, NodeId, Piece, SnapshotId, Term,
-};
+use super::{ChunkWanted, Event, Index, Message, Mutation, NodeId, Piece, SnapshotId, Term};
 use std::sync::Arc;
 
 impl Raft {
@@ -72,6 +70,21 @@ impl Raft {
         self.let_go(keep);
     }
 
+    /// Whether the newest snapshot is not on disk as it was written.
+    pub(super) fn is_snapshot_damaged(&self) -> bool {
+        self.snapshot.is_some() && self.snapshot_damaged == self.snapshot
+    }
+
+    /// Nobody is sent what was found damaged; the engine takes another one.
+    pub(super) fn on_snapshot_damaged(&mut self, snapshot: SnapshotId) {
+        if self.snapshot != Some(snapshot) || self.is_snapshot_damaged() {
+            return;
+        }
+        self.snapshot_damaged = Some(snapshot);
+        let term = self.term();
+        self.event(Event::SnapshotDamaged { term, snapshot });
+    }
+
     fn let_go(&mut self, index: Index) {
         self.log.let_go(index);
         if self.mutated(Mutation::BaseTermForgotten) {
@@ -88,7 +101,7 @@ impl Raft {
     /// Asks the disk for the next piece, unless one is under way.
     pub(super) fn feed_install(&mut self, peer: NodeId) {
         let (now, term, wait_us) = (self.now, self.term(), self.config.lease_us);
-        let Some(snapshot) = self.snapshot else {
+        let Some(snapshot) = self.snapshot.filter(|_| !self.is_snapshot_damaged()) else {
             return;
         };
         let all_is_let_go = self.log.base_index() == self.log.last_index();
@@ -224,11 +237,10 @@ impl Raft {
         else {
             return;
         };
-        if matches!(self.state, State::Leader(_)) {
-            return self.contradict(Contradiction::TwoLeaders { other: from, term });
-        }
         let promises = !self.mutated(Mutation::InstallPromisesNothing);
-        self.follow(from, lease_ms, promises);
+        if self.follow(from, lease_ms, promises).is_none() {
+            return;
+        }
         let is_old = snapshot.index <= self.commit_index;
         let have = match is_old && !self.mutated(Mutation::OlderSnapshotInstalled) {
             true => snapshot.bytes,

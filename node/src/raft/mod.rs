@@ -263,6 +263,11 @@ pub enum Input {
         /// So much of what is in it stays in memory, for peers that are a little behind.
         keep_bytes: usize,
     },
+    /// The snapshot that is in place was read again, and is not what was written.
+    SnapshotDamaged {
+        /// Which one.
+        snapshot: SnapshotId,
+    },
     /// A piece of a snapshot that [`Output::chunks`] asked for; empty: it can't be had.
     Chunk {
         /// Whom it is for.
@@ -427,6 +432,10 @@ pub enum Mutation {
     InstalledBeforeDurable,
     /// A node cuts its log before its snapshot is durable.
     CutBeforeDurable,
+    /// What is copied of a log that is about to be cut is not committed yet.
+    CopyBeforeCommit,
+    /// The next snapshot is written while the files of the last are put in place.
+    NextSnapshotDuringTheSwitch,
     /// A snapshot that waits for the disk is put in place although the next one begins to arrive.
     SecondSnapshotBesideTheFirst,
     /// What is received of a snapshot begins anew with each connection.

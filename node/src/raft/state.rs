@@ -68,6 +68,8 @@ pub struct Raft {
     pub(super) kept_by_peers: BTreeMap<NodeId, Index>,
     /// The newest snapshot that is durable here.
     pub(super) snapshot: Option<SnapshotId>,
+    /// The last one that was found not to be on disk as it was written.
+    pub(super) snapshot_damaged: Option<SnapshotId>,
     /// The snapshot that is being received, and how many bytes of it are here.
     pub(super) receiving: Option<(SnapshotId, u64)>,
     pub(super) never_ran: bool,
@@ -281,6 +283,7 @@ impl Raft {
             flushed_us: None,
             kept_by_peers: BTreeMap::new(),
             snapshot: recovered.snapshot,
+            snapshot_damaged: None,
             receiving: None,
             never_ran: recovered.never_ran,
             state_told: None,

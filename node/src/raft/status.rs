@@ -72,6 +72,8 @@ pub struct Status {
     pub last_index: Index,
     /// Its newest snapshot.
     pub snapshot: Option<SnapshotId>,
+    /// That one is not on disk as it was written.
+    pub snapshot_damaged: bool,
     /// How whole its log is.
     pub log: LogState,
     /// Leader: its followers.
@@ -105,6 +107,7 @@ impl Raft {
             commit_index: self.commit_index,
             last_index: self.log.last_index(),
             snapshot: self.snapshot,
+            snapshot_damaged: self.is_snapshot_damaged(),
             log: self.log_state(),
             peers: self.peer_status(),
             counters: self.counters,

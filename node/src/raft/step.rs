@@ -27,6 +27,7 @@ impl Raft {
                 snapshot,
                 keep_bytes,
             } => self.on_snapshot_taken(snapshot, keep_bytes),
+            Input::SnapshotDamaged { snapshot } => self.on_snapshot_damaged(snapshot),
             Input::Chunk {
                 peer,
                 snapshot,

@@ -95,6 +95,7 @@ impl AdminService {
             directory_id: id_text(front.identity.ids.directory),
             snapshot_index: status.snapshot.map_or(0, |snapshot| snapshot.index),
             snapshot_hash: status.snapshot.map_or(0, |snapshot| snapshot.hash),
+            snapshot_damaged: status.snapshot_damaged,
         }
     }
 

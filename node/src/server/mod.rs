@@ -148,6 +148,9 @@ impl Server {
         if let Some(work) = effects.disk {
             self.submit(work);
         }
+        for work in effects.snapshots {
+            self.disk_stuck |= self.disk.submit_snapshot(work).is_err();
+        }
         for wanted in effects.chunks {
             self.disk.read(wanted);
         }

@@ -473,6 +473,12 @@ fn start_disk(
     let disk = DiskThread::start(directory, space, metrics, move |report| match report {
         DiskReport::Durable(ticket) => desk.report_durable(ticket),
         DiskReport::SnapshotLost => desk.report_snapshot(Input::SnapshotLost),
+        DiskReport::SnapshotDamaged(snapshot) => {
+            desk.report_snapshot(Input::SnapshotDamaged { snapshot });
+        }
+        DiskReport::SnapshotWritten(ticket) => {
+            desk.report_snapshot(Input::SnapshotWritten { ticket });
+        }
         DiskReport::Chunk {
             peer,
             snapshot,

@@ -56,7 +56,8 @@ pub use recover::{
     goes_on_from, recover, recover_behind,
 };
 pub use snapshot::{
-    Restored, SnapshotError, SnapshotFault, SnapshotHead, SnapshotReader, SnapshotWriter,
+    Restored, SnapshotError, SnapshotFault, SnapshotHead, SnapshotLook, SnapshotReader,
+    SnapshotWriter,
 };
 pub use text::{plain_or_quoted, split_words, write_words};
 
@@ -89,6 +90,8 @@ pub struct LogCut {
     pub first_line: Vec<u8>,
     /// Where in the file the rest begins; `None`: nothing of it stays.
     pub rest_from: Option<u64>,
+    /// The first line and the rest up to here are in the new file already. `None`: nothing is.
+    pub copied_to: Option<u64>,
 }
 
 impl LogWriter {
@@ -128,6 +131,11 @@ impl LogWriter {
         self.end_at(index).map(|end| end.crc)
     }
 
+    /// Where in the file the entry at `index` ends, if it is known.
+    pub fn end_bytes(&self, index: Index) -> Option<u64> {
+        self.end_at(index).map(|end| end.bytes)
+    }
+
     /// Length of the line of the entry at `index`; 0 where it is not known.
     pub fn line_bytes(&self, index: Index) -> u64 {
         let end = |index| self.end_at(index).map(|end| end.bytes);
@@ -153,6 +161,7 @@ impl LogWriter {
                 snapshot: base.snapshot,
                 first_line,
                 rest_from: None,
+                copied_to: None,
             };
         };
         let rest_from = end.bytes;
@@ -170,6 +179,7 @@ impl LogWriter {
             snapshot: base.snapshot,
             first_line,
             rest_from: Some(rest_from),
+            copied_to: None,
         }
     }
 

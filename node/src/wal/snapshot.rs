@@ -314,6 +314,46 @@ impl SnapshotReader {
     }
 }
 
+/// Looks whether a text is that of a snapshot, by nothing but its checksums.
+#[derive(Debug, Default)]
+pub struct SnapshotLook {
+    begun: Vec<u8>,
+    crc: u32,
+    bytes: u64,
+    differs: bool,
+}
+
+impl SnapshotLook {
+    /// Takes in what follows.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.bytes += bytes.len() as u64;
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.begun.extend_from_slice(piece);
+            if self.begun.len() > LINE_BYTES_MAX {
+                self.differs = true;
+                self.begun.clear();
+            }
+            let Some(line) = self.begun.strip_suffix(b"\n") else {
+                continue;
+            };
+            match split(line) {
+                Some((covered, crc)) => {
+                    self.crc = crc32c::crc32c_append(self.crc, covered);
+                    self.differs |= self.crc != crc;
+                }
+                None => self.differs = true,
+            }
+            self.begun.clear();
+        }
+    }
+
+    /// Whether all that was taken in is this snapshot.
+    pub fn is(&self, snapshot: SnapshotId) -> bool {
+        let same = (self.crc, self.bytes) == (snapshot.hash, snapshot.bytes);
+        same && !self.differs && self.begun.is_empty()
+    }
+}
+
 /// What the checksum covers, and the checksum.
 fn split(line: &[u8]) -> Option<(&[u8], u32)> {
     let (covered, digits) = line.split_at_checked(line.len().checked_sub(CRC_DIGITS)?)?;

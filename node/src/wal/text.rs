@@ -106,9 +106,12 @@ pub(super) fn split_crc(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// A checksum's value from its text. Only the way in which it is written is accepted, so that a
 /// changed byte never reads as the same number.
 pub(super) fn parse_crc(digits: &[u8]) -> Option<u32> {
-    let text = std::str::from_utf8(digits).ok()?;
-    let crc = u32::from_str_radix(text, 16).ok()?;
-    (format!("{crc:08x}") == text).then_some(crc)
+    let digits: &[u8; CRC_DIGITS] = digits.try_into().ok()?;
+    digits.iter().try_fold(0, |crc, digit| match digit {
+        b'0'..=b'9' => Some(crc << 4 | u32::from(digit - b'0')),
+        b'a'..=b'f' => Some(crc << 4 | u32::from(digit - b'a' + 10)),
+        _ => None,
+    })
 }
 
 /// The entry of a line, from the part that its checksum covers. `None`: not a line of this format.

@@ -338,3 +338,45 @@ async fn a_snapshot_is_taken_on_demand() {
     })
     .await;
 }
+
+// A leader whose snapshot was changed while it runs says so when a follower needs it, takes another, and
+// brings the follower up.
+#[tokio::test]
+async fn a_leader_with_a_damaged_snapshot_tells() {
+    let mut cluster = Cluster::start(3, MANY).await;
+    let value = "x".repeat(100);
+    for number in 0..40 {
+        cluster.set(None, &format!("k{}", number % 8), &value).await;
+    }
+    let leader = cluster.leader().await;
+    let late = cluster.others(leader)[0];
+    let last = cluster.status(late).await.unwrap().last_index;
+    cluster.kill(late);
+    let path = cluster.data_dir(leader).join("snapshot.txt");
+    let mut number = 0;
+    let damaged = eventually("a snapshot that the other lacks", async || {
+        number += 1;
+        cluster.set(None, "k1", &format!("{number:0100}")).await;
+        let status = cluster.status(leader).await?;
+        let is_behind = status.snapshot_index < status.applied_index;
+        (status.snapshot_index > last + 20 && is_behind).then_some(status.snapshot_index)
+    })
+    .await;
+    let mut text = fs::read(&path).unwrap();
+    let middle = text.len() / 2;
+    text[middle] ^= 1;
+    fs::write(&path, text).unwrap();
+    cluster.spawn(late);
+    cluster.caught_up(&[leader, late]).await;
+    let told = format!("Node {leader} finds its snapshot.txt damaged");
+    eventually("the word", async || {
+        cluster
+            .text(leader, "dump.txt")
+            .contains(&told)
+            .then_some(())
+    })
+    .await;
+    let status = cluster.status(leader).await.unwrap();
+    assert!(!status.snapshot_damaged, "another one is there");
+    assert!(status.snapshot_index > damaged);
+}

@@ -1,12 +1,15 @@
 //! A simulated disk: what is durable, what is being flushed, what waits. Like the disk of the real
 //! node it takes all that waits in one flush, writes the log first and replaces metadata.txt last.
-//! A snapshot is written beside the log and takes its place as the real node does it.
+//! A snapshot, and what is copied of the log for it, is written beside that, by a second flush that knows
+//! nothing of the first, and takes the log's place as the real node does it.
 //! A crash may leave any part of the flush under way, cut at any byte, and nothing that waits.
 
 use crate::random::Random;
-use raft_node::engine::DiskWork;
-use raft_node::raft::{ChunkWanted, Index, Term};
-use raft_node::wal::{LogBase, Recovery, Restored, SnapshotError, SnapshotReader, goes_on_from};
+use raft_node::engine::{DiskWork, Input, SnapshotTask, SnapshotWork};
+use raft_node::raft::{ChunkWanted, Index, SnapshotId, Term};
+use raft_node::wal::{
+    LogBase, Recovery, Restored, SnapshotError, SnapshotLook, SnapshotReader, goes_on_from,
+};
 use std::collections::VecDeque;
 
 /// A file of a node, as far as it is simulated.
@@ -34,6 +37,8 @@ pub struct Disk {
     pub snapshot: Vec<u8>,
     /// `snapshot.new.txt`, as far as it was written; `None`: what is written is lost.
     pub snapshot_new: Option<Vec<u8>>,
+    /// `logs.new.txt`, as far as it was written.
+    logs_new: Option<Vec<u8>>,
     /// The next piece of a snapshot that is written finds no room.
     pub is_full: bool,
     /// Nor does any other.
@@ -56,10 +61,18 @@ pub struct Disk {
     lines: Vec<(usize, Term)>,
     flushing: Vec<DiskWork>,
     waiting: VecDeque<DiskWork>,
+    /// The first is under way.
+    ahead: VecDeque<SnapshotWork>,
     /// How many faults stall it at the moment.
     pub stalls: u32,
+    /// Only what is written beside the log does not get there.
+    pub ahead_stalls: bool,
+    /// It does though the rest is stalled.
+    pub ahead_goes_on: bool,
     /// The flush under way took its time, but the disk is stalled.
     pub overdue: bool,
+    /// The same for what is written beside the log.
+    pub ahead_overdue: bool,
 }
 
 impl Disk {
@@ -103,45 +116,84 @@ impl Disk {
         true
     }
 
-    /// The flush under way is done: its last ticket, whether the next one begins, and whether a
-    /// piece of a snapshot was lost.
-    pub fn finish(&mut self) -> Option<(u64, bool, bool)> {
+    /// The flush under way is done: its last ticket, and whether the next one begins.
+    pub fn finish(&mut self) -> Option<(u64, bool)> {
         let works = std::mem::take(&mut self.flushing);
         let ticket = works.last()?.ticket;
-        let mut lost = false;
         for work in &works {
-            lost |= self.carry_out(work);
+            self.carry_out(work);
         }
         self.replace_metadata(&works);
-        Some((ticket, self.begin(), lost))
+        Some((ticket, self.begin()))
     }
 
-    /// Returns whether a piece of a snapshot was lost.
-    fn carry_out(&mut self, work: &DiskWork) -> bool {
+    fn carry_out(&mut self, work: &DiskWork) {
         self.announce(work);
         self.cut(work);
         self.write(&work.append);
-        let lost = self.write_snapshot(work, usize::MAX);
         self.put_in_place(work, 2);
-        lost
     }
 
-    fn write_snapshot(&mut self, work: &DiskWork, most: usize) -> bool {
-        let Some(write) = &work.snapshot else {
-            return false;
+    /// Takes in a work that is carried out beside the log. True: it begins.
+    pub fn submit_ahead(&mut self, work: SnapshotWork) -> bool {
+        self.ahead.push_back(work);
+        self.ahead.len() == 1
+    }
+
+    /// The work beside the log that is under way is done: its ticket, whether the next one begins, and
+    /// what the node is told of it besides.
+    pub fn finish_ahead(&mut self) -> Option<(u64, bool, Option<Input>)> {
+        let work = self.ahead.pop_front()?;
+        let more = !self.ahead.is_empty();
+        if let SnapshotTask::Look(snapshot) = work.task {
+            let told = Input::SnapshotDamaged { snapshot };
+            return Some((work.ticket, more, self.is_damaged(snapshot).then_some(told)));
+        }
+        let lost = std::mem::take(&mut self.is_full) || self.has_no_room;
+        let lost = match lost {
+            true => {
+                (self.snapshot_new, self.logs_new) = (None, None);
+                true
+            }
+            false => !self.write_ahead(&work.task, usize::MAX),
         };
-        if write.begins {
-            self.snapshot_new = Some(Vec::new());
+        Some((work.ticket, more, lost.then_some(Input::SnapshotLost)))
+    }
+
+    /// Whether this snapshot is in place, and not what it was.
+    fn is_damaged(&self, snapshot: SnapshotId) -> bool {
+        let in_place = LogBase::read(&self.logs).map(|(base, _)| base.snapshot);
+        let mut look = SnapshotLook::default();
+        look.feed(&self.snapshot);
+        in_place == Some(snapshot) && !look.is(snapshot)
+    }
+
+    /// So many bytes of it. False: what it goes on from is not there.
+    fn write_ahead(&mut self, task: &SnapshotTask, most: usize) -> bool {
+        let (file, begins, bytes) = match task {
+            SnapshotTask::Write { begins, bytes } => {
+                (&mut self.snapshot_new, *begins, bytes.clone())
+            }
+            SnapshotTask::Copy {
+                first_line,
+                from,
+                to,
+            } => {
+                let mut bytes = first_line.clone().unwrap_or_default();
+                if from < to {
+                    bytes.extend_from_slice(&self.logs[*from as usize..*to as usize]);
+                }
+                (&mut self.logs_new, first_line.is_some(), bytes)
+            }
+            SnapshotTask::Look(_) => return true,
+        };
+        if begins {
+            *file = Some(Vec::new());
         }
-        if std::mem::take(&mut self.is_full) || self.has_no_room {
-            self.snapshot_new = None;
-        }
-        let written = write.bytes.len().min(most);
-        match &mut self.snapshot_new {
-            Some(new) => new.extend_from_slice(&write.bytes[..written]),
-            None => return true,
-        }
-        false
+        let written = bytes.len().min(most);
+        let file = file.as_mut();
+        file.map(|file| file.extend_from_slice(&bytes[..written]))
+            .is_some()
     }
 
     /// So many of the two steps: the log's name, the snapshot's name.
@@ -151,12 +203,23 @@ impl Disk {
         };
         let new = self.snapshot_new.as_ref().expect("a snapshot was written");
         assert_eq!(new.len() as u64, cut.snapshot.bytes, "all of it");
-        let rest = cut.rest_from.map(|from| self.logs.split_off(from as usize));
+        let mut logs = match (cut.rest_from, cut.copied_to) {
+            (Some(from), Some(to)) => {
+                let copied = self.logs_new.take().expect("the log was copied");
+                let length = cut.first_line.len() as u64 + (to - from);
+                assert_eq!(copied.len() as u64, length, "all that was copied");
+                copied
+            }
+            _ => cut.first_line.clone(),
+        };
+        if let Some(from) = cut.copied_to.or(cut.rest_from) {
+            logs.extend_from_slice(&self.logs[from as usize..]);
+        }
+        self.base = (cut.snapshot.index, cut.snapshot.term);
         self.logs.clear();
         self.lines.clear();
-        self.base = (cut.snapshot.index, cut.snapshot.term);
         self.logs.extend_from_slice(&cut.first_line);
-        self.write(&rest.unwrap_or_default());
+        self.write(&logs[cut.first_line.len()..]);
         if steps > 1 {
             self.snapshot = self.snapshot_new.take().unwrap_or_default();
         }
@@ -176,6 +239,7 @@ impl Disk {
         };
         let in_place = read(&self.snapshot);
         let new = self.snapshot_new.take();
+        self.logs_new = None;
         if in_place.as_ref().is_ok_and(is_named) {
             return Some(in_place);
         }
@@ -203,12 +267,22 @@ impl Disk {
     pub fn lose(&mut self) {
         self.flushing.clear();
         self.waiting.clear();
+        self.ahead.clear();
     }
 
     /// The machine loses its memory. Returns whether a torn line was left behind.
     pub fn crash(&mut self, random: &mut Random) -> bool {
         self.waiting.clear();
-        self.overdue = false;
+        (self.overdue, self.ahead_overdue) = (false, false);
+        if let Some(work) = self.ahead.pop_front() {
+            let most = match &work.task {
+                SnapshotTask::Write { bytes, .. } => bytes.len() as u64,
+                SnapshotTask::Copy { from, to, .. } => to - from,
+                SnapshotTask::Look(_) => 0,
+            };
+            self.write_ahead(&work.task, random.below(most + 1) as usize);
+            self.ahead.clear();
+        }
         let works = std::mem::take(&mut self.flushing);
         let reached = random.below(works.len() as u64 + 1) as usize;
         for work in &works[..reached] {
@@ -234,10 +308,8 @@ impl Disk {
             return;
         }
         self.cut(work);
-        if (work.snapshot.is_some() || work.cut.is_some()) && random.percent(70) {
+        if work.cut.is_some() && random.percent(70) {
             self.write(&work.append);
-            let most = work.snapshot.as_ref().map_or(0, |write| write.bytes.len());
-            self.write_snapshot(work, random.below(most as u64 + 1) as usize);
             return self.put_in_place(work, random.below(3));
         }
         let written = random.below(work.append.len() as u64 + 1) as usize;
@@ -335,6 +407,12 @@ impl Disk {
     /// Whether a log is being put in place of another.
     pub fn is_switching(&self) -> bool {
         self.flushing.iter().any(|work| work.cut.is_some())
+    }
+
+    /// Whether the rest of the log is being copied.
+    pub fn is_copying(&self) -> bool {
+        let task = self.ahead.front().map(|work| &work.task);
+        task.is_some_and(|task| matches!(task, SnapshotTask::Copy { .. }))
     }
 
     /// The last entry that is in the snapshot, by the log's first line.

@@ -207,6 +207,7 @@ impl Machine {
     pub fn stop(&mut self, true_us: Micros) -> Option<Running> {
         let running = self.running.take()?;
         while self.disk.finish().is_some() {}
+        while self.disk.finish_ahead().is_some() {}
         let promises = running.engine.raft().promises(self.clock.at(true_us));
         self.kept_promises = Some(encode_promises(&self.origin(), &promises));
         Some(running)

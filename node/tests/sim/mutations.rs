@@ -53,6 +53,8 @@ stories_about! {
     BaseTermForgotten => stories::snapshots::log_cut_to_its_end;
     LostSnapshotBlocksNext => stories::snapshots::no_room_for_a_snapshot;
     CutBeforeDurable => stories::snapshots::no_room_for_a_snapshot;
+    CopyBeforeCommit => stories::switch::replaced_while_it_is_copied;
+    NextSnapshotDuringTheSwitch => stories::switch::received_during_the_switch;
     InstalledBeforeDurable => stories::snapshots::no_room_for_what_is_received;
     OlderSnapshotInstalled => stories::snapshots::pieces_that_come_late;
     CutForgetsItsBase => stories::snapshots::restart_behind_a_cut;
@@ -97,12 +99,14 @@ const LEFT_TO_STORIES: &[Mutation] = &[
     Mutation::StateGoesAstray,
     Mutation::AcceptedDamageStandsAtOnce,
     Mutation::CommitOfOlderTerm,
+    Mutation::CopyBeforeCommit,
     Mutation::DamagedNodeVotes,
     Mutation::FormerLeaseForgotten,
     Mutation::InstallKeepsConflict,
     Mutation::InstallPromisesNothing,
     Mutation::InstallStartsOver,
     Mutation::LostSnapshotBlocksNext,
+    Mutation::NextSnapshotDuringTheSwitch,
     Mutation::OneSlotPromise,
     Mutation::OwnVoteBeforeFsync,
     Mutation::PersistedOfAnyTerm,

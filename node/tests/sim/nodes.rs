@@ -173,6 +173,11 @@ impl World {
         {
             self.begin_flush(id);
         }
+        for work in effects.snapshots {
+            if self.machine(id).disk.submit_ahead(work) {
+                self.begin_ahead(id);
+            }
+        }
         self.read_chunks(id, &effects.chunks);
         for (to, message) in effects.messages {
             self.send(id, to, message);
@@ -241,10 +246,39 @@ impl World {
     fn begin_flush(&mut self, id: NodeId) {
         let life = self.machine(id).life;
         let flush_us = self.random.within(self.plan.flush_us.clone());
-        if self.plan.snapshot_log_bytes.is_some() && !self.network.calm {
+        self.schedule(flush_us, Event::Flushed { id, life });
+    }
+
+    /// The next work beside the log begins.
+    fn begin_ahead(&mut self, id: NodeId) {
+        let life = self.machine(id).life;
+        let flush_us = self.random.within(self.plan.flush_us.clone());
+        if !self.network.calm {
             self.machine(id).disk.is_full = self.random.percent(2);
         }
-        self.schedule(flush_us, Event::Flushed { id, life });
+        self.schedule(flush_us, Event::WrittenAhead { id, life });
+    }
+
+    pub(crate) fn on_written_ahead(&mut self, id: NodeId, life: u64) {
+        let machine = self.machine(id);
+        if machine.life != life || machine.running.is_none() {
+            return;
+        }
+        let stalls = machine.disk.stalls > 0 && !machine.disk.ahead_goes_on;
+        if stalls || machine.disk.ahead_stalls {
+            machine.disk.ahead_overdue = true;
+            return;
+        }
+        let Some((ticket, more, told)) = machine.disk.finish_ahead() else {
+            return;
+        };
+        if more {
+            self.begin_ahead(id);
+        }
+        if let Some(told) = told {
+            self.hand(id, told);
+        }
+        self.hand(id, Input::SnapshotWritten { ticket });
     }
 
     pub(crate) fn on_flushed(&mut self, id: NodeId, life: u64) {
@@ -256,7 +290,7 @@ impl World {
             machine.disk.overdue = true;
             return;
         }
-        let Some((ticket, more, lost)) = machine.disk.finish() else {
+        let Some((ticket, more)) = machine.disk.finish() else {
             return;
         };
         if let Some(running) = &mut machine.running {
@@ -265,20 +299,35 @@ impl World {
         if more {
             self.begin_flush(id);
         }
-        if lost {
-            self.hand(id, Input::SnapshotLost);
-        }
         self.hand(id, Input::Durable { ticket });
+    }
+
+    /// What a node writes beside its log gets there again.
+    pub fn unstall_ahead(&mut self, id: NodeId) {
+        let machine = self.machine(id);
+        machine.disk.ahead_stalls = false;
+        let life = machine.life;
+        if std::mem::take(&mut machine.disk.ahead_overdue) {
+            self.on_written_ahead(id, life);
+        }
     }
 
     /// The disk of a node goes on.
     pub fn unstall(&mut self, id: NodeId) {
         let machine = self.machine(id);
         machine.disk.stalls = machine.disk.stalls.saturating_sub(1);
-        let overdue = machine.disk.stalls == 0 && std::mem::take(&mut machine.disk.overdue);
         let life = machine.life;
+        if machine.disk.stalls > 0 {
+            return;
+        }
+        let disk = &mut machine.disk;
+        let overdue = std::mem::take(&mut disk.overdue);
+        let ahead_overdue = std::mem::take(&mut disk.ahead_overdue);
         if overdue {
             self.on_flushed(id, life);
+        }
+        if ahead_overdue {
+            self.on_written_ahead(id, life);
         }
     }
 
@@ -357,6 +406,12 @@ impl World {
                 raft::Event::BecameLeader { .. } => self.coverage.count("leaders", 1),
                 raft::Event::SnapshotTaken { .. } => self.coverage.count("snapshots taken", 1),
                 raft::Event::SnapshotSkipped { .. } => self.coverage.count("snapshots left out", 1),
+                raft::Event::SnapshotDamaged { .. } => {
+                    self.coverage.count("snapshots found damaged", 1);
+                }
+                raft::Event::StateDiffers { .. } => {
+                    self.coverage.count("states found to differ", 1);
+                }
                 raft::Event::SnapshotInstalled { .. } => {
                     self.coverage.count("snapshots installed", 1);
                 }

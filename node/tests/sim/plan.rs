@@ -75,6 +75,8 @@ pub struct Plan {
     pub flush_us: RangeInclusive<Micros>,
     /// How much the log grows between two snapshots, at least; `None`: none is taken.
     pub snapshot_log_bytes: Option<u64>,
+    /// The oracle leaves it to the nodes to notice that their snapshots differ.
+    pub nodes_compare_states: bool,
     /// The clients.
     pub clients: Vec<ClientPlan>,
     /// How many keys they use.
@@ -147,6 +149,7 @@ impl Plan {
             },
             flush_us: 500..=500,
             snapshot_log_bytes: None,
+            nodes_compare_states: false,
             clients: Vec::new(),
             keys: 1,
             value_bytes: 0,
@@ -186,6 +189,7 @@ impl Plan {
                 false => 5 * MS..=80 * MS,
             },
             snapshot_log_bytes: snapshot_log_bytes(seed),
+            nodes_compare_states: false,
             clients: clients(suite, &mut random),
             keys: random.within(1..=4),
             value_bytes,

@@ -41,6 +41,8 @@ pub enum Event {
     Step { id: NodeId, life: u64 },
     /// A flush is done.
     Flushed { id: NodeId, life: u64 },
+    /// A work of a node's disk beside its log is done.
+    WrittenAhead { id: NodeId, life: u64 },
     /// A paused node goes on.
     Resume { id: NodeId, life: u64 },
     /// A client's attempt reaches a node.
@@ -229,6 +231,7 @@ impl World {
             } => self.on_notice(to, life, peer, connected),
             Event::Step { id, life } => return self.on_step(id, life),
             Event::Flushed { id, life } => self.on_flushed(id, life),
+            Event::WrittenAhead { id, life } => self.on_written_ahead(id, life),
             Event::Resume { id, life } => return self.on_resume(id, life),
             Event::Request { client, attempt } => self.on_request(client, attempt),
             Event::Answer {

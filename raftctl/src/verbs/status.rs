@@ -172,7 +172,13 @@ pub(super) fn log_notes(reply: &StatusReply) -> Vec<String> {
             peer.node_id, peer.state_differs_at
         )
     });
-    own.into_iter().chain(lost).chain(astray).collect()
+    let snapshot = reply.snapshot_damaged.then(|| {
+        "its snapshot.txt is not as it was written: nodes that need it get none of it until the next \
+         snapshot has taken its place"
+            .to_owned()
+    });
+    let own = own.into_iter().chain(snapshot);
+    own.chain(lost).chain(astray).collect()
 }
 
 fn left_behind_to_json(left_behind: &[(NodeId, String)]) -> Value {
@@ -402,6 +408,19 @@ mod tests {
              MiB are free on its disk"
         );
         assert_eq!(note(&snapshot, &snapshot.nodes[1]), None);
+    }
+
+    // A node whose snapshot was changed on its disk is named, by status and by doctor, until another is there.
+    #[test]
+    fn a_damaged_snapshot_is_told() {
+        let whole = StatusReply::default();
+        assert_eq!(log_notes(&whole), Vec::<String>::new());
+        let damaged = StatusReply {
+            snapshot_damaged: true,
+            ..whole
+        };
+        let told = log_notes(&damaged);
+        assert!(told[0].starts_with("its snapshot.txt is not as it was written"));
     }
 
     // Until what the way back is open, and what holds it, is told; once it has ended, nothing is.

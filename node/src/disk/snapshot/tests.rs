@@ -2,8 +2,9 @@
 
 use super::*;
 use crate::command::{Command, Operation, Write as KeyWrite};
+use crate::disk::ahead::Ahead;
 use crate::disk::{DiskThread, LOGS_DAMAGED, METADATA};
-use crate::engine::DiskWork;
+use crate::engine::{DiskWork, SnapshotTask, SnapshotWork};
 use crate::kv::{ExportStep, Store};
 use crate::raft::Entry;
 use crate::wal::{LogWriter, Metadata, SnapshotHead, SnapshotWriter};
@@ -55,18 +56,20 @@ fn append(writer: &mut LogWriter, entries: std::ops::RangeInclusive<u64>) -> Vec
     bytes
 }
 
-fn wait(reports: &Receiver<DiskReport>, ticket: u64) {
-    loop {
-        match reports.recv_timeout(Duration::from_secs(10)).unwrap() {
-            DiskReport::Durable(durable) if durable >= ticket => return,
-            DiskReport::Durable(_) => {}
+/// Until the last of the works is reported, for the log or beside it.
+fn wait(reports: &Receiver<DiskReport>, durable: u64, written: u64) {
+    let (mut is_durable, mut is_written) = (durable == 0, written == 0);
+    while !is_durable || !is_written {
+        match reports.recv_timeout(Duration::from_secs(60)).unwrap() {
+            DiskReport::Durable(ticket) => is_durable |= ticket == durable,
+            DiskReport::SnapshotWritten(ticket) => is_written |= ticket == written,
             other => panic!("{other:?}"),
         }
     }
 }
 
-/// Ten entries, a snapshot after the seventh in two pieces, the cut, three more entries. Leaves the
-/// files as they were before the cut in `before`.
+/// Ten entries, a snapshot after the seventh in two pieces, a copy of the eighth and ninth, the cut, three
+/// more entries. Leaves the files as they were before the cut in `before`.
 fn a_node(path: &Path, before: &Path) -> LogBase {
     let opened = Directory::open(path).unwrap();
     drop(opened.recover().unwrap());
@@ -89,32 +92,44 @@ fn a_node(path: &Path, before: &Path) -> LogBase {
         ..work(1, append(&mut writer, 1..=10))
     };
     disk.submit(first).unwrap();
+    wait(&reports, 1, 0);
     let (base, text) = snapshot(&writer, 7);
     let (head, rest) = text.split_at(text.len() / 2);
-    for (ticket, begins, piece) in [(2, true, head), (3, false, rest)] {
-        let piece = SnapshotWrite {
-            begins,
-            bytes: piece.to_vec(),
-        };
-        let written = DiskWork {
-            snapshot: Some(piece),
-            ..work(ticket, Vec::new())
-        };
-        disk.submit(written).unwrap();
+    let write = |begins, bytes: &[u8]| SnapshotTask::Write {
+        begins,
+        bytes: bytes.to_vec(),
+    };
+    let end = |index| writer.end_bytes(index).unwrap();
+    let copy = |first_line, from, to| SnapshotTask::Copy {
+        first_line,
+        from: end(from),
+        to: end(to),
+    };
+    let tasks = [
+        write(true, head),
+        write(false, rest),
+        copy(Some(base.encode()), 7, 8),
+        copy(None, 8, 9),
+    ];
+    for (ticket, task) in (1..).zip(tasks) {
+        disk.submit_snapshot(SnapshotWork { ticket, task }).unwrap();
     }
-    wait(&reports, 3);
-    for name in [LOGS, METADATA, SNAPSHOT_NEW] {
+    wait(&reports, 0, 4);
+    let copied_to = end(9);
+    for name in [LOGS, METADATA, SNAPSHOT_NEW, LOGS_NEW] {
         std::fs::copy(path.join(name), before.join(name)).unwrap();
     }
     // Appended in the very work that cuts, and behind it.
     let appended = append(&mut writer, 11..=12);
+    let mut cut = writer.cut_before(&base, true);
+    cut.copied_to = Some(copied_to);
     let cut = DiskWork {
-        cut: Some(writer.cut_before(&base, true)),
-        ..work(4, appended)
+        cut: Some(cut),
+        ..work(2, appended)
     };
     disk.submit(cut).unwrap();
-    disk.submit(work(5, append(&mut writer, 13..=13))).unwrap();
-    wait(&reports, 5);
+    disk.submit(work(3, append(&mut writer, 13..=13))).unwrap();
+    wait(&reports, 3, 0);
     disk.read(ChunkWanted {
         peer: 2,
         snapshot: base.snapshot,
@@ -142,11 +157,13 @@ fn a_crash_at_any_step_of_the_switch_loses_nothing() {
     let (old_logs, new_logs) = (read(&before, LOGS), read(&after, LOGS));
     let text = read(&after, SNAPSHOT);
     assert_eq!(text, read(&before, SNAPSHOT_NEW));
+    let copied = read(&before, LOGS_NEW);
+    assert!(new_logs.starts_with(&copied) && copied.len() < new_logs.len());
     assert!(!after.path().join(SNAPSHOT_NEW).exists());
 
     let half = |bytes: &[u8]| bytes[..bytes.len() / 2].to_vec();
     type Files = Vec<(&'static str, Vec<u8>)>;
-    let table: [(Files, u64, bool); 6] = [
+    let table: [(Files, u64, bool); 7] = [
         (
             vec![(LOGS, old_logs.clone()), (SNAPSHOT_NEW, half(&text))],
             10,
@@ -162,6 +179,15 @@ fn a_crash_at_any_step_of_the_switch_loses_nothing() {
                 (LOGS, old_logs.clone()),
                 (SNAPSHOT_NEW, text.clone()),
                 (LOGS_NEW, half(&new_logs)),
+            ],
+            10,
+            false,
+        ),
+        (
+            vec![
+                (LOGS, old_logs.clone()),
+                (SNAPSHOT_NEW, text.clone()),
+                (LOGS_NEW, copied),
             ],
             10,
             false,
@@ -236,21 +262,89 @@ fn a_damaged_snapshot_is_kept_aside() {
     }
 }
 
-// A piece for which there is no room costs the snapshot, and nothing else.
+// A piece for which there is no room, or a part of the log, costs the snapshot, and nothing else.
 #[test]
 fn no_room_costs_the_snapshot() {
     let place = TempDir::new().unwrap();
-    let directory = Directory::open(place.path()).unwrap();
-    drop(directory.recover().unwrap());
-    let mut files = SnapshotFiles::open(&directory).unwrap();
-    let piece = |begins| SnapshotWrite {
+    std::fs::write(place.path().join(LOGS), "a line\n").unwrap();
+    let mut ahead = Ahead::new(place.path().to_owned(), Arc::default(), Arc::default());
+    let write = |begins| SnapshotTask::Write {
         begins,
         bytes: b"text".to_vec(),
     };
-    let mut write = |begins, has_room| files.write(&directory, &piece(begins), has_room).unwrap();
-    assert!(write(true, true));
-    assert!(!write(false, false));
-    assert!(!place.path().join(SNAPSHOT_NEW).exists());
-    assert!(!write(false, true), "its beginning is gone");
-    assert!(write(true, true));
+    let copy = |begins: bool| SnapshotTask::Copy {
+        first_line: begins.then(|| b"first\n".to_vec()),
+        from: 2,
+        to: 7,
+    };
+    let is_there = |name| place.path().join(name).exists();
+    for no_room in [write(false), copy(true), copy(false)] {
+        let mut carry_out = |task, has_room| ahead.carry_out(&task, has_room).unwrap();
+        assert!(carry_out(write(true), true));
+        assert!(carry_out(copy(true), true));
+        assert!(!carry_out(no_room, false));
+        assert!(!is_there(SNAPSHOT_NEW) && !is_there(LOGS_NEW));
+        assert!(!carry_out(write(false), true), "its beginning is gone");
+        assert!(!carry_out(copy(false), true), "its beginning is gone");
+    }
+}
+
+// The switch is tried again until there is room for the last of the log: what a try has left of it does not
+// stand there twice.
+#[test]
+fn a_rest_is_written_once() {
+    let place = TempDir::new().unwrap();
+    std::fs::write(place.path().join(LOGS), "gone\nkept\nlast\n").unwrap();
+    let new = place.path().join(LOGS_NEW);
+    let (base, _) = snapshot(
+        &{
+            let mut writer = LogWriter::default();
+            append(&mut writer, 1..=2);
+            writer
+        },
+        1,
+    );
+    let cut = LogCut {
+        snapshot: base.snapshot,
+        first_line: b"first\n".to_vec(),
+        rest_from: Some(5),
+        copied_to: Some(10),
+    };
+    for before in ["first\nkept\n", "first\nkept\nla"] {
+        std::fs::write(&new, before).unwrap();
+        write_rest(place.path(), &new, &cut).unwrap();
+        assert_eq!(std::fs::read(&new).unwrap(), b"first\nkept\nlast\n");
+    }
+    std::fs::write(&new, "first\nkep").unwrap();
+    assert!(write_rest(place.path(), &new, &cut).is_err(), "too short");
+    let all = LogCut {
+        copied_to: None,
+        ..cut
+    };
+    write_rest(place.path(), &new, &all).unwrap();
+    assert_eq!(std::fs::read(&new).unwrap(), b"first\nkept\nlast\n");
+}
+
+// A snapshot that is in place and was changed since is known as damaged; one that is whole, or that was
+// overtaken by another, is not.
+#[test]
+fn a_changed_snapshot_is_told_apart() {
+    let (place, before) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let snapshot = a_node(place.path(), before.path()).snapshot;
+    let path = place.path().join(SNAPSHOT);
+    let text = std::fs::read(&path).unwrap();
+    let damaged = |snapshot| crate::disk::ahead::is_damaged(place.path(), snapshot);
+    assert!(!damaged(snapshot));
+    for at in 0..text.len() {
+        let mut changed = text.clone();
+        changed[at] ^= 1;
+        std::fs::write(&path, changed).unwrap();
+        assert!(damaged(snapshot), "byte {at}");
+    }
+    std::fs::write(&path, &text[..text.len() - 1]).unwrap();
+    assert!(damaged(snapshot), "short");
+    let index = snapshot.index + 1;
+    assert!(!damaged(SnapshotId { index, ..snapshot }), "overtaken");
+    std::fs::remove_file(&path).unwrap();
+    assert!(damaged(snapshot), "gone");
 }

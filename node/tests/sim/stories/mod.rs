@@ -13,6 +13,7 @@ pub mod promises;
 pub mod quorum;
 pub mod reads;
 pub mod snapshots;
+pub mod switch;
 pub mod transfers;
 pub mod votes;
 
@@ -229,7 +230,9 @@ told! {
     snapshots: empty_follower conflict_at_the_last_entry two_in_a_row second_while_the_first_waits log_cut_to_its_end
         no_room_for_a_snapshot no_room_for_what_is_received pieces_that_come_late restart_behind_a_cut
         connection_that_breaks slow_link promise_by_pieces damage_beyond_the_snapshot
-        resend_after_an_install writes_during_a_snapshot crash_at_every_write_of_the_switch;
+        resend_after_an_install writes_during_a_snapshot leader_with_a_damaged_snapshot
+        state_goes_astray;
+    switch: crash_at_every_write_of_the_switch replaced_while_it_is_copied received_during_the_switch;
     votes: candidate_that_dies voter_that_dies;
     logs: all_die_after_the_acknowledgement resend_across_a_change_of_leader figure_8 damaged_voter
         flushed_but_replaced accepted_damage power_loss_leaves_holes;
