@@ -77,6 +77,7 @@ fn up_converges_and_down_leaves_nothing() {
         "format_due_bytes",
         "cluster_id",
         "directory_id",
+        "metrics",
     ];
     assert_eq!(keys, expected);
     assert_eq!(
