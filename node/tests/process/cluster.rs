@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 pub const BINARY: &str = env!("CARGO_BIN_EXE_raft-node");
 
 /// Bound on every wait for something that should come soon.
-pub const SOON: Duration = Duration::from_secs(60);
+pub const SOON: Duration = Duration::from_secs(20);
 
 const PORTS: std::ops::Range<u16> = 10_000..30_000;
 static NEXT_PORT: AtomicU16 = AtomicU16::new(PORTS.start);

@@ -138,7 +138,7 @@ fn terraform_outlives_raftctl() {
     assert_eq!(cloud.count(), 0);
 }
 
-// Once the machines are there raftctl waits for them, minutes, and Ctrl-C ends that.
+// Once the machines are there raftctl waits for them, and Ctrl-C ends that at once.
 fn waiting_for_machines_can_be_interrupted() {
     let cloud = made_of(FIVE);
     let up = cloud.command(&["up"]).spawn().unwrap();
@@ -157,5 +157,5 @@ fn waiting_for_machines_can_be_interrupted() {
         stderr.contains("interrupted; what was done stays done, and `raftctl up` goes on"),
         "{stderr}"
     );
-    assert!(started.elapsed() < Duration::from_secs(60), "{stderr}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{stderr}");
 }

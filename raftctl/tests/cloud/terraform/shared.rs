@@ -40,7 +40,7 @@ fn a_locked_state_is_told() {
         .folder
         .path()
         .join(".raftctl/demo/terraform/.terraform.tfstate.lock.info");
-    let give_up = Instant::now() + Duration::from_secs(60);
+    let give_up = Instant::now() + Duration::from_secs(30);
     while !lock.exists() {
         assert!(
             Instant::now() < give_up,
