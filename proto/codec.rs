@@ -20,6 +20,12 @@ const ENTRIES_MAX: usize = 4096;
 /// Most peers named in one request: more than any cluster has.
 const PEERS_MAX: usize = 1024;
 
+/// Most runs of nodes, or promises to them, in one vote.
+const RUNS_MAX: usize = 64;
+
+/// Most members named in one request.
+const MEMBERS_MAX: usize = 64;
+
 /// A repeated field of a request.
 #[derive(Clone, Copy, Debug)]
 struct Repeated {
@@ -51,18 +57,40 @@ const PEERS: Repeated = Repeated {
     what: "peers",
 };
 
-/// The repeated field of a message that nodes take, if it has any. Replies are not bounded: whoever
-/// asks a node trusts it.
-fn repeated<M: 'static>() -> Option<Repeated> {
+const MEMBERS: Repeated = Repeated {
+    path: &[2],
+    numbers: false,
+    most: MEMBERS_MAX,
+    what: "members",
+};
+
+/// Of a vote: more than a voter tells.
+const OWED: Repeated = Repeated {
+    path: &[4, 5, 1],
+    numbers: false,
+    most: RUNS_MAX,
+    what: "promises",
+};
+const ENDED: Repeated = Repeated {
+    path: &[4, 6],
+    numbers: false,
+    most: RUNS_MAX,
+    what: "runs",
+};
+
+/// The repeated fields of a message that nodes take. Replies are not bounded: whoever asks a node trusts
+/// it.
+fn repeated<M: 'static>() -> &'static [Repeated] {
     let asked = TypeId::of::<M>();
     let known = [
-        (TypeId::of::<kv::PipelineRequest>(), OPERATIONS),
-        (TypeId::of::<raft::Message>(), ENTRIES),
-        (TypeId::of::<admin::CutLinksRequest>(), PEERS),
-        (TypeId::of::<admin::HealLinksRequest>(), PEERS),
+        (TypeId::of::<kv::PipelineRequest>(), &[OPERATIONS][..]),
+        (TypeId::of::<raft::Message>(), &[ENTRIES, OWED, ENDED]),
+        (TypeId::of::<admin::CutLinksRequest>(), &[PEERS]),
+        (TypeId::of::<admin::HealLinksRequest>(), &[PEERS]),
+        (TypeId::of::<admin::ChangeMembersRequest>(), &[MEMBERS]),
     ];
     let found = known.into_iter().find(|(message, _)| *message == asked);
-    found.map(|(_, repeated)| repeated)
+    found.map_or(&[], |(_, repeated)| repeated)
 }
 
 /// Writes messages as prost does, and reads them once they are counted.
@@ -110,10 +138,11 @@ where
     type Error = Status;
 
     fn decode(&mut self, buffer: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        if let Some(repeated) = repeated::<U>() {
+        let repeated = repeated::<U>();
+        if !repeated.is_empty() {
             // The whole message lies in one piece: tonic puts it together.
             let message = buffer.chunk();
-            check(message, &repeated)?;
+            repeated.iter().try_for_each(|it| check(message, it))?;
             if let Some(operations) = one_by_one::<U>(message) {
                 buffer.advance(buffer.remaining());
                 return Ok(Some(operations));
@@ -381,9 +410,12 @@ mod tests {
             find(&messages, request, &mut vec![request.clone()], &mut found);
         }
         let known = [
+            ".raftkv.admin.v1.ChangeMembersRequest members",
             ".raftkv.admin.v1.CutLinksRequest peer_ids",
             ".raftkv.admin.v1.HealLinksRequest peer_ids",
             ".raftkv.raft.v1.Message append_entries entries",
+            ".raftkv.raft.v1.Message request_vote_reply ended",
+            ".raftkv.raft.v1.Message request_vote_reply owed promises",
             ".raftkv.v1.PipelineRequest operations",
         ];
         assert_eq!(found, known.map(str::to_owned).into());

@@ -5,6 +5,7 @@
 #![allow(missing_docs)] // The generated items carry the comments of the .proto files.
 
 mod codec;
+mod members;
 mod operations;
 
 /// Node to node: one long-lived stream a peer (`raftkv/raft/v1/raft.proto`).
@@ -46,6 +47,12 @@ pub const LEADER_ADDRESS_METADATA: &str = "raft-leader-address";
 
 /// Metadata key that carries the [`kv::ErrorReason`] of an error, by its name in the .proto file.
 pub const REASON_METADATA: &str = "raft-error-reason";
+
+/// Metadata key under which a client names the configuration that it knows ([`kv::ClusterMembers`]).
+pub const MEMBERS_METADATA: &str = "raftkv-members";
+
+/// Metadata key of the [`kv::ClusterMembers`] that a node answers with where it knows of a later one.
+pub const MEMBERS_METADATA_BIN: &str = "raftkv-members-bin";
 
 /// Most sessions that a node keeps, of all clients together.
 pub const SESSIONS_MAX: usize = 4096;

@@ -1,6 +1,11 @@
 locals {
+  # Of a node that is about to go, only what is there is kept, and nothing is made for it again.
+  parts     = { for name, node in var.nodes : name => node.parts == null ? toset(["address", "disk", "machine"]) : node.parts }
+  disks     = { for name, node in var.nodes : name => node if contains(local.parts[name], "disk") }
+  addresses = { for name, node in var.nodes : name => node if contains(local.parts[name], "address") && !var.data_disks_only }
+
   # Everything but the data disks goes when only those are to be kept.
-  hosts = var.data_disks_only ? {} : var.nodes
+  hosts = { for name, node in var.nodes : name => node if contains(local.parts[name], "machine") && !var.data_disks_only }
 
   # What is there already is used, and neither made nor deleted.
   has_subnetworks = length(var.subnetworks) > 0
@@ -151,7 +156,7 @@ resource "google_compute_firewall" "clients" {
 
 # Peers know each other by address, so an address outlives its machine.
 resource "google_compute_address" "node" {
-  for_each = local.hosts
+  for_each = local.addresses
 
   name         = "raft-${var.cluster}-${each.key}"
   description  = local.description
@@ -175,7 +180,7 @@ resource "google_compute_address" "node" {
 
 # Apart from the boot disk and from the machine: a node's log survives both.
 resource "google_compute_disk" "data" {
-  for_each = var.nodes
+  for_each = local.disks
 
   name        = "raft-${var.cluster}-${each.key}-data"
   description = local.description

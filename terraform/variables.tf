@@ -34,13 +34,14 @@ variable "regions" {
 }
 
 variable "nodes" {
-  description = "Machines by name: the node's id, its zone and region, and optionally a machine type of its own, and whether it is to be started where it is off (start_machines where that is absent). Adding or removing a name touches that machine alone."
+  description = "Machines by name: the node's id, its zone and region, and optionally a machine type of its own, whether it is to be started where it is off (start_machines where that is absent), and which parts it has, of address, disk and machine (all of them where that is absent; a machine needs the other two). Adding or removing a name touches that machine alone."
   type = map(object({
     id           = number
     zone         = string
     region       = string
     machine_type = optional(string)
     start        = optional(bool)
+    parts        = optional(set(string))
   }))
 
   validation {
@@ -56,6 +57,16 @@ variable "nodes" {
   validation {
     condition     = length(distinct([for node in values(var.nodes) : node.id])) == length(var.nodes)
     error_message = "Two nodes share one id."
+  }
+
+  validation {
+    condition = alltrue([
+      for node in values(var.nodes) : node.parts == null ? true : (
+        length(setsubtract(node.parts, ["address", "disk", "machine"])) == 0 &&
+        (!contains(node.parts, "machine") || length(node.parts) == 3)
+      )
+    ])
+    error_message = "The parts of a node are address, disk and machine, and a machine needs the other two."
   }
 }
 

@@ -1,9 +1,12 @@
 """Sets a key and reads it, whichever node leads: python client.py HOST:PORT HOST:PORT HOST:PORT
 
-grpcio finds the leader by the health service, and waits while there is none.
+grpcio finds the leader by the health service, and waits while there is none. Where nodes speak TLS,
+RAFTKV_CERTIFICATE names a certificate (certs/bob: bob.pem and bob.key, with ca.pem beside them), and
+RAFTKV_SERVER_NAME what every node is called (demo.raftkv).
 """
 
 import json
+import os
 import sys
 
 import grpc
@@ -39,12 +42,32 @@ OPTIONS = [
 ]
 
 
+def channel(target):
+    certificate = os.environ.get("RAFTKV_CERTIFICATE")
+    if certificate is None:
+        return grpc.insecure_channel(target, options=OPTIONS)
+
+    def read(path):
+        with open(path, "rb") as file:
+            return file.read()
+
+    name = os.environ["RAFTKV_SERVER_NAME"]
+    authorities = read(os.path.join(os.path.dirname(certificate), "ca.pem"))
+    credentials = grpc.ssl_channel_credentials(
+        authorities, read(certificate + ".key"), read(certificate + ".pem")
+    )
+    options = [option for option in OPTIONS if option[0] != "grpc.default_authority"]
+    # Certificates name the cluster, not an address.
+    options += [("grpc.default_authority", name), ("grpc.ssl_target_name_override", name)]
+    return grpc.secure_channel(target, credentials, options=options)
+
+
 class Client:
     """One operation at a time; for many at a time take many clients, or the stream."""
 
     def __init__(self, nodes):
         target = "ipv4:" + ",".join(nodes)
-        self.stub = kv_pb2_grpc.KvStub(grpc.insecure_channel(target, options=OPTIONS))
+        self.stub = kv_pb2_grpc.KvStub(channel(target))
         session = self.stub.OpenSession(kv.OpenSessionRequest(), timeout=30)
         self.client_id, self.newest_index = session.client_id, session.since_index
         self.sequence = 0

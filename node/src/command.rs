@@ -5,17 +5,25 @@
 //! (`Arc`), because one entry stands at the same time in the log, in the queue of each peer and,
 //! once applied, in the store. GETs never become commands: they are not logged.
 
+mod members;
+
+pub use members::{MEMBERS_MAX, Member, Members, RETIRED_MAX};
+
 use std::sync::Arc;
 
 /// The first format of logs, files and messages: what every version reads.
 pub const FORMAT_FIRST: u64 = 1;
 /// The newest format that this version reads and writes. What it adds to the one before:
 ///
-/// * 2: snapshots, and logs that begin with one.
-pub const FORMAT_NEWEST: u64 = 2;
+/// * 2: snapshots, and logs that begin with one;
+/// * 3: changes of membership.
+pub const FORMAT_NEWEST: u64 = 3;
 
 /// From this format on there are snapshots.
 pub const FORMAT_SNAPSHOTS: u64 = 2;
+
+/// From this format on the log may change who belongs to the cluster.
+pub const FORMAT_MEMBERS: u64 = 3;
 
 /// One command of the log.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,6 +33,8 @@ pub enum Command {
     NoOp,
     /// From here on the cluster's files and messages may be of another format.
     Format(Format),
+    /// From here on these belong to the cluster.
+    Members(Arc<Members>),
     /// A client's write.
     Write(Write),
 }
@@ -115,10 +125,14 @@ impl Command {
         const FIXED: usize = 64;
         match self {
             Command::NoOp | Command::Format(_) => FIXED,
+            Command::Members(members) => FIXED + members.nodes.len() * MEMBER_BYTES,
             Command::Write(write) => FIXED + write.operation.size_bytes(),
         }
     }
 }
+
+/// Roughly what a node takes in a configuration.
+const MEMBER_BYTES: usize = 128;
 
 /// How an operation is written. Its number goes into digests, so it stays what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

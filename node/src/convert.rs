@@ -4,10 +4,12 @@
 //! know; it asserts that nobody acknowledges what was never sent.
 
 use crate::command::{
-    Command, FORMAT_NEWEST, Format, Operation, RequestId, Write, cluster_text, parse_cluster,
-    parse_voters, voters_text,
+    Command, FORMAT_NEWEST, Format, Members, Operation, RequestId, Write, cluster_text,
+    parse_cluster, parse_voters, voters_text,
 };
-use crate::raft::{AppendOutcome, Entry, Index, Message, SnapshotId, Term};
+use crate::raft::{
+    AppendOutcome, ENDED_MAX, Entry, Index, Message, OpenPromise, Owed, Run, SnapshotId, Term,
+};
 use raftkv::raft as wire;
 use std::sync::Arc;
 use wire::entry::Operation as WireOperation;
@@ -60,7 +62,9 @@ pub fn to_wire(id: u64, message: &Message) -> wire::Message {
             commit_index,
             lease_ms,
             sequence,
+            incarnation,
         } => Body::AppendEntries(wire::AppendEntries {
+            incarnation: *incarnation,
             term: *term,
             leader_id: id,
             prev_log_index: *base_index,
@@ -82,7 +86,9 @@ pub fn to_wire(id: u64, message: &Message) -> wire::Message {
             data,
             lease_ms,
             sequence,
+            incarnation,
         } => Body::InstallSnapshot(wire::InstallSnapshot {
+            incarnation: *incarnation,
             term: *term,
             leader_id: id,
             snapshot: Some(wire::SnapshotId {
@@ -114,7 +120,9 @@ pub fn to_wire(id: u64, message: &Message) -> wire::Message {
             last_term,
             pre,
             released,
+            incarnation,
         } => Body::RequestVote(wire::RequestVote {
+            incarnation: *incarnation,
             term: *term,
             candidate_id: id,
             last_log_index: *last_index,
@@ -128,7 +136,10 @@ pub fn to_wire(id: u64, message: &Message) -> wire::Message {
             granted,
             pre,
             promise_remaining_ms,
+            owed,
         } => Body::RequestVoteReply(wire::RequestVoteReply {
+            owed: owed.promises.as_deref().map(owed_to_wire),
+            ended: owed.ended.iter().map(run_to_wire).collect(),
             term: *term,
             vote_granted: *granted,
             pre_vote: *pre,
@@ -156,6 +167,25 @@ pub fn to_wire(id: u64, message: &Message) -> wire::Message {
         }),
     };
     wire::Message { body: Some(body) }
+}
+
+/// A run for the wire.
+pub fn run_to_wire(run: &Run) -> wire::Run {
+    wire::Run {
+        node_id: run.node,
+        incarnation: run.incarnation,
+    }
+}
+
+fn owed_to_wire(promises: &[OpenPromise]) -> wire::Owed {
+    let promise = |promise: &OpenPromise| wire::LeasePromise {
+        leader: Some(run_to_wire(&promise.leader)),
+        term: promise.term,
+        remaining_ms: promise.remaining_ms,
+    };
+    wire::Owed {
+        promises: promises.iter().map(promise).collect(),
+    }
 }
 
 fn append_reply_to_wire(
@@ -194,6 +224,10 @@ fn entry_to_wire(entry: &Entry) -> wire::Entry {
                 voters: voters_text(&format.voters),
             };
             (None, WireOperation::Format(format))
+        }
+        Command::Members(members) => {
+            let text = members.text();
+            (None, WireOperation::Members(wire::Members { text }))
         }
         Command::Write(write) => (
             write.request.map(|request| wire::RequestId {
@@ -257,12 +291,14 @@ pub fn from_wire(message: wire::Message) -> Result<Message, Malformed> {
             released: vote
                 .released_leader_id
                 .map(|leader| (leader, vote.released_term)),
+            incarnation: vote.incarnation,
         }),
         Body::RequestVoteReply(reply) => Ok(Message::VoteReply {
             term: term(reply.term)?,
             granted: reply.vote_granted,
             pre: reply.pre_vote,
             promise_remaining_ms: reply.longest_remaining_lease_ms.map(time_ms).transpose()?,
+            owed: owed_from_wire(reply.owed, &reply.ended)?,
         }),
         Body::State(state) => Ok(Message::State {
             term: term(state.term)?,
@@ -276,6 +312,32 @@ pub fn from_wire(message: wire::Message) -> Result<Message, Malformed> {
             released: timeout_now.released,
         }),
     }
+}
+
+/// A run from the wire. One without a name is any.
+pub fn run_from_wire(run: &wire::Run) -> Run {
+    match run.incarnation {
+        0 => Run::UNKNOWN,
+        incarnation => Run {
+            node: run.node_id,
+            incarnation,
+        },
+    }
+}
+
+fn owed_from_wire(owed: Option<wire::Owed>, ended: &[wire::Run]) -> Result<Owed, Malformed> {
+    let promise = |promise: &wire::LeasePromise| {
+        Ok(OpenPromise {
+            leader: promise.leader.as_ref().map_or(Run::UNKNOWN, run_from_wire),
+            term: term(promise.term)?,
+            remaining_ms: time_ms(promise.remaining_ms)?,
+        })
+    };
+    let promises = owed.map(|owed| owed.promises.iter().map(promise).collect());
+    Ok(Owed {
+        promises: promises.transpose()?,
+        ended: ended.iter().take(ENDED_MAX).map(run_from_wire).collect(),
+    })
 }
 
 fn append_outcome(reply: &wire::AppendEntriesReply) -> Result<AppendOutcome, Malformed> {
@@ -313,6 +375,7 @@ fn install_from_wire(install: wire::InstallSnapshot) -> Result<Message, Malforme
         data: install.data.into(),
         lease_ms: install.lease_duration_ms,
         sequence: install.sequence,
+        incarnation: install.incarnation,
     })
 }
 
@@ -342,6 +405,7 @@ fn append_from_wire(append: wire::AppendEntries) -> Result<Message, Malformed> {
         commit_index: append.leader_commit,
         lease_ms: append.lease_duration_ms,
         sequence: append.sequence,
+        incarnation: append.incarnation,
     })
 }
 
@@ -382,6 +446,11 @@ fn entry_from_wire(entry: wire::Entry) -> Result<Entry, Malformed> {
                 .ok_or(Malformed::NoOperation(entry.index))?,
             voters: parse_voters(&format.voters).ok_or(Malformed::NoOperation(entry.index))?,
         }),
+        WireOperation::Members(members) => {
+            let members =
+                Members::parse(&members.text).ok_or(Malformed::NoOperation(entry.index))?;
+            Command::Members(Arc::new(members))
+        }
         WireOperation::Set(set) => write(Operation::Set {
             key: set.key.into(),
             value: set.value.into(),
@@ -457,6 +526,7 @@ mod tests {
             commit_index: 6,
             lease_ms: 2000,
             sequence: 99,
+            incarnation: 0xab,
         }
     }
 
@@ -472,18 +542,33 @@ mod tests {
             conflict_index: 4,
             conflict_term,
         };
+        let run = |node| Run {
+            node,
+            incarnation: 0xcd,
+        };
+        let open = |leader| OpenPromise {
+            leader,
+            term: 3,
+            remaining_ms: 7,
+        };
+        let owed = |remaining_ms: Option<u64>| Owed {
+            promises: remaining_ms.map(|_| vec![open(run(1)), open(Run::UNKNOWN)]),
+            ended: vec![run(3)],
+        };
         let vote = |pre, released| Message::Vote {
             term: 4,
             last_index: 12,
             last_term: 3,
             pre,
             released,
+            incarnation: 0xab,
         };
         let vote_reply = |promise_remaining_ms| Message::VoteReply {
             term: 4,
             granted: true,
             pre: false,
             promise_remaining_ms,
+            owed: owed(promise_remaining_ms.map(|_| 7)),
         };
         for message in [
             append(),
@@ -566,12 +651,14 @@ mod tests {
             last_term: 1,
             pre: false,
             released: None,
+            incarnation: 0,
         };
         let vote_reply = |term, promise_remaining_ms| Message::VoteReply {
             term,
             granted: true,
             pre: false,
             promise_remaining_ms: Some(promise_remaining_ms),
+            owed: Owed::default(),
         };
         let timeout_now = |term, last_index| Message::TimeoutNow {
             term,

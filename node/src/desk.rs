@@ -6,7 +6,7 @@
 //! are as many as its works.
 
 use crate::engine::{Input, Query, Reply, Request, RequestError, Token};
-use crate::raft::{Message, NodeId, Status};
+use crate::raft::{ENDED_MAX, Message, NodeId, Run, Status};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Waker};
@@ -87,6 +87,8 @@ struct State {
     inspections: Vec<oneshot::Sender<Inspection>>,
     peer_messages: usize,
     peer_bytes: usize,
+    /// Such news in `inputs`.
+    ended_runs: usize,
     /// In `inputs`, whether anybody still waits for them or not.
     requests: Load,
     waiters: HashMap<Token, Waiting>,
@@ -217,6 +219,22 @@ impl Desk {
         self.report(Input::Disconnected { peer });
     }
 
+    /// Takes in the id of the cluster that this node joins, before what comes of that.
+    pub fn report_cluster(&self, cluster: u128) {
+        self.report(Input::JoinedCluster { cluster });
+    }
+
+    /// Takes in that a run has ended for certain. What is too much at once is not taken in: it costs a wait.
+    pub fn report_ended(&self, run: Run) {
+        let mut state = lock(&self.state);
+        if state.ended_runs < ENDED_MAX {
+            state.ended_runs += 1;
+            state.inputs.push_back(Input::Ended { run });
+            drop(state);
+            self.filled.notify_one();
+        }
+    }
+
     fn report(&self, news: Input) {
         lock(&self.state).inputs.push_back(news);
         self.filled.notify_one();
@@ -247,6 +265,14 @@ impl Desk {
         lock(&self.state).stopping = true;
     }
 
+    /// The loop has ended: no call gets an outcome any more. Streams are told by their own end.
+    pub fn dismiss(&self) {
+        let mut state = lock(&self.state);
+        state.stopping = true;
+        let of_call = |waiting: &Waiting| matches!(waiting.waiter, Waiter::Call(_));
+        state.waiters.retain(|_, waiting| !of_call(waiting));
+    }
+
     /// How many requests wait for their outcome.
     pub fn waiting(&self) -> usize {
         lock(&self.state).waiters.len()
@@ -274,6 +300,7 @@ impl Desk {
                         state.requests.count -= 1;
                         state.requests.bytes -= size_bytes(request);
                     }
+                    Input::Ended { .. } => state.ended_runs -= 1,
                     _ => {}
                 }
                 inputs.push(input);
@@ -337,6 +364,7 @@ fn size_bytes(request: &Request) -> usize {
                 prefix.len() + after.as_ref().map_or(0, |after| after.len())
             }
         },
+        Request::ChangeMembers { target, .. } => target.text().len(),
         Request::Transfer { .. } | Request::TakeSnapshot | Request::Backup { .. } => 0,
     }
 }
@@ -509,6 +537,7 @@ mod tests {
             commit_index: 0,
             lease_ms: 2_000,
             sequence: 1,
+            incarnation: 0,
         };
         let desk = Desk::default();
         desk.deliver(2, append(3)).await;

@@ -1,12 +1,14 @@
 //! The command line: what can be said, what goes together, and what is refused.
 
 use crate::command::{FORMAT_FIRST, FORMAT_NEWEST};
-use crate::identity::{Identity, Member, parse_id};
+use crate::identity::{Identity, Member, address, parse_id};
 use crate::raft::{Config, Formats, Ids, LEASE_US_MAX, Micros, NodeId};
+use crate::tls::TlsSettings;
 use clap::{ArgAction, Parser, ValueEnum};
 use raftkv::LEASE_MS;
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::OnceLock;
 
 /// Restarts and disks stay small, and a cluster that is hardly used writes none.
 const SNAPSHOT_LOG_KIB: u64 = 16 * 1024;
@@ -28,8 +30,8 @@ const HEARTBEAT_MS_MAX: u64 = ELECTION_MS_MAX / 2;
 const MIN_FREE_MIB_MAX: u64 = 1024 * 1024 * 1024;
 
 /// What `--version` says: operators, and raftctl, ask an older binary before they go back to it.
-const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nreads formats up to 2");
-const _: () = assert!(FORMAT_NEWEST == 2, "LONG_VERSION tells it");
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nreads formats up to 3");
+const _: () = assert!(FORMAT_NEWEST == 3, "LONG_VERSION tells it");
 
 /// What stands below the options in the help.
 const EXAMPLES: &str = "\
@@ -44,10 +46,19 @@ Examples:
   The same, from a file with one argument per line, as in --id=1:
     raft-node @node-1.args
 
+  A fourth, which joins them:
+    raft-node --id 4 --join --cluster demo --data-dir logs_node_4 \\
+      --listen-peers 127.0.0.1:7404 --listen-clients 127.0.0.1:7504 \\
+      --node 4,127.0.0.1:7404,127.0.0.1:7504 \\
+      --node 1,127.0.0.1:7401,127.0.0.1:7501
+
 For the directory of a node that does not run (each has a page of its own, as in restore --help):
   raft-node restore    make it out of a backup
   raft-node export     print its state in the notation of snapshot.txt
   raft-node inspect    print what it holds, as JSON
+
+For a node that is to speak TLS:
+  raft-node certificate-request    make its key, and ask for a certificate
 
 Exit codes:
   0  stopped by SIGTERM or SIGINT
@@ -108,10 +119,29 @@ pub struct Flags {
     #[arg(long, value_name = "[HOST:]PORT", value_parser = address_or_port)]
     metrics_listen: Option<String>,
 
+    /// Speak TLS 1.3, with ca.pem (whom to trust), node.pem and node.key of this folder; everybody who
+    /// connects needs a certificate of this cluster. Changed files are taken without a restart
+    /// [default: clear text, for everybody who can connect]
+    #[arg(long, value_name = "FOLDER")]
+    tls: Option<PathBuf>,
+
+    /// Speak without TLS as well, with whoever does, while a cluster goes over to TLS or back
+    #[arg(long, requires = "tls", help_heading = CONDUCT)]
+    tls_optional: bool,
+
+    /// Don't describe the services to clients (gRPC reflection)
+    #[arg(long, help_heading = CONDUCT)]
+    no_reflection: bool,
+
     /// A node of the cluster, and where it is reached; once for each, this one included
     #[arg(long = "node", value_name = "ID,PEER_ADDRESS,CLIENT_ADDRESS", required = true,
           action = ArgAction::Append, value_parser = member)]
     nodes: Vec<(NodeId, Member)>,
+
+    /// Join a cluster that runs: this node gets the log and takes no part in decisions until an operator has
+    /// made it a member. --node names it and those that it may ask; it hears of the others by itself
+    #[arg(long)]
+    join: bool,
 
     /// Named times: lan for one machine or one region, wan for regions far apart
     #[arg(long, value_enum, default_value_t = Timing::Lan, value_name = "NAME")]
@@ -141,6 +171,11 @@ pub struct Flags {
     #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
     #[arg(hide_possible_values = true, help_heading = CONDUCT)]
     inherited_reads: bool,
+
+    /// Whether a leader that is known for certain to have ended is waited for no longer: true or false
+    #[arg(long, value_name = "BOOL", default_value_t = true, action = ArgAction::Set)]
+    #[arg(hide_possible_values = true, help_heading = CONDUCT)]
+    proof_of_death: bool,
 
     /// Refuse writes while the disk has less room than this [default: 128, or a tenth of a small
     /// disk]
@@ -213,6 +248,10 @@ pub struct Settings {
     pub listen_clients: String,
     /// `host:port` to listen on for scrapers of metrics; `None`: nowhere.
     pub metrics_listen: Option<String>,
+    /// The certificates, where TLS is spoken.
+    pub tls: Option<TlsSettings>,
+    /// Whether clients can ask which services there are.
+    pub reflection: bool,
     /// Time between heartbeats, in milliseconds.
     pub heartbeat_ms: u64,
     /// From these the election timeout is drawn.
@@ -221,6 +260,8 @@ pub struct Settings {
     pub max_clock_drift_ppm: u64,
     /// Whether a new leader serves reads while an older lease may be alive.
     pub inherited_reads: bool,
+    /// Whether the end of a run that is known for certain counts for anything.
+    pub proof_of_death: bool,
     /// Below this much room on the disk, writes are refused; `None`: by the disk's size.
     pub min_free_bytes: Option<u64>,
     /// Once so many entries are committed, the leader goes over to the newest format all nodes read.
@@ -258,15 +299,24 @@ impl Flags {
                     directory: 0,
                 },
                 run_id: 0,
+                ended_runs: Vec::new(),
+                taken_over: OnceLock::new(),
+                joins: self.join,
                 lease_ms: self.lease_ms.unwrap_or(lease),
-                members: members(self.id, self.nodes)?,
+                members: members(self.id, self.join, self.nodes)?,
             },
             data_dir: self.data_dir,
             listen_peers: self.listen_peers,
             listen_clients: self.listen_clients,
             metrics_listen: self.metrics_listen,
+            tls: self.tls.map(|folder| TlsSettings {
+                folder,
+                optional: self.tls_optional,
+            }),
+            reflection: !self.no_reflection,
             max_clock_drift_ppm: self.max_clock_drift_ppm,
             inherited_reads: self.inherited_reads,
+            proof_of_death: self.proof_of_death,
             min_free_bytes: self.min_free_mib.map(|mib| mib * 1024 * 1024),
             raise_format_from: self.raise_format_from.unwrap_or(u64::MAX),
             format_max: self.format_max,
@@ -283,7 +333,11 @@ impl Flags {
     }
 }
 
-fn members(own: NodeId, nodes: Vec<(NodeId, Member)>) -> Result<BTreeMap<NodeId, Member>, String> {
+fn members(
+    own: NodeId,
+    joins: bool,
+    nodes: Vec<(NodeId, Member)>,
+) -> Result<BTreeMap<NodeId, Member>, String> {
     let mut members = BTreeMap::new();
     for (id, member) in nodes {
         let addresses = [&member.peer_address, &member.client_address].map(Clone::clone);
@@ -302,6 +356,10 @@ fn members(own: NodeId, nodes: Vec<(NodeId, Member)>) -> Result<BTreeMap<NodeId,
         }
     }
     match members.contains_key(&own) {
+        true if joins && members.len() == 1 => Err(
+            "--join: name a node of the cluster that it joins, too, with a --node of its own"
+                .into(),
+        ),
         true => Ok(members),
         false => Err(format!(
             "--id {own} is not among the --node arguments; name this node, too"
@@ -335,7 +393,10 @@ impl Settings {
         let election = &self.election_timeout_ms;
         Config {
             id: self.identity.id,
-            voters: self.identity.members.keys().copied().collect(),
+            voters: match self.identity.joins {
+                true => Vec::new(),
+                false => self.identity.members.keys().copied().collect(),
+            },
             lease_us: us(self.identity.lease_ms),
             max_clock_drift_ppm: self.max_clock_drift_ppm,
             election_timeout_us: us(*election.start())..=us(*election.end()),
@@ -368,14 +429,6 @@ fn cluster_name(text: &str) -> Result<String, String> {
     match (1..=63).contains(&text.len()) && text.bytes().all(plain) {
         true => Ok(text.to_owned()),
         false => Err("use 1 to 63 letters, digits, '-', '_' and '.'".into()),
-    }
-}
-
-fn address(text: &str) -> Result<String, String> {
-    let parts = text.rsplit_once(':');
-    match parts.map(|(host, port)| (host, port.parse::<u16>())) {
-        Some((host, Ok(_))) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err("expected HOST:PORT, such as 127.0.0.1:7401 or [::1]:7401".into()),
     }
 }
 
@@ -478,6 +531,7 @@ mod tests {
             ("--heartbeat-ms=9223372036854775808", "1..=30000"),
             ("--max-clock-drift-ppm=200000", "100000"),
             ("--clock-rate-ppm=5", "--allow-clock-faults"),
+            ("--tls-optional", "--tls <FOLDER>"),
         ] {
             let error = settings(&[flag]).unwrap_err();
             assert!(error.contains(words), "{flag}: {error}");
@@ -506,6 +560,23 @@ mod tests {
             .skip_while(|word| *word != "raft-node");
         let flags = Flags::try_parse_from(words.filter(|word| *word != "\\")).unwrap();
         assert_eq!(flags.into_settings().unwrap().identity.members.len(), 3);
+        let (_, joining) = examples.split_once("which joins them:\n").unwrap();
+        let words = joining.split("\n\n").next().unwrap().split_whitespace();
+        let flags = Flags::try_parse_from(words.filter(|word| *word != "\\")).unwrap();
+        let settings = flags.into_settings().unwrap();
+        assert_eq!(settings.raft_config(0).voters, [0; 0]);
+    }
+
+    // Who joins has no voters of its own, and names somebody to ask; who does not join has them.
+    #[test]
+    fn a_node_that_joins_has_no_voters() {
+        let voters = |flags: &[&str]| settings(flags).map(|it| it.raft_config(0).voters);
+        assert_eq!(voters(&[]), Ok(vec![1, 2]));
+        assert_eq!(voters(&["--join"]), Ok(vec![]));
+        let alone = PLAIN[..PLAIN.len() - 1].iter().chain(&["--join"]);
+        let error = Flags::try_parse_from(alone).unwrap().into_settings();
+        let error = error.unwrap_err();
+        assert!(error.contains("name a node of the cluster"), "{error}");
     }
 
     // A node must be one of the nodes.

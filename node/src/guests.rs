@@ -4,9 +4,11 @@
 //! had no call for longest goes: it dials again when it has something to say. Who has a call under
 //! way, or has only just come, is left alone.
 
+use crate::access::Access;
+use crate::raft::NodeId;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::oneshot;
 
 /// A connection younger than this, or idle for less, is not sent away for others: its first call, or
@@ -30,7 +32,21 @@ struct State {
 pub struct Guest {
     /// It has one of the places that are kept for operators.
     pub for_operators: bool,
+    origin: OnceLock<Arc<Origin>>,
     state: Mutex<Calls>,
+}
+
+/// Where a connection comes from, as far as that was shown.
+#[derive(Debug)]
+pub struct Origin {
+    /// What it may do.
+    pub access: Access,
+    /// The node that it is.
+    pub node: Option<NodeId>,
+    /// When its certificate ends.
+    pub ends: Option<SystemTime>,
+    /// Its certificates, as they were shown.
+    pub chain: Vec<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -63,6 +79,7 @@ impl Guests {
         let (leave, leaves) = oneshot::channel();
         let guest = Arc::new(Guest {
             for_operators,
+            origin: OnceLock::new(),
             state: Mutex::new(Calls {
                 under_way: 0,
                 idle_since: now,
@@ -110,7 +127,25 @@ impl Guests {
     }
 }
 
+impl Guests {
+    /// All who are there.
+    pub fn present(&self) -> Vec<Arc<Guest>> {
+        lock(&self.state).present.values().cloned().collect()
+    }
+}
+
 impl Guest {
+    /// Notes who it is. Once.
+    pub fn identify(&self, origin: Arc<Origin>) {
+        // A second time is not meant to be, and changes nothing.
+        self.origin.set(origin).ok();
+    }
+
+    /// Who it is; `None` where nobody asked.
+    pub fn origin(&self) -> Option<&Arc<Origin>> {
+        self.origin.get()
+    }
+
     /// Notes that a call begins.
     pub fn begin(self: &Arc<Self>) -> Call {
         lock(&self.state).under_way += 1;
@@ -124,7 +159,8 @@ impl Guest {
         idles.then(|| now.saturating_duration_since(state.idle_since))
     }
 
-    fn send_away(&self) -> bool {
+    /// Ends its connection, whatever it does. Returns whether it was there to hear it.
+    pub fn send_away(&self) -> bool {
         let leave = lock(&self.state).leave.take();
         // Who does not listen any more is going by itself.
         leave.is_some_and(|leave| leave.send(()).is_ok())

@@ -10,7 +10,9 @@
 //! * [`engine`]: the four together, one whole node without its machine
 //!
 //! The machine:
-//! * [`clock`]: time; [`identity`]: who belongs to the cluster; [`space`]: room on the disk
+//! * [`clock`]: time; [`identity`]: who this node is; [`roster`]: who belongs to the cluster; [`space`]: room on
+//!   the disk
+//! * [`access`]: who may do what; [`tls`]: who it is that connects
 //! * [`guests`]: who is connected, and who has to go for others
 //! * [`metrics`]: the node in figures, for Prometheus
 //! * [`disk`]: the files of the node
@@ -18,8 +20,10 @@
 //! * [`convert`], [`desk`]: messages of peers; the queue in front of the loop
 //! * [`peers`], [`rpc`]: connections to nodes; to clients and operators
 //! * [`flags`], [`server`], [`process`]: the command line; the loop that drives it all; the exit code
+//! * [`witness`]: a process beside the node's, which tells the others when that has ended
 //! * [`tools`]: what is done with the directory of a node that does not run
 
+pub mod access;
 pub mod clock;
 pub mod command;
 pub mod convert;
@@ -35,8 +39,11 @@ pub mod metrics;
 pub mod peers;
 pub mod process;
 pub mod raft;
+pub mod roster;
 pub mod rpc;
 pub mod server;
 pub mod space;
+pub mod tls;
 pub mod tools;
 pub mod wal;
+pub mod witness;

@@ -10,6 +10,7 @@
 use crate::flags::{Flags, Settings};
 use crate::server::{self, Failure};
 use crate::tools;
+use crate::witness;
 use clap::Parser;
 use clap::error::ErrorKind;
 use std::io::stderr;
@@ -25,6 +26,9 @@ const NEEDS_DECISION: u8 = 3;
 /// is made with this library, and not again with each program.
 pub fn main() -> ExitCode {
     abort_on_panic();
+    if witness::is_asked_for(std::env::args_os()) {
+        return witness::main();
+    }
     if tools::is_asked_for(std::env::args_os()) {
         return tools::main();
     }

@@ -1,19 +1,21 @@
-//! What this program does with a directory whose node does not run: `raft-node restore`, `export` and
-//! `inspect`. Their answers are for `raftctl`, and for those who come without it.
+//! What this program does for a node that does not run: with its directory `raft-node restore`, `export`
+//! and `inspect`, for its key `certificate-request`. Their answers are for `raftctl`, and for those who come without it.
 //!
 //! 0: done. 2: wrong usage. 3: there is something that must not be touched, or a backup that must not be
 //! used: to try again changes nothing. 1: anything else.
 
-use crate::command::parse_voters;
+use crate::access::ClusterNames;
+use crate::command::{Member, Members, parse_voters};
 use crate::disk::offline::{self, Inspected, Made, RestoreError};
 use crate::disk::{DiskError, open_source};
 use crate::identity::{id_text, parse_id};
+use crate::tls;
 use crate::wal::Recovery;
 use clap::Parser;
 use serde_json::{Value, json};
 use std::ffi::OsString;
 use std::io::{self, BufWriter, Write, stdout};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// As of `process`.
@@ -64,6 +66,30 @@ Examples:
         #[arg(long, value_name = "FOLDER")]
         data_dir: PathBuf,
     },
+    /// Make a node's key, unless it has one, and print a request for a certificate
+    #[command(after_help = "\
+The key (node.key, mode 0600) stays where it is made; what is printed is no secret. Whoever signs it
+writes node.pem beside the key.
+
+Examples:
+  raft-node certificate-request --tls tls_node_1 --cluster demo --id 1 > node-1.csr")]
+    CertificateRequest {
+        /// Folder of the key; made if it is missing
+        #[arg(long, value_name = "FOLDER")]
+        tls: PathBuf,
+
+        /// The cluster's name
+        #[arg(long, value_name = "NAME")]
+        cluster: String,
+
+        /// The cluster's id, where it has one: 32 hexadecimal digits
+        #[arg(long, value_name = "HEX", value_parser = parse_id)]
+        cluster_id: Option<u128>,
+
+        /// The node's id
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+        id: u64,
+    },
     /// Print what a directory holds, as one line of JSON; nothing is changed
     #[command(after_help = "\
 Examples:
@@ -88,7 +114,7 @@ fn voters(text: &str) -> Result<Voters, String> {
 
 /// Whether the first argument names one of these.
 pub fn is_asked_for(mut arguments: impl Iterator<Item = OsString>) -> bool {
-    let names = ["restore", "export", "inspect"];
+    let names = ["restore", "export", "inspect", "certificate-request"];
     let first = arguments.nth(1);
     first.is_some_and(|first| names.iter().any(|name| first == *name))
 }
@@ -109,6 +135,15 @@ pub fn main() -> ExitCode {
                 offline::restore(&data_dir, cluster, set_aside.as_deref(), &mut source)
             })
             .and_then(|made| print(&told_made(&made)).map_err(RestoreError::Read)),
+        Tool::CertificateRequest {
+            tls,
+            cluster,
+            cluster_id,
+            id,
+        } => {
+            let names = ClusterNames::new(cluster_id.unwrap_or(0), &cluster);
+            return request_certificate(&tls, id, &names);
+        }
         Tool::Export { data_dir } => export(&data_dir),
         Tool::Inspect { data_dir } => offline::inspect(&data_dir)
             .map_err(RestoreError::Disk)
@@ -125,7 +160,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn export(data_dir: &std::path::Path) -> Result<(), RestoreError> {
+fn request_certificate(folder: &Path, id: u64, names: &ClusterNames) -> ExitCode {
+    let made = tls::Request::make(folder, id, names).map_err(|error| error.to_string());
+    let printed = made.and_then(|request| {
+        let written = stdout().lock().write_all(request.pem.as_bytes());
+        written.map_err(|error| error.to_string())
+    });
+    match printed {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("raft-node: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn export(data_dir: &Path) -> Result<(), RestoreError> {
     let mut out = BufWriter::new(stdout().lock());
     let exported = offline::export(data_dir, &mut out)?;
     out.flush().map_err(RestoreError::Read)?;
@@ -181,6 +231,26 @@ fn told_recovery(in_use: bool, recovery: &Recovery) -> Value {
         "last_term": last_term,
         "snapshot_index": snapshot.index,
         "snapshot_hash": hash,
+        "configuration": offline::configuration(recovery).map(told_configuration),
         "lost_until": recovered.damaged_until,
+    })
+}
+
+fn told_configuration((index, members): (u64, &Members)) -> Value {
+    let node = |(id, member): (&u64, &Member)| {
+        json!({
+            "id": id,
+            "directory_id": id_text(member.directory),
+            "peer_address": *member.peer_address,
+            "client_address": *member.client_address,
+        })
+    };
+    json!({
+        "index": index,
+        "voters": members.voters,
+        "outgoing": members.outgoing,
+        "learners": members.learners().collect::<Vec<_>>(),
+        "retired": members.retired,
+        "nodes": members.nodes.iter().map(node).collect::<Vec<_>>(),
     })
 }

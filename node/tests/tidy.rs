@@ -39,48 +39,59 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("engine", &["command", "kv", "raft", "wal"]),
     ("clock", &["raft"]),
     ("identity", &["raft"]),
+    ("access", &["identity", "raft"]),
+    ("roster", &["command", "identity", "raft"]),
     ("space", &[]),
-    ("guests", &[]),
+    ("guests", &["access", "raft"]),
     ("metrics", &["clock", "guests", "identity", "raft", "space"]),
     (
         "disk",
         &["command", "engine", "kv", "metrics", "raft", "space", "wal"],
     ),
     ("dump", &["command", "disk", "raft", "wal"]),
+    ("tls", &["access", "dump", "guests", "metrics", "raft"]),
     ("convert", &["command", "raft"]),
     ("desk", &["command", "engine", "raft"]),
     (
         "peers",
         &[
             "clock", "command", "convert", "desk", "dump", "engine", "guests", "identity", "kv",
-            "raft", "space",
+            "raft", "roster", "space", "tls",
         ],
+    ),
+    (
+        "witness",
+        &["access", "disk", "dump", "identity", "peers", "raft", "tls"],
     ),
     (
         "rpc",
         &[
-            "clock", "command", "desk", "dump", "engine", "guests", "identity", "kv", "metrics",
-            "peers", "raft", "space", "wal",
+            "access", "clock", "command", "desk", "dump", "engine", "guests", "identity", "kv",
+            "metrics", "peers", "raft", "roster", "space", "tls", "wal",
         ],
     ),
-    ("flags", &["command", "identity", "raft"]),
+    ("flags", &["command", "identity", "raft", "tls"]),
     (
         "server",
         &[
-            "clock", "desk", "disk", "dump", "engine", "flags", "identity", "metrics", "peers",
-            "raft", "rpc", "space", "wal",
+            "access", "clock", "command", "desk", "disk", "dump", "engine", "flags", "identity",
+            "metrics", "peers", "raft", "roster", "rpc", "space", "tls", "wal", "witness",
         ],
     ),
-    ("tools", &["command", "disk", "identity", "wal"]),
-    ("process", &["flags", "server", "tools"]),
+    (
+        "tools",
+        &["access", "command", "disk", "identity", "tls", "wal"],
+    ),
+    ("process", &["flags", "server", "tools", "witness"]),
 ];
 
 /// The files of the consensus core in the same way: what a node keeps stands at the bottom, the one
 /// entry on top, each role and each rule of its own in between.
 const CORE_LAYERS: &[(&str, &[&str])] = &[
     ("contradiction", &[]),
+    ("run", &[]),
     ("event", &["contradiction"]),
-    ("lease", &[]),
+    ("lease", &["run"]),
     ("log", &[]),
     ("snapshot", &[]),
     ("message", &[]),
@@ -88,10 +99,15 @@ const CORE_LAYERS: &[(&str, &[&str])] = &[
     ("window", &[]),
     ("progress", &["window"]),
     ("hashes", &[]),
-    ("state", &["hashes", "lease", "log", "progress", "random"]),
+    (
+        "state",
+        &["hashes", "lease", "log", "progress", "random", "run"],
+    ),
     ("status", &["state"]),
     ("damage", &["state", "status"]),
     ("leader_lease", &["lease", "state"]),
+    ("proof", &["lease", "run", "state"]),
+    ("members", &["progress", "state"]),
     ("quorum_read", &["state"]),
     ("replication", &["log", "progress", "state"]),
     ("agreement", &["hashes", "state"]),
@@ -99,18 +115,21 @@ const CORE_LAYERS: &[(&str, &[&str])] = &[
     ("transfer", &["state"]),
     ("format", &["state"]),
     ("follower", &["state"]),
-    ("leader", &["hashes", "progress", "state"]),
-    ("election", &["state"]),
+    ("leader", &["hashes", "lease", "progress", "state"]),
+    ("election", &["lease", "state"]),
     ("step", &["state"]),
 ];
 
 /// Words that only these modules may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
     // The clock asks the kernel which boot it counts from.
-    ("std::fs", &["clock", "disk"]),
+    ("std::fs", &["clock", "disk", "tls"]),
     ("rustix::time", &["clock"]),
-    // For the flags: limits that operators are told, too.
-    ("raftkv", &["convert", "flags", "metrics", "peers", "rpc"]),
+    // For the flags: limits that operators are told, too. Names in certificates begin with it.
+    (
+        "raftkv",
+        &["access", "convert", "flags", "metrics", "peers", "rpc"],
+    ),
 ];
 
 /// The first names of the paths in the code that begin in this way: `crate::` or `super::`.

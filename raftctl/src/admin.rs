@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use raftkv::admin::admin_client::AdminClient;
 use raftkv::admin::{
-    BackupPiece, BackupRequest, CutLinksRequest, HealLinksRequest, StatusReply, StatusRequest,
-    TakeSnapshotReply, TakeSnapshotRequest, TransferLeadershipRequest,
+    BackupPiece, BackupRequest, ChangeMembersRequest, CutLinksRequest, HealLinksRequest, Member,
+    StatusReply, StatusRequest, TakeSnapshotReply, TakeSnapshotRequest, TransferLeadershipRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
-use crate::client::tunnel_trouble;
+use crate::client::{connector, security, tunnel_trouble};
 use crate::cluster::NodeId;
 
 /// Why a node did not do what it was asked.
@@ -108,6 +108,24 @@ pub async fn transfer(
     Ok(call(address, deadline, transfer).await?.leader_id)
 }
 
+/// Asks the leader for a change of members, made against the configuration `base`; returns when it is over.
+///
+/// # Errors
+/// It doesn't answer in time, does not lead, or refuses.
+pub async fn change_members(
+    address: &str,
+    base: u64,
+    members: Vec<Member>,
+    deadline: Duration,
+) -> Result<(), AdminError> {
+    let request = ChangeMembersRequest {
+        base_index: base,
+        members,
+    };
+    let change = async |mut node: AdminClient<Channel>| node.change_members(request).await;
+    call(address, deadline, change).await.map(drop)
+}
+
 /// Has a node take a snapshot of what it has applied; returns when that is durable.
 ///
 /// # Errors
@@ -185,10 +203,14 @@ async fn call<T>(
         .map_err(|error| silent(error.to_string()))?
         .tcp_nodelay(true);
     let exchange = async {
-        let channel = endpoint
-            .connect()
-            .await
-            .map_err(|error| silent(root_cause(&error)))?;
+        let connected = match security::of(address) {
+            None => endpoint.connect().await,
+            Some(_) => {
+                let connector = tower::service_fn(connector::connect);
+                endpoint.connect_with_connector(connector).await
+            }
+        };
+        let channel = connected.map_err(|error| silent(root_cause(&error)))?;
         let answer = request(AdminClient::new(channel)).await;
         answer
             .map(tonic::Response::into_inner)

@@ -44,6 +44,7 @@ const ONLY_IN: &[(&str, &[&str], &str)] = &[
             "providers/",
             "local/binary.rs",
             "verbs/hosts.rs",
+            "bench/command.rs",
         ],
         "run a script through a Transport",
     ),

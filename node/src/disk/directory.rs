@@ -1,5 +1,6 @@
 //! Opening a node's directory: create, lock, probe, recover.
 
+use super::lock::Lock;
 use super::{
     ACCEPT_DAMAGE, DAMAGED, LOCK, LOGS, LOGS_DAMAGED, LeaseRecord, MARK, METADATA, MembersRecord,
     OTHER_STATE, PROBE, PROMISES, REFUSED, RESERVE,
@@ -10,9 +11,9 @@ use crate::wal::{
     DamageMark, Files, LostNote, Mend, Metadata, RecoverError, Recovery, RefusedLeader,
     recover_behind,
 };
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Read, Seek, Write};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Written and flushed before the node starts: room that it will need soon.
@@ -106,10 +107,7 @@ impl DiskError {
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Keeps the lock.
-    _lock: File,
-    /// The process that had it before is dead.
-    pub(super) former_run_ended: bool,
+    pub(super) lock: Lock,
 }
 
 impl Directory {
@@ -124,12 +122,17 @@ impl Directory {
                 sync_directory(parent)?;
             }
         }
-        let (lock, former_run_ended) = lock(path)?;
         Ok(Directory {
             path: path.to_owned(),
-            _lock: lock,
-            former_run_ended,
+            lock: Lock::take(path)?,
         })
+    }
+
+    /// From now on it stays locked to the end of the process: the lock is the proof that the process has
+    /// ended.
+    pub fn keep_locked(&self) -> Result<(), DiskError> {
+        let path = self.path.join(LOCK);
+        self.lock.keep().map_err(DiskError::at("lock", &path))
     }
 
     /// Where it is.
@@ -202,7 +205,11 @@ impl Directory {
             error,
         })?;
         let recovered = &mut recovery.recovered;
-        recovered.former_run_ended = self.former_run_ended;
+        recovered.former_run_ended = self.lock.former_run_ended;
+        recovered.all_ended = self.lock.all_ended;
+        recovered.former_run = self.lock.former_run;
+        recovered.incarnation = self.lock.record.incarnation;
+        recovered.ended.clone_from(&self.lock.record.ended);
         match self.lease_record().read()? {
             Some(lease_us) => {
                 recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
@@ -443,66 +450,6 @@ pub(super) fn read(directory: &Path, name: &str) -> Result<Option<Vec<u8>>, Disk
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(DiskError::at("read", &path)(error)),
     }
-}
-
-/// Locks a directory for this process. Also says whether the process that had it before is dead for
-/// certain: it had the lock of this very file in this very run of the machine's kernel. Where the
-/// directory is a copy, or its disk comes from another machine, that process may live on.
-fn lock(directory: &Path) -> Result<(File, bool), DiskError> {
-    let path = directory.join(LOCK);
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false);
-    let mut file = options.open(&path).map_err(DiskError::at("open", &path))?;
-    let locked = file.try_lock();
-    let mut before = String::new();
-    // An unreadable one is as good as an empty one: it names nobody.
-    let read = file.read_to_string(&mut before).is_ok();
-    let mut lines = before.lines().filter(|_| read);
-    let (holder, place_before) = (lines.next(), lines.next());
-    match locked {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => {
-            let pid = holder.map(str::trim).filter(|pid| !pid.is_empty());
-            return Err(DiskError::Locked {
-                path: directory.to_owned(),
-                holder: pid.map_or("another process".into(), |pid| format!("process {pid}")),
-            });
-        }
-        Err(TryLockError::Error(error)) => return Err(DiskError::at("lock", &path)(error)),
-    }
-    let place = place_of(&file);
-    let former_run_ended = place.is_some() && place.as_deref() == place_before;
-    let mut sign = || {
-        file.set_len(0)?;
-        file.rewind()?;
-        writeln!(file, "{}", std::process::id())?;
-        if let Some(place) = &place {
-            writeln!(file, "{place}")?;
-        }
-        // Whoever finds the disk elsewhere must not find an older place there.
-        file.sync_data()
-    };
-    match sign() {
-        // The lock holds without a name in it.
-        Err(error)
-            if matches!(
-                error.kind(),
-                ErrorKind::StorageFull | ErrorKind::QuotaExceeded
-            ) => {}
-        signed => signed.map_err(DiskError::at("write", &path))?,
-    }
-    Ok((file, former_run_ended))
-}
-
-/// Names a file, and the run of the kernel in which its lock counts. `None`: that can't be known.
-fn place_of(file: &File) -> Option<String> {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let metadata = file.metadata().ok()?;
-    let (device, inode) = (metadata.dev(), metadata.ino());
-    Some(format!(
-        "boot={} device={device} inode={inode}",
-        boot.trim()
-    ))
 }
 
 pub(super) fn sync_directory(path: &Path) -> Result<(), DiskError> {

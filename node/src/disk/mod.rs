@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! logs_node_<id>/
-//!   lock              names the process that has the directory
+//!   lock              names the process that has the directory, and its run (see `lock`)
 //!   logs.txt          the log (see `wal`)
 //!   snapshot.txt      the state up to the entry with which logs.txt begins, once it was cut
 //!   snapshot.new.txt, logs.new.txt   the next ones, while they are written (see `snapshot`)
@@ -30,6 +30,7 @@
 mod ahead;
 mod directory;
 mod lease_record;
+mod lock;
 mod members_record;
 pub mod offline;
 mod rotating;
@@ -38,6 +39,7 @@ mod thread;
 
 pub use directory::{Directory, DiskError};
 pub use lease_record::LeaseRecord;
+pub use lock::Watched;
 pub use members_record::MembersRecord;
 pub use rotating::RotatingFile;
 pub use thread::{DISK_QUEUE_MAX, DiskReport, DiskThread, NotTaken};

@@ -10,7 +10,7 @@ use super::snapshot::read_snapshot;
 use super::{
     DAMAGED, DiskError, LEASE, LOCK, LOGS, MARK, METADATA, OTHER_STATE, SNAPSHOT, SNAPSHOT_NEW,
 };
-use crate::command::{FORMAT_NEWEST, FORMAT_SNAPSHOTS, Format};
+use crate::command::{Command, FORMAT_NEWEST, FORMAT_SNAPSHOTS, Format, Members};
 use crate::kv::{ExportStep, Store};
 use crate::raft::{HardState, Ids, Index, SnapshotId, Term};
 use crate::wal::{
@@ -169,6 +169,19 @@ pub fn last_entry(recovery: &Recovery) -> (Term, Index) {
     let base = recovered.snapshot.map_or(0, |snapshot| snapshot.term);
     let term = recovered.entries.last().map_or(base, |entry| entry.term);
     (term, recovered.last_index())
+}
+
+/// The configuration that is in force after the last entry that a recovery found, committed or not, and the index of
+/// its own entry. `None`: the log names none; its nodes are those that it was begun with.
+pub fn configuration(recovery: &Recovery) -> Option<(Index, &Members)> {
+    let appended = recovery.recovered.entries.iter().rev();
+    let mut appended = appended.filter_map(|entry| match &*entry.command {
+        Command::Members(members) => Some((entry.index, &**members)),
+        _ => None,
+    });
+    let applied = recovery.store.configuration();
+    let applied = || applied.map(|(index, members)| (*index, &**members));
+    appended.next().or_else(applied)
 }
 
 /// Writes the state after the last entry of a directory, known to be committed or not, as the text of a

@@ -91,7 +91,7 @@ fn a_directory_has_one_owner() {
 fn the_death_of_the_process_before_is_proved_or_not() {
     let directory = TempDir::new().unwrap();
     let path = directory.path();
-    let ended = |path: &Path| Directory::open(path).unwrap().former_run_ended;
+    let ended = |path: &Path| Directory::open(path).unwrap().lock.former_run_ended;
     assert!(!ended(path), "nobody had it");
     assert!(ended(path));
     let lock = path.join(LOCK);
@@ -105,6 +105,48 @@ fn the_death_of_the_process_before_is_proved_or_not() {
     assert!(!ended(copy.path()), "a copy");
     std::fs::write(&lock, "123\n").unwrap();
     assert!(!ended(path), "an older version");
+}
+
+// Each run signs the lock with a name of its own, and names the runs before it that have ended for
+// certain; of a copy nothing is proved, nor where a version was between that knows no names.
+#[test]
+fn a_run_knows_which_runs_have_ended() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path();
+    let open = |path: &Path| {
+        let directory = Directory::open(path).unwrap();
+        let recovered = directory.recover().unwrap().recovered;
+        assert_ne!(recovered.incarnation, 0);
+        recovered
+    };
+    let first = open(path);
+    assert_eq!((first.former_run, first.ended), (0, vec![]));
+    let second = open(path);
+    assert_eq!(second.former_run, first.incarnation);
+    assert_eq!(second.ended, [first.incarnation]);
+    let copy = TempDir::new().unwrap();
+    std::fs::copy(path.join(LOCK), copy.path().join(LOCK)).unwrap();
+    let elsewhere = open(copy.path());
+    assert_eq!(elsewhere.former_run, second.incarnation);
+    assert_eq!(elsewhere.ended, [first.incarnation], "a fact stays one");
+    assert!(!elsewhere.former_run_ended);
+    let lock = path.join(LOCK);
+    let text = std::fs::read_to_string(&lock).unwrap();
+    let older: Vec<_> = text.lines().take(2).collect();
+    std::fs::write(&lock, older.join("\n")).unwrap();
+    let after = open(path);
+    assert_eq!((after.former_run, after.ended), (0, vec![]));
+}
+
+// A lock that is kept outlives the value that has it.
+#[test]
+fn a_kept_lock_is_held_to_the_end_of_the_process() {
+    let directory = TempDir::new().unwrap();
+    let kept = Directory::open(directory.path()).unwrap();
+    kept.keep_locked().unwrap();
+    drop(kept);
+    let refused = Directory::open(directory.path()).unwrap_err();
+    assert!(matches!(refused, DiskError::Locked { .. }), "{refused}");
 }
 
 // The first start makes the files; what was written is there at the next.

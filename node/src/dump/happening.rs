@@ -1,8 +1,11 @@
 //! Each kind of happening and its sentence.
 
-use crate::command::{Command, Operation, Write};
-use crate::raft::{Event, Index, Micros, NodeId, SnapshotId, Term};
+mod proofs;
+
+use crate::command::{Command, Members, Operation, Write};
+use crate::raft::{Event, Incarnation, Index, Micros, NodeId, SnapshotId, Term};
 use crate::wal::{Damage, LostNote, TornTail, plain_or_quoted, write_words};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// An operation in a sentence is shortened beyond this many characters.
@@ -25,6 +28,8 @@ pub enum Happening {
         commit_index: Index,
         /// The process.
         pid: u32,
+        /// The name of this run; 0: it has none.
+        run: Incarnation,
     },
     /// A last write that a crash cut short was cut off.
     TornTail(TornTail),
@@ -73,6 +78,40 @@ pub enum Happening {
         /// Refused, or taken again.
         refused: bool,
     },
+    /// Connections to a port were refused.
+    ConnectionRefused {
+        /// Where the last of them came from.
+        from: String,
+        /// For whom the port is.
+        port: &'static str,
+        /// The name of the reason.
+        reason: &'static str,
+        /// How many there were since this was last told.
+        count: u64,
+    },
+    /// Calls were refused for want of a role.
+    AccessDenied {
+        /// Who made the last of them.
+        who: Arc<str>,
+        /// Which call that was.
+        call: String,
+        /// The role that is missing.
+        missing: &'static str,
+        /// How many there were since this was last told.
+        count: u64,
+    },
+    /// Another certificate is in use, or other authorities are trusted.
+    CertificateTaken {
+        /// When it ends, in seconds since 1970.
+        ends_unix_s: u64,
+    },
+    /// The newest files can't be used, and the last good ones stay.
+    CertificateKept(Arc<str>),
+    /// The certificate in use ends soon, or has ended.
+    CertificateEnds {
+        /// When, in seconds since 1970.
+        ends_unix_s: u64,
+    },
     /// Links were cut on request.
     LinksCut {
         /// To whom.
@@ -86,6 +125,13 @@ pub enum Happening {
         jump_ms: i64,
         /// Fast or slow from now on.
         rate_ppm: i64,
+    },
+    /// A configuration has come into force.
+    Configuration {
+        /// Its entry.
+        index: Index,
+        /// Who belongs to the cluster.
+        members: Arc<Members>,
     },
     /// Cut links were healed on request.
     LinksHealed {
@@ -195,6 +241,7 @@ impl Happening {
                 },
                 format!("free_bytes={free_bytes} mark_bytes={mark_bytes}"),
             ),
+            Happening::Configuration { index, members } => configuration(*index, members),
             Happening::LinksCut { peers, for_ms } => (
                 format!("Node {id} cut its links to Nodes {}.", commas(peers)),
                 format!("for_ms={for_ms}"),
@@ -206,6 +253,43 @@ impl Happening {
             Happening::LinksHealed { peers } => (
                 format!("Node {id} healed its links to Nodes {}.", commas(peers)),
                 String::new(),
+            ),
+            _ => self.render_access(id),
+        }
+    }
+
+    /// Who came, and was refused; and the node's own certificate.
+    fn render_access(&self, id: NodeId) -> (String, String) {
+        match self {
+            Happening::ConnectionRefused {
+                from,
+                port,
+                reason,
+                count,
+            } => (
+                format!("Node {id} refused a connection to its port for {port}."),
+                format!("from={from} reason={reason} count={count}"),
+            ),
+            Happening::AccessDenied {
+                who,
+                call,
+                missing,
+                count,
+            } => (
+                format!("Node {id} refused a call of '{who}', who lacks a role."),
+                format!("call={call} missing={missing} count={count}"),
+            ),
+            Happening::CertificateTaken { ends_unix_s } => (
+                format!("Node {id} uses another certificate, or trusts other authorities."),
+                format!("ends_unix_s={ends_unix_s}"),
+            ),
+            Happening::CertificateKept(why) => (
+                format!("Node {id} keeps its last good certificate: {why}."),
+                String::new(),
+            ),
+            Happening::CertificateEnds { ends_unix_s } => (
+                format!("The certificate of Node {id} ends soon, or has ended."),
+                format!("ends_unix_s={ends_unix_s}"),
             ),
             _ => self.render_life(id),
         }
@@ -220,10 +304,11 @@ impl Happening {
                 last_index,
                 commit_index,
                 pid,
+                run,
             } => {
                 fields = format!(
                     "pid={pid} term={term} last_index={last_index} commit_index={commit_index}"
-                );
+                ) + &proofs::run_field(*run);
                 format!("Node {id} started.")
             }
             Happening::TornTail(TornTail { line, bytes }) => {
@@ -270,6 +355,24 @@ impl Happening {
         };
         (sentence, fields)
     }
+}
+
+/// Who belongs to the cluster, and in which part.
+fn configuration(index: Index, members: &Members) -> (String, String) {
+    let ids = |ids: &BTreeSet<u64>| with_commas(ids.iter().map(u64::to_string));
+    let mut sentence = format!("Configuration {index}: voters {}", ids(&members.voters));
+    let mut fields = format!("index={index} voters={}", ids(&members.voters));
+    let learners: BTreeSet<u64> = members.learners().collect();
+    for (words, name, nodes) in [
+        ("former voters", "outgoing", &members.outgoing),
+        ("learners", "learners", &learners),
+    ] {
+        if !nodes.is_empty() {
+            sentence += &format!("; {words} {}", ids(nodes));
+            fields += &format!(" {name}={}", ids(nodes));
+        }
+    }
+    (sentence + ".", fields)
 }
 
 fn render_event(event: &Event, id: NodeId) -> (String, String) {
@@ -343,6 +446,9 @@ fn render_leadership(event: &Event, id: NodeId) -> (String, String) {
         Event::OldLeaseOver { term, deferred } => {
             let sentence = format!("Node {id} has waited out every older lease.");
             (sentence, term, format!(" deferred={deferred}"))
+        }
+        Event::RunEnded { .. } | Event::PromiseWaived { .. } | Event::WaitWaived { .. } => {
+            return proofs::render(event, id);
         }
         Event::HeartbeatSent {
             term,
@@ -513,7 +619,9 @@ impl Asked {
 fn command_words(command: &Command) -> String {
     let mut words = Vec::new();
     match command {
-        Command::NoOp | Command::Format(_) => write_words(command, &mut words),
+        Command::NoOp | Command::Format(_) | Command::Members(_) => {
+            write_words(command, &mut words)
+        }
         Command::Write(write) => {
             let operation = write.operation.with_words(begin);
             let request = write.request;

@@ -17,6 +17,7 @@
 
 mod backup;
 mod disk;
+mod members;
 mod on_demand;
 mod pending;
 mod reads;
@@ -30,8 +31,11 @@ pub use work::Engine;
 pub use crate::kv::{Answer, Query, Walk};
 pub use crate::wal::SnapshotHead;
 
-use crate::command::{Operation, RequestId};
-use crate::raft::{ChunkWanted, Contradiction, Event, Index, Message, Micros, NodeId, SnapshotId};
+use crate::command::{Members, Operation, RequestId};
+use crate::raft::{
+    ChunkWanted, Contradiction, Event, Index, MembersRefusal, Message, Micros, NodeId, Run,
+    SnapshotId,
+};
 use crate::wal::LogCut;
 use std::sync::Arc;
 
@@ -61,6 +65,16 @@ pub enum Input {
     Disconnected {
         /// The peer.
         peer: NodeId,
+    },
+    /// A run of a node has ended for certain: see [`crate::raft::Input::Ended`].
+    Ended {
+        /// Which.
+        run: Run,
+    },
+    /// This node had no cluster id, and joins the cluster that has this one.
+    JoinedCluster {
+        /// The cluster's id.
+        cluster: u128,
     },
     /// A client or an operator wants something.
     Request {
@@ -127,6 +141,13 @@ pub enum Request {
     Transfer {
         /// To whom; `None`: the most up-to-date follower.
         target: Option<NodeId>,
+    },
+    /// Change who belongs to the cluster.
+    ChangeMembers {
+        /// The entry of the configuration that the change was made against.
+        base: Index,
+        /// All nodes as they are to be.
+        target: Members,
     },
     /// Take a snapshot of the state of now.
     TakeSnapshot,
@@ -195,6 +216,13 @@ pub enum Reply {
         /// What is told first.
         head: SnapshotHead,
     },
+    /// To a change of membership: it is over, and committed.
+    MembersChanged {
+        /// The entry of the configuration in force.
+        index: Index,
+        /// That configuration.
+        members: Arc<Members>,
+    },
     /// To a transfer: the new leader.
     Transferred {
         /// The new leader.
@@ -223,6 +251,9 @@ pub enum RequestError {
     /// The session is gone: whether the write applied cannot be told.
     #[error("the session has expired, so whether this write was applied cannot be told")]
     SessionExpired,
+    /// Nothing was done: it can't be done as it is.
+    #[error("{0}")]
+    Members(MembersRefusal),
     /// Nothing was done by it: its request id stands for another write.
     #[error(
         "this request id stands for another write, which was done before: count the sequence up \

@@ -20,6 +20,8 @@ pub(super) struct Pending {
     lease_reads: Vec<(Token, Query)>,
     pub(super) quorum_reads: HashMap<Token, Query>,
     pub(super) transfer: Option<Token>,
+    /// A change of membership that is not over yet.
+    pub(super) changing: Option<super::members::Changing>,
     /// Waits for the snapshot that is being taken.
     pub(super) snapshot: Option<Token>,
     /// A backup that waits for the state after this entry.
@@ -106,6 +108,7 @@ impl Pending {
             self.transfer = None;
         }
         self.snapshot.take_if(|token| *token == abandoned);
+        self.changing.take_if(|it| it.is_of(abandoned));
         self.backup.take_if(|(token, _)| *token == abandoned);
         // Writes are left: each ends by itself when its entry commits or leadership is lost.
     }
@@ -219,11 +222,28 @@ mod tests {
         assert!(!left.contains(&3));
     }
 
+    /// Goal: of writes that a snapshot took the place of, up to its last entry, nobody knows what became;
+    /// later ones wait on.
+    #[test]
+    fn writes_in_a_snapshot_are_of_unknown_outcome() {
+        let mut pending = Pending::default();
+        (4..=7).for_each(|index| assert_eq!(pending.add_write(index, 2, index), None));
+        let overtaken = pending.overtaken(5);
+        assert_eq!(tokens(&overtaken), [4, 5]);
+        let unknown = |(_, error): &Failed| matches!(error, RequestError::OutcomeUnknown(_));
+        assert!(overtaken.iter().all(unknown), "{overtaken:?}");
+        assert_eq!(tokens(&pending.overtaken(6)), [6], "once");
+        let told = pending.applied(&entry(7, 2), WRITTEN, None);
+        assert_eq!(told, Some((7, Ok(WRITTEN))));
+    }
+
     /// Goal: who no longer waits is forgotten, and nobody else.
     #[test]
     fn the_abandoned_are_forgotten() {
         let mut pending = Pending {
             transfer: Some(1),
+            snapshot: Some(6),
+            backup: Some((7, 9)),
             ..Pending::default()
         };
         let query = Query::Get { key: "k".into() };
@@ -231,6 +251,9 @@ mod tests {
         pending.add_write(5, 2, 3);
         (3..6).for_each(|token| pending.abandon(token));
         assert_eq!(pending.transfer, Some(1));
+        assert_eq!((pending.snapshot, pending.backup), (Some(6), Some((7, 9))));
+        (6..8).for_each(|token| pending.abandon(token));
+        assert_eq!((pending.snapshot, pending.backup), (None, None));
         assert_eq!(pending.quorum_reads.len(), 1);
         (1..3).for_each(|token| pending.abandon(token));
         assert_eq!(pending.transfer, None);

@@ -287,8 +287,11 @@ impl Engine {
         if let Some((restored, ticket)) = &self.snapshots.received
             && (*ticket <= written || early_install)
         {
-            let snapshot = restored.id;
-            self.drive(now, raft::Input::Installed(snapshot));
+            let installed = raft::Input::Installed {
+                snapshot: restored.id,
+                configuration: restored.store.configuration().cloned(),
+            };
+            self.drive(now, installed);
             self.snapshots.received = None;
         }
         let Some(taking) = self.snapshots.taking.take() else {
@@ -422,3 +425,6 @@ impl Engine {
         self.disk.cut_log(&base, keeps_rest, None);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,11 @@
 //! One whole node, one of three: what its gate says, who is answered when, and what waits for the
 //! disk.
 
+mod alone;
+mod installs;
+mod members;
+mod starts;
+
 use super::*;
 use crate::command::{Command, Write};
 use crate::raft::{
@@ -59,13 +64,21 @@ fn heard(from: NodeId, message: Message) -> Input {
 /// A node of term 1 that is back: it knows that `k1` was set, and has an entry that sets `k2`, of
 /// which it does not know whether it is committed. It has promised node 3 a lease up to `promised`.
 fn follower(config: Config, promised: Micros) -> Engine {
+    let command = |key| {
+        let operation = set(key, "old");
+        let request = None;
+        Command::Write(Write { request, operation })
+    };
+    with_log(config, promised, [command("k1"), command("k2")])
+}
+
+/// The same, with these in its log.
+fn with_log(config: Config, promised: Micros, commands: [Command; 2]) -> Engine {
     let mut log = LogWriter::default();
     let mut text = Vec::new();
     let mut entries = Vec::new();
-    for (index, key) in [(1, "k1"), (2, "k2")] {
-        let operation = set(key, "old");
-        let request = None;
-        let command = Arc::new(Command::Write(Write { request, operation }));
+    for (index, command) in (1..).zip(commands) {
+        let command = Arc::new(command);
         let term = 1;
         let entry = Entry {
             index,
@@ -77,6 +90,7 @@ fn follower(config: Config, promised: Micros) -> Engine {
     }
     let promise = Promise {
         leader: 3,
+        incarnation: 0,
         term: 1,
         until_us: promised,
     };
@@ -116,6 +130,7 @@ fn vote_reply(term: Term, pre: bool) -> Message {
         granted: true,
         pre,
         promise_remaining_ms: Some(0),
+        owed: Default::default(),
     }
 }
 
@@ -192,6 +207,52 @@ fn the_gate_of_a_new_leader() {
     assert_eq!(engine.view().gate().limbo, None, "nothing is in limbo");
 }
 
+/// Goal: whoever leads again looks at what is in limbo then, not at what was when it led before.
+#[test]
+fn each_leadership_has_its_own_limbo() {
+    let mut engine = follower(config(), 1_500 * MS);
+    elected(&mut engine);
+    let operation = set("k3", "new");
+    let request = None;
+    let later = Entry {
+        index: 4,
+        term: 3,
+        command: Arc::new(Command::Write(Write { request, operation })),
+    };
+    let append = Message::Append {
+        term: 3,
+        base_index: 3,
+        base_term: 2,
+        entries: vec![later],
+        commit_index: 1,
+        lease_ms: LEASE / MS,
+        sequence: 1,
+        incarnation: 0,
+    };
+    settle(&mut engine, TIMEOUT, vec![heard(3, append)]);
+    let now = 2 * TIMEOUT;
+    settle(&mut engine, now, vec![]);
+    settle(&mut engine, now, vec![heard(2, vote_reply(4, true))]);
+    let effects = settle(&mut engine, now, vec![heard(2, vote_reply(4, false))]);
+    let sent = effects
+        .messages
+        .iter()
+        .find_map(|(to, message)| match message {
+            Message::Append { sequence, .. } if *to == 2 => Some(*sequence),
+            _ => None,
+        });
+    let outcome = AppendOutcome::Accepted { match_index: 5 };
+    let reply = Message::AppendReply {
+        term: 4,
+        sequence: sent.expect("it leads"),
+        outcome,
+    };
+    settle(&mut engine, now, vec![heard(2, reply)]);
+    let inherited = done(Some("old"), 1, ReadPath::Inherited);
+    let expected = vec![inherited, LeaseRead::Wait, LeaseRead::Wait];
+    assert_eq!(reads(&engine, now), expected);
+}
+
 /// Goal: where inherited reads are off, nothing is answered before the end of an older lease.
 #[test]
 fn no_inherited_reads_where_they_are_off() {
@@ -234,6 +295,7 @@ fn who_waits_looks_again_in_time() {
         commit_index: 0,
         lease_ms: 2_000,
         sequence: 1,
+        incarnation: 0,
     };
     let effects = deposed.step(TIMEOUT, vec![heard(3, later)]);
     assert_eq!(effects.replies, [(3, Ok(Reply::LookAgain))]);
@@ -306,6 +368,7 @@ fn what_depends_on_the_disk_waits_for_it() {
         last_term: 4,
         pre,
         released: None,
+        incarnation: 0,
     };
     settle(&mut engine, 5, vec![]); // Whatever a start writes.
     let asked = engine.step(10, vec![heard(2, vote(true))]);
@@ -363,6 +426,7 @@ fn a_transfer_is_answered_once() {
         commit_index: 0,
         lease_ms: 2_000,
         sequence: 1,
+        incarnation: 0,
     };
     let heard_next = engine.step(TIMEOUT, vec![heard(2, next)]);
     assert_eq!(
@@ -390,6 +454,7 @@ fn it_is_woken_for_what_is_due() {
         commit_index: 3,
         lease_ms: 2_000,
         sequence,
+        incarnation: 0,
     };
     engine.step(TIMEOUT, vec![write(1, set("k3", "new"))]);
     let lost = TIMEOUT + 10 * MS;
@@ -428,6 +493,7 @@ fn writes_beside_a_contradiction_are_refused() {
         commit_index: 0,
         lease_ms: LEASE / MS,
         sequence: 1,
+        incarnation: 0,
     };
     let batch = vec![heard(3, lacks_what_is_committed), write(7, set("k", "v"))];
     let effects = engine.step(MS, batch);
@@ -446,7 +512,7 @@ fn an_unknown_number_of_voters_stays_unknown() {
             voted_for: None,
         },
         former_lease_us: LEASE,
-        former_run_ended: true,
+        all_ended: true,
         ..Recovered::default()
     };
     let alone = Config {
@@ -487,6 +553,7 @@ fn a_backup_begins_when_its_entries_are_applied() {
         commit_index: 2,
         lease_ms: 2_000,
         sequence: 1,
+        incarnation: 0,
     };
     let applied = engine.step(20, vec![heard(3, append)]);
     let [(4, Ok(Reply::BackupBegun { head, .. }))] = &applied.replies[..] else {

@@ -80,9 +80,16 @@ impl Engine {
             format: recovered.format,
             ids: recovered.ids,
             reads: recovered.reads,
+            names: recovered.names.clone(),
         };
+        let (ids, reads) = (metadata.ids, metadata.reads);
+        let (term_on_record, voters_on_record) = (metadata.hard_state.term, metadata.voters);
         let view = Arc::new(ReadView::default());
         let applied_index = store.applied_index();
+        let recovered = Recovered {
+            configuration: store.configuration().cloned(),
+            ..recovered
+        };
         let snapshots = Snapshots::new(snapshot_log_bytes, &store, recovered.reads.index);
         view.lock().store = store.mutated(mutation);
         let mut engine = Engine {
@@ -96,15 +103,15 @@ impl Engine {
             inherited_reads,
             mutation,
             applied_index,
-            ids: metadata.ids,
-            reads: metadata.reads,
+            ids,
+            reads,
             effects: Effects::default(),
         };
         engine.apply_to(engine.raft.commit_index());
         engine.publish(now);
         engine.effects = Effects::default();
         let now_on_record = engine.metadata();
-        if metadata.hard_state.term > 0 && now_on_record.voters > metadata.voters {
+        if term_on_record > 0 && now_on_record.voters > voters_on_record {
             // Before anything is promised to the new ones.
             engine.disk.require_metadata();
         }
@@ -154,6 +161,8 @@ impl Engine {
                 Input::Disconnected { peer } => {
                     self.drive(now, raft::Input::Disconnected { peer });
                 }
+                Input::Ended { run } => self.drive(now, raft::Input::Ended { run }),
+                Input::JoinedCluster { cluster } => self.on_joined_cluster(cluster),
                 Input::Request { token, request } => {
                     self.on_request(now, token, request, &mut writes);
                 }
@@ -181,6 +190,7 @@ impl Engine {
         self.propose(now, writes);
         self.advance_snapshots(now);
         self.advance_backup();
+        self.advance_members_change();
         self.finish(now)
     }
 
@@ -198,6 +208,9 @@ impl Engine {
             }
             Request::Read { query, consistency } => self.on_read(now, token, query, consistency),
             Request::Transfer { target } => self.on_transfer(now, token, target),
+            Request::ChangeMembers { base, target } => {
+                self.on_change_members(now, token, base, target);
+            }
             Request::TakeSnapshot => self.on_take_snapshot(token),
             Request::Backup { not_before } => self.on_backup(token, not_before),
         }
@@ -225,6 +238,13 @@ impl Engine {
         }
         self.pending.transfer = Some(token);
         self.drive(now, raft::Input::Transfer { target });
+    }
+
+    /// It is on disk before anything that depends on the disk leaves.
+    fn on_joined_cluster(&mut self, cluster: u128) {
+        self.ids.cluster = cluster;
+        self.raft.join_cluster(cluster);
+        self.disk.require_metadata();
     }
 
     fn on_durable(&mut self, now: Micros, ticket: u64) {
@@ -277,7 +297,7 @@ impl Engine {
     }
 
     /// Carries the core's output on, in the order of its fields.
-    fn absorb(&mut self, output: Output) {
+    pub(super) fn absorb(&mut self, output: Output) {
         if output.hard_state.is_some() {
             self.disk.require_metadata();
         }
@@ -429,6 +449,7 @@ impl Engine {
             },
             ids: self.ids,
             reads: self.reads,
+            names: self.raft.names(),
         }
     }
 
@@ -483,7 +504,7 @@ impl Engine {
         let entries = self.raft.limbo().filter(|_| guarded);
         let keys = entries.filter_map(|entry| match &*entry.command {
             Command::Write(write) => Some(Arc::clone(write.operation.key())),
-            Command::NoOp | Command::Format(_) => None,
+            Command::NoOp | Command::Format(_) | Command::Members(_) => None,
         });
         let keys: Arc<HashSet<_>> = Arc::new(keys.collect());
         self.limbo = Some((term, Arc::clone(&keys)));

@@ -17,7 +17,7 @@ mod snapshot;
 pub use session::{SESSION_WINDOW, SESSIONS_MAX};
 pub use snapshot::{ExportStep, Import, ImportError, Record, SessionRecord, StateHead, Walk};
 
-use crate::command::{Command, FORMAT_FIRST, Operation, Write};
+use crate::command::{Command, FORMAT_FIRST, Members, Operation, Write};
 use crate::raft::{Index, Mutation};
 use digest::digest;
 use session::{Known, Sessions};
@@ -48,6 +48,8 @@ pub struct Store {
     cluster: u128,
     /// Its members, each with the entry that made it one.
     members: BTreeMap<u64, Index>,
+    /// The configuration that the log came to, and its entry. `None`: the log names none.
+    configuration: Option<(Index, Arc<Members>)>,
     /// Bytes of all keys and values, and what each takes beside.
     live_bytes: u64,
     /// A walk over the state under way, for a snapshot.
@@ -152,6 +154,14 @@ impl Store {
                     let members = format.voters.iter().map(|id| (*id, index));
                     self.members = members.collect();
                 }
+                Applied::Nothing
+            }
+            Command::Members(members) => {
+                self.members.retain(|id, _| members.nodes.contains_key(id));
+                for id in members.nodes.keys() {
+                    self.members.entry(*id).or_insert(index);
+                }
+                self.configuration = Some((index, Arc::clone(members)));
                 Applied::Nothing
             }
             Command::Write(write) => self.apply_write(index, write),
@@ -276,6 +286,11 @@ impl Store {
     /// here it depends on the log alone, so all nodes go over to it at the same entry.
     pub fn format(&self) -> u64 {
         self.format.max(FORMAT_FIRST)
+    }
+
+    /// The configuration that the log came to, and its entry. `None`: the log names none.
+    pub fn configuration(&self) -> Option<&(Index, Arc<Members>)> {
+        self.configuration.as_ref()
     }
 
     /// How many keys are bound.

@@ -14,7 +14,7 @@
 
 use super::session::{Remembered, Session};
 use super::{SESSION_WINDOW, SESSIONS_MAX, Store, WriteResult};
-use crate::command::Format;
+use crate::command::{Format, Members};
 use crate::raft::{Index, Mutation};
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -53,6 +53,13 @@ pub enum Record {
         /// Its id.
         id: u64,
         /// The entry that made it one.
+        since: Index,
+    },
+    /// The configuration that the log came to.
+    Members {
+        /// Who belongs to the cluster.
+        members: Arc<Members>,
+        /// The entry that says so.
         since: Index,
     },
     /// A client's session; its results follow.
@@ -119,6 +126,7 @@ pub enum ImportError {
 #[derive(Debug)]
 pub(super) struct Export {
     members: std::vec::IntoIter<(u64, Index)>,
+    configuration: Option<(Index, Arc<Members>)>,
     sessions: std::vec::IntoIter<(u64, Arc<Session>)>,
     /// Keys up to this one have been told.
     told: Option<Arc<str>>,
@@ -154,6 +162,11 @@ impl Export {
         let mut records: Vec<Record> = members
             .map(|(id, since)| Record::Member { id, since })
             .collect();
+        if records.len() < most
+            && let Some((since, members)) = self.configuration.take()
+        {
+            records.push(Record::Members { members, since });
+        }
         while records.len() < most
             && let Some((client_id, session)) = self.sessions.next()
         {
@@ -250,6 +263,10 @@ impl Store {
         };
         let export = Export {
             members: members.into_iter(),
+            configuration: match self.mutation {
+                Some(Mutation::SnapshotWithoutMembers) => None,
+                _ => self.configuration.clone(),
+            },
             sessions: sessions.into_iter(),
             told: None,
             saved: BTreeMap::new(),
@@ -304,6 +321,7 @@ impl Store {
         self.cluster = begin.cluster;
         let members = begin.voters.iter().map(|id| (*id, self.applied_index));
         self.members = members.collect();
+        self.configuration = None;
         self.close_sessions();
     }
 
@@ -370,6 +388,7 @@ impl Import {
     pub fn take(&mut self, record: Record) -> Result<(), ImportError> {
         match record {
             Record::Member { id, since } => self.take_member(id, since),
+            Record::Members { members, since } => self.take_configuration(members, since),
             Record::Session(session) => self.begin_session(session),
             Record::Result {
                 sequence,
@@ -394,10 +413,16 @@ impl Import {
         }
     }
 
+    /// Whether something was told that comes behind all members.
+    fn is_behind_members(&self) -> bool {
+        self.sessions > 0 || !self.keys.is_empty()
+    }
+
     fn take_member(&mut self, id: u64, since: Index) -> Result<(), ImportError> {
+        let is_behind_members = self.is_behind_members();
         let members = &mut self.store.members;
         let is_next = members.last_key_value().is_none_or(|(last, _)| *last < id);
-        if !is_next || self.sessions > 0 || self.session.is_some() || !self.keys.is_empty() {
+        if !is_next || is_behind_members {
             return Err(ImportError::Order("members"));
         }
         if members.len() as u64 == self.head.members {
@@ -407,6 +432,23 @@ impl Import {
             return Err(ImportError::Bounds("member"));
         }
         members.insert(id, since);
+        Ok(())
+    }
+
+    fn take_configuration(
+        &mut self,
+        members: Arc<Members>,
+        since: Index,
+    ) -> Result<(), ImportError> {
+        self.check_members()?;
+        let is_first = self.store.configuration.is_none();
+        if !is_first || self.is_behind_members() {
+            return Err(ImportError::Order("the configuration"));
+        }
+        if since > self.head.applied_index || !members.nodes.keys().eq(self.store.members.keys()) {
+            return Err(ImportError::Bounds("the configuration"));
+        }
+        self.store.configuration = Some((since, members));
         Ok(())
     }
 

@@ -92,6 +92,50 @@ fn the_format_follows_the_log() {
     }
 }
 
+// What began a format stays: a second entry of the same format says nothing of cluster and members.
+#[test]
+fn a_format_begins_once() {
+    let mut store = Store::default();
+    let begins = |cluster| {
+        Command::Format(Format {
+            version: 2,
+            cluster,
+            voters: vec![1, 2, 3],
+        })
+    };
+    store.apply(1, &begins(7));
+    let head = store.begin_export();
+    store.apply(2, &begins(8));
+    assert_eq!(store.begin_export().cluster, head.cluster);
+    assert_eq!(head.cluster, 7);
+}
+
+// The configuration in force is that of the last entry that names one, with its index.
+#[test]
+fn the_configuration_follows_the_log() {
+    let mut store = Store::default();
+    assert_eq!(store.configuration(), None);
+    for (index, voters) in [(1, 3), (2, 4)] {
+        let members = Arc::new(Members::of_voters(1..=voters));
+        store.apply(index, &Command::Members(Arc::clone(&members)));
+        assert_eq!(store.configuration(), Some(&(index, members)));
+    }
+}
+
+// What the state takes depends on nothing but the state: each key with its value, and what is beside them.
+#[test]
+fn live_bytes_are_those_of_the_state() {
+    let mut store = Store::default();
+    let beside = 24;
+    apply(&mut store, None, set("key", "value"));
+    assert_eq!(store.live_bytes(), 8 + beside);
+    apply(&mut store, None, set("key2", ""));
+    apply(&mut store, None, set("key", "v"));
+    assert_eq!(store.live_bytes(), 4 + 4 + 2 * beside);
+    apply(&mut store, None, Operation::Delete { key: "key2".into() });
+    assert_eq!(store.live_bytes(), 4 + beside);
+}
+
 // Each operation does what it says and reports what it found.
 #[test]
 fn operations_and_what_they_find() {

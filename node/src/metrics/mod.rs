@@ -8,9 +8,11 @@
 //! is a key, a client, an address or a term. So nobody can make more of them, and a test counts them.
 
 mod distribution;
+mod handshakes;
 mod listen;
 mod page;
 
+pub use handshakes::{HandshakeFailure, HandshakeFailures};
 pub use listen::{Bound, SCRAPERS_MAX, bind};
 pub use page::{Sockets, Sources};
 
@@ -21,7 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// As many reasons as a request can be refused for.
-const REASONS: usize = 13;
+const REASONS: usize = 14;
 
 /// The way on which a request was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +83,12 @@ pub struct Look {
     pub old_lease_until_us: Micros,
     /// Leader: as many nodes may still fail.
     pub spare_nodes: u64,
+    /// Members of the cluster.
+    pub members: u64,
+    /// Those of them that vote.
+    pub voters: u64,
+    /// The entry that put this configuration in force.
+    pub configuration_index: Index,
     /// Requests that wait for their outcome.
     pub waiting: u64,
     /// The log is damaged, and not refilled.
@@ -89,7 +97,7 @@ pub struct Look {
 
 /// A look, as it lies there for whoever asks. Its parts may be of two steps.
 #[derive(Debug, Default)]
-struct Seen {
+struct LastLook {
     leads: AtomicU64,
     term: AtomicU64,
     commit_index: AtomicU64,
@@ -99,13 +107,16 @@ struct Seen {
     lease_until_us: AtomicU64,
     old_lease_until_us: AtomicU64,
     spare_nodes: AtomicU64,
+    members: AtomicU64,
+    voters: AtomicU64,
+    configuration_index: AtomicU64,
     waiting: AtomicU64,
     damaged: AtomicU64,
 }
 
 /// What the core told of, by kind.
 #[derive(Debug, Default)]
-struct Told {
+struct EventCounts {
     elections_started: AtomicU64,
     elections_won: AtomicU64,
     stepped_down: AtomicU64,
@@ -123,8 +134,8 @@ struct Told {
 #[derive(Debug)]
 pub struct Metrics {
     started_seconds: f64,
-    seen: Seen,
-    told: Told,
+    last: LastLook,
+    events: EventCounts,
     /// In the order of [`Path::ALL`].
     requests: [Distribution; Path::ALL.len()],
     refused: [AtomicU64; REASONS],
@@ -138,8 +149,8 @@ impl Default for Metrics {
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         Metrics {
             started_seconds: since.unwrap_or_default().as_secs_f64(),
-            seen: Seen::default(),
-            told: Told::default(),
+            last: LastLook::default(),
+            events: EventCounts::default(),
             requests: Path::ALL.map(|_| Distribution::of_durations()),
             refused: Default::default(),
             batches: Distribution::of_counts(),
@@ -180,41 +191,45 @@ impl Metrics {
 
     /// Up to here entries were applied when the loop last looked.
     pub fn applied_index(&self) -> Index {
-        self.seen.applied_index.load(Relaxed)
+        self.last.applied_index.load(Relaxed)
     }
 
     /// How the node is now.
     pub fn look(&self, look: Look) {
-        let seen = &self.seen;
-        seen.leads.store(look.leads.into(), Relaxed);
-        seen.term.store(look.term, Relaxed);
-        seen.commit_index.store(look.commit_index, Relaxed);
-        seen.applied_index.store(look.applied_index, Relaxed);
-        seen.last_index.store(look.last_index, Relaxed);
-        seen.snapshot_index.store(look.snapshot_index, Relaxed);
-        seen.lease_until_us.store(look.lease_until_us, Relaxed);
-        let old_lease = &seen.old_lease_until_us;
+        let last = &self.last;
+        last.leads.store(look.leads.into(), Relaxed);
+        last.term.store(look.term, Relaxed);
+        last.commit_index.store(look.commit_index, Relaxed);
+        last.applied_index.store(look.applied_index, Relaxed);
+        last.last_index.store(look.last_index, Relaxed);
+        last.snapshot_index.store(look.snapshot_index, Relaxed);
+        last.lease_until_us.store(look.lease_until_us, Relaxed);
+        let old_lease = &last.old_lease_until_us;
         old_lease.store(look.old_lease_until_us, Relaxed);
-        seen.spare_nodes.store(look.spare_nodes, Relaxed);
-        seen.waiting.store(look.waiting, Relaxed);
-        seen.damaged.store(look.damaged.into(), Relaxed);
+        last.spare_nodes.store(look.spare_nodes, Relaxed);
+        last.members.store(look.members, Relaxed);
+        last.voters.store(look.voters, Relaxed);
+        let configuration_index = &last.configuration_index;
+        configuration_index.store(look.configuration_index, Relaxed);
+        last.waiting.store(look.waiting, Relaxed);
+        last.damaged.store(look.damaged.into(), Relaxed);
     }
 
     /// Counts what the core told of: the same that `dump.txt` tells.
     pub fn count(&self, event: &Event) {
-        let told = &self.told;
+        let events = &self.events;
         let counter = match event {
-            Event::ElectionStarted { .. } => &told.elections_started,
-            Event::BecameLeader { .. } => &told.elections_won,
-            Event::SteppedDown { .. } => &told.stepped_down,
-            Event::LeaseRenewalFailed { .. } => &told.renewals_failed,
-            Event::WaitingForOldLease { .. } => &told.old_lease_waits,
-            Event::DiskStalled { .. } => &told.disk_stalls,
-            Event::StateDiffers { .. } => &told.states_differ,
-            Event::SnapshotTaken { .. } => &told.snapshots_taken,
-            Event::SnapshotSent { .. } => &told.snapshots_sent,
-            Event::SnapshotInstalled { .. } => &told.snapshots_installed,
-            Event::SnapshotSkipped { .. } => &told.snapshots_skipped,
+            Event::ElectionStarted { .. } => &events.elections_started,
+            Event::BecameLeader { .. } => &events.elections_won,
+            Event::SteppedDown { .. } => &events.stepped_down,
+            Event::LeaseRenewalFailed { .. } => &events.renewals_failed,
+            Event::WaitingForOldLease { .. } => &events.old_lease_waits,
+            Event::DiskStalled { .. } => &events.disk_stalls,
+            Event::StateDiffers { .. } => &events.states_differ,
+            Event::SnapshotTaken { .. } => &events.snapshots_taken,
+            Event::SnapshotSent { .. } => &events.snapshots_sent,
+            Event::SnapshotInstalled { .. } => &events.snapshots_installed,
+            Event::SnapshotSkipped { .. } => &events.snapshots_skipped,
             _ => return,
         };
         counter.fetch_add(1, Relaxed);

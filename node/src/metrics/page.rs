@@ -3,7 +3,7 @@
 //! The text is made by `prometheus-client`, the library of the Prometheus project, out of what is
 //! there when it is asked for; nothing is registered and nothing is kept.
 
-use super::{Metrics, Path, REASONS};
+use super::{HandshakeFailure, HandshakeFailures, Metrics, Path, REASONS};
 use crate::clock::Clock;
 use crate::guests::Guests;
 use crate::identity::Identity;
@@ -45,6 +45,8 @@ pub struct Sources {
     pub space: Arc<Space>,
     /// Connections.
     pub sockets: Sockets,
+    /// Handshakes of TLS that failed.
+    pub handshakes: Arc<HandshakeFailures>,
     /// Who this is.
     pub identity: Arc<Identity>,
     /// Bound on how wrong any clock may run.
@@ -133,106 +135,121 @@ impl Sources {
     }
 
     fn consensus(&self, page: &mut Page<'_>) -> fmt::Result {
-        let (seen, told) = (&self.metrics.seen, &self.metrics.told);
+        let (last, events) = (&self.metrics.last, &self.metrics.events);
         let now_us = self.clock.now_us();
         let load = |value: &AtomicU64| value.load(Relaxed);
         let left = |until_us: &AtomicU64| seconds(load(until_us).saturating_sub(now_us));
         page.gauge(
             "raftkv_leader",
             "1 while this node leads, otherwise 0.",
-            load(&seen.leads) as f64,
+            load(&last.leads) as f64,
         )?;
-        page.gauge("raftkv_term", "The node's term.", load(&seen.term) as f64)?;
+        page.gauge("raftkv_term", "The node's term.", load(&last.term) as f64)?;
         page.gauge(
             "raftkv_commit_index",
             "Entries of the log that are known to be committed.",
-            load(&seen.commit_index) as f64,
+            load(&last.commit_index) as f64,
         )?;
         page.gauge(
             "raftkv_applied_index",
             "Entries of the log that are applied to the store.",
-            load(&seen.applied_index) as f64,
+            load(&last.applied_index) as f64,
         )?;
         page.gauge(
             "raftkv_last_index",
             "Entries of the log.",
-            load(&seen.last_index) as f64,
+            load(&last.last_index) as f64,
         )?;
         page.gauge(
             "raftkv_snapshot_index",
             "The last entry that the newest snapshot holds; 0: there is none.",
-            load(&seen.snapshot_index) as f64,
+            load(&last.snapshot_index) as f64,
         )?;
         page.gauge(
             "raftkv_lease_remaining_seconds",
             "How long the leader may still answer reads alone, at the time of the scrape; 0 on a node \
              that has no lease.",
-            left(&seen.lease_until_us),
+            left(&last.lease_until_us),
         )?;
         page.gauge(
             "raftkv_old_lease_remaining_seconds",
             "How long a new leader still waits for the lease of the one before it, and commits nothing.",
-            left(&seen.old_lease_until_us),
+            left(&last.old_lease_until_us),
         )?;
         page.gauge(
             "raftkv_failure_tolerance",
             "On the leader: how many more nodes may fail before nothing can be written. 0 on others.",
-            load(&seen.spare_nodes) as f64,
+            load(&last.spare_nodes) as f64,
         )?;
         page.gauge(
             "raftkv_members",
-            "Nodes of the cluster, this one included.",
-            self.identity.members.len() as f64,
+            "Nodes of the cluster, learners included, as far as this one knows.",
+            load(&last.members) as f64,
+        )?;
+        page.gauge(
+            "raftkv_voters",
+            "Those of them that vote; while voters change, the former ones too.",
+            load(&last.voters) as f64,
+        )?;
+        page.gauge(
+            "raftkv_learners",
+            "Those of them that only get the log.",
+            load(&last.members).saturating_sub(load(&last.voters)) as f64,
+        )?;
+        page.gauge(
+            "raftkv_configuration_index",
+            "The entry of the log that put this configuration in force; 0: nodes were started with it.",
+            load(&last.configuration_index) as f64,
         )?;
         page.gauge(
             "raftkv_log_damaged",
             "1 while the log lacks entries that damage cost, and the node does not vote.",
-            load(&seen.damaged) as f64,
+            load(&last.damaged) as f64,
         )?;
         page.counter(
             "raftkv_elections_started",
             "Elections that this node stood for.",
-            &told.elections_started,
+            &events.elections_started,
         )?;
         page.counter(
             "raftkv_elections_won",
             "Elections that this node won.",
-            &told.elections_won,
+            &events.elections_won,
         )?;
         page.counter(
             "raftkv_stepped_down",
             "How often this node gave up leading, or standing for it.",
-            &told.stepped_down,
+            &events.stepped_down,
         )?;
         page.counter(
             "raftkv_lease_renewal_failures",
             "How often this node led and no majority answered for a whole lease.",
-            &told.renewals_failed,
+            &events.renewals_failed,
         )?;
         page.counter(
             "raftkv_old_lease_waits",
             "How often this node was elected and had to wait for an older lease.",
-            &told.old_lease_waits,
+            &events.old_lease_waits,
         )?;
         page.counter(
             "raftkv_disk_stalls",
             "How often this node led and gave that up because its disk did not answer.",
-            &told.disk_stalls,
+            &events.disk_stalls,
         )?;
         page.counter(
             "raftkv_state_differences",
             "How often this leader found that a node had come to another state.",
-            &told.states_differ,
+            &events.states_differ,
         )?;
         page.counters(
             "raftkv_snapshots",
             "Snapshots by what became of them: taken of the own state, skipped although one was due, sent to \
              a follower, installed from a leader.",
             &[
-                (&[("event", "taken")], load(&told.snapshots_taken)),
-                (&[("event", "skipped")], load(&told.snapshots_skipped)),
-                (&[("event", "sent")], load(&told.snapshots_sent)),
-                (&[("event", "installed")], load(&told.snapshots_installed)),
+                (&[("event", "taken")], load(&events.snapshots_taken)),
+                (&[("event", "skipped")], load(&events.snapshots_skipped)),
+                (&[("event", "sent")], load(&events.snapshots_sent)),
+                (&[("event", "installed")], load(&events.snapshots_installed)),
             ],
         )
     }
@@ -259,7 +276,7 @@ impl Sources {
         page.gauge(
             "raftkv_requests_waiting",
             "Requests that wait for their outcome.",
-            metrics.seen.waiting.load(Relaxed) as f64,
+            metrics.last.waiting.load(Relaxed) as f64,
         )?;
         let help = "Writes that the leader's loop took in at once: they share a flush.";
         let name = "raftkv_batch_writes";
@@ -297,6 +314,13 @@ impl Sources {
                 (&[("from", "peers")], sockets.peers.count() as u64),
             ],
         )?;
+        let help = "Handshakes of TLS that failed at this node's ports: the certificate of whoever came was not taken, or \
+                    this node's was not, or it came to no end. dump.txt names the causes.";
+        let mut family = page.family("raftkv_handshakes_failed", help, MetricType::Counter)?;
+        for failure in HandshakeFailure::ALL {
+            let count = ConstCounter::new(self.handshakes.of(failure));
+            count.encode(family.encode_family(&failure.labels())?)?;
+        }
         page.gauge(
             "raftkv_clock_seconds",
             "The clock that leases are measured with. Its rate against the scraper's clock shows its drift: \

@@ -17,14 +17,8 @@ fn sources() -> Sources {
         clock: Arc::default(),
         space: Arc::default(),
         sockets: Sockets::default(),
-        identity: Arc::new(Identity {
-            id: 1,
-            cluster: "demo".into(),
-            ids: Default::default(),
-            run_id: 0,
-            lease_ms: 2_000,
-            members: (1..=3).map(|id| (id, member.clone())).collect(),
-        }),
+        handshakes: Arc::default(),
+        identity: Arc::new(Identity::of_test(1, (1..=3).map(|id| (id, member.clone())))),
         max_clock_drift_ppm: 5_000,
     }
 }
@@ -58,6 +52,9 @@ fn the_series_are_bounded() {
         sources.metrics.refused(reason);
     }
     sources.metrics.batch(1_000_000);
+    for failure in HandshakeFailure::ALL {
+        sources.handshakes.count(failure);
+    }
     assert_eq!(series(&sources.text().unwrap()).len(), count);
 }
 

@@ -11,7 +11,8 @@ use crate::engine::ReadView;
 use crate::guests::Guest;
 use crate::identity::Identity;
 use crate::kv::Store;
-use crate::raft::{Message, NodeId};
+use crate::raft::{Message, NodeId, Run};
+use crate::roster::Roster;
 use crate::space::Space;
 use raftkv::raft as wire;
 use std::collections::BTreeMap;
@@ -30,6 +31,7 @@ const LINE_BYTES: usize = 128;
 #[derive(Clone, Debug)]
 pub struct RaftService {
     identity: Arc<Identity>,
+    roster: Arc<Roster>,
     desk: Arc<Desk>,
     /// Shows the format that is in force.
     view: Arc<ReadView>,
@@ -64,7 +66,7 @@ impl Streams {
     /// Why a caller is not let in beside those whose streams are up: a directory is copied, or a node
     /// is started twice. Two that share it would each give the vote that is theirs together. A caller
     /// whose former run has just died is let in at its next try: the end of that one's stream is near.
-    fn refuse(&self, caller: Caller) -> Option<String> {
+    fn refuse(&self, caller: &Caller) -> Option<String> {
         let node = caller.id;
         self.by_peer.iter().find_map(|(peer, (_, up))| {
             let same_directory = caller.directory_id != 0 && caller.directory_id == up.directory_id;
@@ -88,7 +90,6 @@ impl Streams {
 impl RaftService {
     /// The service, ready to be added to a server.
     pub fn server(
-        identity: &Arc<Identity>,
         (desk, view): (&Arc<Desk>, Arc<ReadView>),
         peers: &Peers,
         space: &Arc<Space>,
@@ -96,7 +97,8 @@ impl RaftService {
         (successors, keep): (Successors, Keep),
     ) -> RaftServer<Self> {
         let service = RaftService {
-            identity: Arc::clone(identity),
+            identity: Arc::clone(&peers.identity),
+            roster: Arc::clone(&peers.roster),
             desk: Arc::clone(desk),
             view,
             peers: peers.clone(),
@@ -114,29 +116,52 @@ impl RaftService {
     /// Notes a new stream of a peer. An older one that is still open has been given up by the
     /// peer: it counts as broken first.
     fn open(&self, caller: Caller) -> Result<u64, Status> {
-        let peer = caller.id;
-        self.judge_directory(caller)?;
-        let (stream, replaced) = {
+        let (peer, reads_format) = (caller.id, caller.reads_format);
+        let (renews, run_id) = (caller.renews, caller.run_id);
+        let ended = caller.ended.clone();
+        self.judge_directory(&caller)?;
+        let (stream, before) = {
             let mut streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(why) = streams.refuse(caller) {
+            if let Some(why) = streams.refuse(&caller) {
                 return Err(Status::permission_denied(why));
             }
             streams.last += 1;
             let stream = streams.last;
+            self.take_in(&caller);
             let before = streams.by_peer.insert(peer, (stream, caller));
-            (stream, before.is_some())
+            (stream, before.map(|(_, before)| before))
         };
-        if replaced {
+        let same_run = |before: &Caller| before.run_id == run_id && run_id != 0;
+        if renews && before.as_ref().is_some_and(same_run) {
+            return Ok(stream); // Nobody needs to know: there is a stream all the while.
+        }
+        if before.is_some() {
             self.desk.report_disconnected(peer);
         }
-        self.desk.report_connected(peer, caller.reads_format);
+        self.desk.report_connected(peer, reads_format);
+        for run in ended {
+            self.desk.report_ended(run);
+        }
         self.dump.tell(Happening::PeerConnected(peer));
         self.peers.nudge(peer);
         Ok(stream)
     }
 
+    /// Keeps what the caller says of itself: it is dialed there where nothing else is known. A node that joins
+    /// takes over the id of its cluster, before anything of that is taken in.
+    fn take_in(&self, caller: &Caller) {
+        self.roster.greeted(caller.id, caller.greeted.clone());
+        self.peers.follow();
+        if caller.greeted.joins {
+            return; // It knows no more than this one.
+        }
+        if self.identity.take_over(caller.cluster_id) {
+            self.desk.report_cluster(caller.cluster_id);
+        }
+    }
+
     /// Refuses a directory that had a successor. One that is new is written down before it is let in.
-    fn judge_directory(&self, caller: Caller) -> Result<(), Status> {
+    fn judge_directory(&self, caller: &Caller) -> Result<(), Status> {
         let mut successors = self
             .successors
             .lock()
@@ -180,8 +205,17 @@ impl RaftService {
 
     /// Reads a stream to its end.
     async fn read(&self, peer: NodeId, stream: u64, mut messages: Streaming<wire::Message>) {
+        let mut gone = self.roster.watch_gone();
         loop {
-            let message = match messages.message().await {
+            let message = tokio::select! {
+                message = messages.message() => message,
+                _ = gone.changed() => match self.roster.is_gone(peer) {
+                    // It hears why when it calls again.
+                    true => break,
+                    false => continue,
+                },
+            };
+            let message = match message {
                 Ok(Some(message)) => message,
                 Ok(None) => break,
                 Err(status) => {
@@ -215,10 +249,12 @@ impl Raft for RaftService {
         request: Request<Streaming<wire::Message>>,
     ) -> Result<Response<UntilEnd>, Status> {
         let format = self.view.with_store(Store::format);
-        let caller = greeting::admit(&self.identity, format, request.metadata())?;
+        let caller = greeting::admit(&self.identity, &self.roster, format, request.metadata())?;
+        let guest = request.extensions().get::<Arc<Guest>>();
+        is_who_it_says(guest, caller.id)?;
         let (peer, stream) = (caller.id, self.open(caller)?);
         // Whoever has no such stream does not keep its connection for long.
-        let call = request.extensions().get::<Arc<Guest>>().map(Guest::begin);
+        let call = guest.map(Guest::begin);
         let (end, ended) = oneshot::channel();
         let service = self.clone();
         tokio::spawn(async move {
@@ -226,6 +262,38 @@ impl Raft for RaftService {
             drop((end, call));
         });
         Ok(Response::new(UntilEnd(ended)))
+    }
+
+    async fn testify(
+        &self,
+        request: Request<wire::Testimony>,
+    ) -> Result<Response<wire::Nothing>, Status> {
+        greeting::same_cluster_as(&self.identity, request.metadata())?;
+        let guest = request.extensions().get::<Arc<Guest>>();
+        let ended = request.get_ref().ended.as_ref();
+        let run = ended.map_or(Run::UNKNOWN, convert::run_from_wire);
+        if !run.is_named() || run.node == self.identity.id {
+            return Err(Status::invalid_argument(
+                "a testimony of no other node's run",
+            ));
+        }
+        is_who_it_says(guest, run.node)?;
+        if self.links.is_cut(run.node, || self.clock.now_us()) {
+            return Err(Status::unavailable("this link is cut"));
+        }
+        self.desk.report_ended(run);
+        Ok(Response::new(wire::Nothing {}))
+    }
+}
+
+/// Where a certificate was shown, it is the caller's: a node speaks for itself alone.
+fn is_who_it_says(guest: Option<&Arc<Guest>>, caller: NodeId) -> Result<(), Status> {
+    let node = guest.and_then(|guest| guest.origin()?.node);
+    match node {
+        Some(node) if node != caller => Err(Status::permission_denied(format!(
+            "its certificate is that of node {node}, and it says that it is node {caller}"
+        ))),
+        _ => Ok(()),
     }
 }
 

@@ -70,6 +70,12 @@ impl Links {
         }
     }
 
+    /// The peer is none any more.
+    pub(super) fn forget(&self, peer: NodeId) {
+        self.report_trouble(peer, None);
+        self.lock().remove(&peer);
+    }
+
     /// The peers that could not be reached when it was last tried, and why.
     pub fn troubles(&self) -> BTreeMap<NodeId, Trouble> {
         lock(&self.troubles).clone()

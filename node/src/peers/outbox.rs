@@ -3,6 +3,7 @@
 use crate::convert;
 use crate::raft::{Message, NodeId, Term};
 use raftkv::raft as wire;
+use std::cmp::Ordering;
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -26,7 +27,11 @@ struct State {
     messages: VecDeque<Message>,
     /// The highest term of any message so far.
     term: Term,
-    waker: Option<Waker>,
+    /// The stream that takes messages out.
+    current: u64,
+    last: u64,
+    /// Of streams that wait, each with its number.
+    wakers: Vec<(u64, Waker)>,
 }
 
 impl Outbox {
@@ -47,9 +52,24 @@ impl Outbox {
         if state.messages.len() < OUTBOX_MAX {
             state.messages.push_back(message);
         }
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
+        state.wake(|number, current| number == current);
+    }
+
+    /// A further stream. It takes nothing out before it has its turn.
+    pub(super) fn stream(self: &Arc<Self>) -> OutboxStream {
+        let mut state = self.lock();
+        state.last += 1;
+        OutboxStream {
+            outbox: Arc::clone(self),
+            number: state.last,
         }
+    }
+
+    /// From now on this stream takes messages out; those before it end.
+    pub(super) fn turn_to(&self, stream: u64) {
+        let mut state = self.lock();
+        state.current = stream;
+        state.wake(|_, _| true);
     }
 
     /// Throws away what waits; returns whether there was anything.
@@ -76,6 +96,16 @@ impl Outbox {
 }
 
 impl State {
+    fn wake(&mut self, which: impl Fn(u64, u64) -> bool) {
+        let current = self.current;
+        let (woken, left) = std::mem::take(&mut self.wakers)
+            .into_iter()
+            .partition(|(number, _)| which(*number, current));
+        self.wakers = left;
+        let woken: Vec<(u64, Waker)> = woken;
+        woken.into_iter().for_each(|(_, waker)| waker.wake());
+    }
+
     /// Appends of a term that is over would only keep waiting what comes behind them: they may be
     /// long, and nobody takes them in.
     fn begin_term(&mut self, term: Term) {
@@ -89,24 +119,39 @@ impl State {
     }
 }
 
-/// Takes the messages out for the wire. One at a time may be alive.
+/// Takes the messages out for the wire, from its turn to that of the next.
 #[derive(Debug)]
-pub(super) struct OutboxStream(pub(super) Arc<Outbox>);
+pub(super) struct OutboxStream {
+    outbox: Arc<Outbox>,
+    number: u64,
+}
+
+impl OutboxStream {
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+}
 
 impl Stream for OutboxStream {
     type Item = wire::Message;
 
     fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let next = {
-            let mut state = self.0.lock();
-            let next = state.messages.pop_front();
+            let mut state = self.outbox.lock();
+            let next = match self.number.cmp(&state.current) {
+                Ordering::Less => return Poll::Ready(None),
+                Ordering::Equal => state.messages.pop_front(),
+                Ordering::Greater => None,
+            };
             if next.is_none() {
-                state.waker = Some(context.waker().clone());
+                let number = self.number;
+                state.wakers.retain(|(other, _)| *other != number);
+                state.wakers.push((number, context.waker().clone()));
             }
             next
         };
         match next {
-            Some(message) => Poll::Ready(Some(convert::to_wire(self.0.id, &message))),
+            Some(message) => Poll::Ready(Some(convert::to_wire(self.outbox.id, &message))),
             None => Poll::Pending,
         }
     }
@@ -140,6 +185,7 @@ mod tests {
             commit_index: 0,
             lease_ms: 2_000,
             sequence: 1,
+            incarnation: 0,
         }
     }
 
@@ -154,6 +200,7 @@ mod tests {
             last_term: 0,
             pre: true,
             released: None,
+            incarnation: 0,
         };
         let word = Message::TimeoutNow {
             term: 3,
@@ -164,5 +211,31 @@ mod tests {
             outbox.push(message);
         }
         assert_eq!(outbox.lock().messages, [word, vote, append(4)]);
+    }
+
+    // A stream that is replaced goes on until the next has its turn; then it ends, and nothing is lost
+    // or sent twice.
+    #[tokio::test]
+    async fn streams_take_turns() {
+        use tokio_stream::StreamExt;
+        let outbox = Arc::new(Outbox::new(1));
+        let mut first = outbox.stream();
+        outbox.turn_to(first.number());
+        outbox.push(append(1));
+        assert!(first.next().await.is_some());
+        let mut second = outbox.stream();
+        let mut waiting = tokio::spawn(async move {
+            let next = second.next().await;
+            (next.is_some(), second)
+        });
+        tokio::task::yield_now().await;
+        outbox.push(append(1));
+        assert!(first.next().await.is_some(), "it still has its turn");
+        tokio::task::yield_now().await;
+        assert!(!waiting.is_finished());
+        outbox.turn_to(2);
+        assert!(first.next().await.is_none());
+        outbox.push(append(1));
+        assert!((&mut waiting).await.unwrap().0);
     }
 }

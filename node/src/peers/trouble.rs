@@ -1,5 +1,6 @@
 //! Why a peer can't be reached, in words that lead to the cause.
 
+use crate::tls::Cause;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 use tonic::{Code, Status};
@@ -31,6 +32,10 @@ pub enum Reason {
     NoRoute,
     /// It answers, and does not take this node for one of its cluster.
     Rejected,
+    /// It answers, and this node, which is to join its cluster, has not been added yet.
+    NotMember,
+    /// It answers, and certificates keep the two apart.
+    Tls(Cause),
     /// What listens there is no node, or another error.
     Other,
 }
@@ -44,13 +49,15 @@ impl Reason {
             Reason::TimedOut => "timed_out",
             Reason::NoRoute => "no_route",
             Reason::Rejected => "rejected",
+            Reason::NotMember => "not_member",
+            Reason::Tls(cause) => cause.name(),
             Reason::Other => "other",
         }
     }
 
     /// Whether it is told the moment it is seen. Others go away by themselves while nodes start.
     pub(super) fn is_told_at_once(self) -> bool {
-        matches!(self, Reason::Name | Reason::Rejected)
+        matches!(self, Reason::Name | Reason::Rejected | Reason::Tls(_))
     }
 }
 
@@ -71,6 +78,9 @@ impl Trouble {
             Lost::Status(status) if status.code() == Code::PermissionDenied => {
                 (Reason::Rejected, status.message().to_owned())
             }
+            Lost::Status(status) if status.code() == Code::FailedPrecondition => {
+                (Reason::NotMember, status.message().to_owned())
+            }
             Lost::Status(status) => of_error(status),
             Lost::Unreachable(error) => of_error(error),
             Lost::Closed => (Reason::Other, lost.to_string()),
@@ -85,7 +95,7 @@ impl Trouble {
             }
             Reason::NoRoute => format!("there is no way to its machine ({words})"),
             Reason::Rejected => format!("it refuses this node: {words}"),
-            Reason::Other => words,
+            Reason::NotMember | Reason::Tls(_) | Reason::Other => words,
         };
         Trouble {
             address: address.to_owned(),
@@ -104,6 +114,13 @@ fn of_error(error: &(dyn Error + 'static)) -> (Reason, String) {
     if causes.iter().any(|cause| cause.to_string() == "dns error") {
         return (Reason::Name, innermost);
     }
+    // Its own words name the cause, and what to look at.
+    let of_tls = causes
+        .iter()
+        .find_map(|error| Some((Cause::of(*error)?, *error)));
+    if let Some((cause, error)) = of_tls {
+        return (Reason::Tls(cause), tls_words(cause, error));
+    }
     let mut of_machine = causes
         .iter()
         .filter_map(|cause| cause.downcast_ref::<io::Error>());
@@ -114,6 +131,15 @@ fn of_error(error: &(dyn Error + 'static)) -> (Reason, String) {
         _ => Reason::Other,
     };
     (reason, innermost)
+}
+
+/// The words of whoever has named the cause, where somebody has.
+fn tls_words(cause: Cause, error: &(dyn Error + 'static)) -> String {
+    let words = error.to_string();
+    match words.starts_with(cause.text()) {
+        true => words,
+        false => format!("{} ({words})", cause.text()),
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@
 use super::hashes::StateTold;
 use super::state::{Raft, State};
 use super::{Contradiction, Event, Index, Message, NodeId, SnapshotId};
+use std::sync::Arc;
 
 impl Raft {
     /// A follower tells its leader which state it has come to; once, and again in case it got lost.
@@ -77,7 +78,7 @@ impl Raft {
 
     /// Looks at what was told of the state after an entry.
     fn compare_states(&mut self, index: Index) {
-        let (own, term, quorum) = (self.config.id, self.term(), self.quorum());
+        let (own, term, members) = (self.config.id, self.term(), Arc::clone(self.members()));
         let Some(leading) = self.leadership_mut() else {
             return;
         };
@@ -85,7 +86,7 @@ impl Raft {
         let Some(told) = states.told.get(&index).cloned() else {
             return;
         };
-        let agreed = states.agreed(index, quorum);
+        let agreed = states.agreed(index, &members);
         let Some(right) = agreed.or_else(|| told.get(&own).copied()) else {
             return;
         };

@@ -36,6 +36,12 @@ pub enum Contradiction {
         /// Hash of theirs.
         agreed: u32,
     },
+    /// The cluster has removed this node.
+    #[error("This node was removed from its cluster by entry {entry}")]
+    Removed {
+        /// Of the configuration that does not name it any more.
+        entry: Index,
+    },
     /// Another leads the very term that this node leads.
     #[error("Node {other} leads in term {term}, and so does this node")]
     TwoLeaders {

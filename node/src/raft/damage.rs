@@ -58,7 +58,7 @@ impl Raft {
     pub(super) fn leaves_it_to_others(&self) -> bool {
         self.log.last_index() < self.damage.accepted_until
             && self.now < self.damage.wait_until_us
-            && self.config.voters.len() > 1
+            && self.members().all_voters().len() > 1
             && !self.mutated(Mutation::AcceptedDamageStandsAtOnce)
     }
 

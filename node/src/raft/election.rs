@@ -1,7 +1,8 @@
 //! Elections: pre-vote, vote, and what a voter tells of its promises.
 
+use super::lease::Slots;
 use super::state::{Candidacy, Raft, State};
-use super::{Event, HardState, LEASE_US_MAX, Message, Micros, Mutation, NodeId, Term};
+use super::{Event, HardState, LEASE_US_MAX, Message, Micros, Mutation, NodeId, Owed, Run, Term};
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
@@ -20,6 +21,9 @@ impl Raft {
         self.reset_election_timer();
         if self.leader_link_broken && self.early_attempts < EARLY_ATTEMPTS_MAX {
             self.schedule_early_election();
+        }
+        if !self.is_voter() {
+            return; // A learner, or a node that joins: its log says so when it votes.
         }
         if self.vote_awaits_disk() {
             return; // Where there is no room, one election after another would wait for it.
@@ -44,18 +48,19 @@ impl Raft {
     }
 
     fn start_pre_vote(&mut self) {
-        if self.config.voters.len() == 1 {
+        if self.members().has_quorum(|id| id == self.config.id) {
             return self.start_election(None);
         }
         self.state = State::Candidate(Candidacy {
             pre: true,
             votes: BTreeSet::from([self.config.id]),
             denials: BTreeSet::new(),
-            old_lease_until_us: 0,
+            old_leases: Slots::default(),
+            waived_until_us: 0,
         });
         self.leader = None;
         let question = self.vote_request(self.term() + 1, true, None);
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             self.send(peer, question.clone());
         }
     }
@@ -73,22 +78,33 @@ impl Raft {
         self.heard_us = None;
         self.leader_link_broken = false;
         self.reset_election_timer();
-        let old_lease_until_us = self.promises.open_until(self.config.id, released);
+        self.learn_released(released);
+        let own = self.own_run();
+        self.voted_run = Some(own).filter(|run| run.is_named());
+        let old_leases = self.promises.owed(own);
         self.state = State::Candidate(Candidacy {
             pre: false,
             // The own vote counts when it is durable: a node that died before would otherwise be
             // free to lead the same term once more.
             votes: BTreeSet::new(),
             denials: BTreeSet::new(),
-            old_lease_until_us,
+            old_leases,
+            waived_until_us: 0,
         });
         let request = self.vote_request(term, false, released);
-        for peer in self.peers() {
+        for peer in self.other_voters() {
             self.send_after_persist(peer, request.clone());
         }
         if self.mutated(Mutation::OwnVoteBeforeFsync) {
             self.send_without_persist();
             self.on_hard_state_persisted(term);
+        }
+    }
+
+    /// A lease was given up for good: nobody waits for it, whoever stands now or later.
+    fn learn_released(&mut self, released: Option<(NodeId, Term)>) {
+        if let Some((leader, term)) = released {
+            self.promises.waive_released(leader, term);
         }
     }
 
@@ -110,6 +126,7 @@ impl Raft {
             last_term: self.log.last_term(),
             pre,
             released,
+            incarnation: self.incarnation,
         }
     }
 
@@ -125,6 +142,7 @@ impl Raft {
             return;
         };
         let granted = term > self.term()
+            && !self.refuses_strangers(from)
             && !self.is_damaged()
             && !self.hears_a_leader()
             && self.log.is_covered_by(last_index, last_term);
@@ -134,11 +152,17 @@ impl Raft {
                 granted,
                 pre: true,
                 promise_remaining_ms: None,
+                owed: Owed::default(),
             };
             self.send(from, reply);
         } else {
             self.deny_vote(from, true);
         }
+    }
+
+    /// Test-only: whoever is asked answers, whatever its own configuration says, for it may be out of date.
+    fn refuses_strangers(&self, from: NodeId) -> bool {
+        self.mutated(Mutation::StrangersGetNoVote) && !self.members().votes(from)
     }
 
     /// Sticky leader (Raft dissertation 4.2.3): who has heard from a leader within the minimum
@@ -162,13 +186,16 @@ impl Raft {
             last_index,
             last_term,
             released,
+            incarnation,
             ..
         } = *message
         else {
             return;
         };
+        self.learn_released(released);
         let free = self.hard_state.voted_for.is_none_or(|voted| voted == from);
         let granted = free
+            && !self.refuses_strangers(from)
             && !matches!(self.state, State::Leader(_))
             && !self.is_damaged()
             && self.log.is_covered_by(last_index, last_term);
@@ -185,8 +212,14 @@ impl Raft {
             term,
             voted_for: Some(from),
         });
+        let candidate = Run {
+            node: from,
+            incarnation,
+        };
+        self.voted_run = Some(candidate).filter(|run| run.is_named());
         self.reset_election_timer();
-        let open_until_us = self.promises.open_until(from, released);
+        let open_until_us = self.promises.open_until(candidate);
+        let owed = self.owed_to_others(candidate);
         let remaining_us = open_until_us.saturating_sub(self.now);
         self.event(Event::VoteGranted {
             candidate: from,
@@ -200,6 +233,7 @@ impl Raft {
                 granted: true,
                 pre: false,
                 promise_remaining_ms: Some(remaining_us.div_ceil(1_000)),
+                owed,
             },
         );
         if self.mutated(Mutation::VoteBeforeFsync) {
@@ -216,6 +250,7 @@ impl Raft {
                 granted: false,
                 pre,
                 promise_remaining_ms: None,
+                owed: Owed::default(),
             },
         );
     }
@@ -227,9 +262,9 @@ impl Raft {
         granted: bool,
         pre: bool,
         promise_remaining_ms: Option<u64>,
+        owed: Owed,
     ) {
         let own_term = self.term();
-        let (now, lease_us) = (self.now, self.config.lease_us);
         let State::Candidate(candidacy) = &mut self.state else {
             return;
         };
@@ -245,10 +280,7 @@ impl Raft {
         }
         candidacy.votes.insert(from);
         if !pre {
-            // Nothing longer is ever promised.
-            let promised_us = |ms: u64| ms.saturating_mul(1_000).min(LEASE_US_MAX);
-            let remaining_us = promise_remaining_ms.map_or(lease_us, promised_us);
-            candidacy.old_lease_until_us = candidacy.old_lease_until_us.max(now + remaining_us);
+            self.count_owed(promise_remaining_ms, owed, LEASE_US_MAX);
         }
         self.count_votes();
     }
@@ -256,37 +288,43 @@ impl Raft {
     /// When a majority is out of reach, because the votes were split, waiting for the timer gains
     /// nothing: try again after a short random time. Bounded, then the timer decides.
     fn on_vote_denied(&mut self, from: NodeId) {
-        let quorum = self.quorum();
-        let mut lost_peers = self.peers();
-        lost_peers.retain(|peer| self.has_lost(*peer));
-        let voters = self.config.voters.len();
         let State::Candidate(candidacy) = &mut self.state else {
             return;
         };
         candidacy.denials.insert(from);
-        let gone = lost_peers
-            .iter()
-            .filter(|peer| !candidacy.votes.contains(peer) && !candidacy.denials.contains(peer));
-        let lost = voters - candidacy.denials.len() - gone.count() < quorum;
+        let State::Candidate(candidacy) = &self.state else {
+            return;
+        };
+        let may_vote = |id| {
+            let gone = !candidacy.votes.contains(&id) && self.has_lost(id);
+            !candidacy.denials.contains(&id) && !gone
+        };
+        let lost = !self.members().has_quorum(may_vote);
         if lost && !candidacy.pre && self.early_attempts < EARLY_ATTEMPTS_MAX {
             self.schedule_early_election();
         }
     }
 
     fn count_votes(&mut self) {
-        let quorum = self.quorum();
         let State::Candidate(candidacy) = &self.state else {
             return;
         };
-        if candidacy.votes.len() < quorum {
+        if !self
+            .in_force_for_quorums()
+            .has_quorum(|id| candidacy.votes.contains(&id))
+        {
             return;
         }
         match candidacy.pre {
             true => self.start_election(None),
             false => {
                 let wait = self.may_owe_a_lease() && !self.mutated(Mutation::NoWait);
-                let until_us = candidacy.old_lease_until_us;
-                self.become_leader(if wait { until_us } else { 0 });
+                let old_leases = match wait {
+                    true => candidacy.old_leases.clone(),
+                    false => Slots::default(),
+                };
+                let waived_until_us = candidacy.waived_until_us;
+                self.become_leader(old_leases, waived_until_us);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What happened, as values. Rendering them into sentences is the business of others.
 
-use super::{Entry, Index, Micros, NodeId, SnapshotId, Term};
+use super::{Entry, Index, Micros, NodeId, Run, SnapshotId, Term};
 
 /// Something an operator wants to read about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +28,30 @@ pub enum Event {
         term: Term,
         /// Entries whose commit was held back.
         deferred: u64,
+    },
+    /// A run of a node has ended for certain.
+    RunEnded {
+        /// Which.
+        run: Run,
+        /// The own term.
+        term: Term,
+    },
+    /// A promise holds no more, because the run that it was made to has ended.
+    PromiseWaived {
+        /// To whom.
+        leader: Run,
+        /// As leader of which term. 0: not known.
+        term: Term,
+        /// What was left of it.
+        remaining_us: Micros,
+    },
+    /// A new leader need not wait any more, or not at all: those for whom it would have waited longest
+    /// have ended.
+    WaitWaived {
+        /// The leader's term.
+        term: Term,
+        /// So much longer it would have waited.
+        remaining_us: Micros,
     },
     /// A heartbeat round goes out, to keep the lease.
     HeartbeatSent {

@@ -4,7 +4,7 @@
 use super::state::{Raft, State};
 use super::{
     AppendOutcome, Contradiction, Entry, Event, Index, LEASE_US_MAX, Message, Micros, Mutation,
-    NodeId, Term,
+    NodeId, Run, Term,
 };
 
 impl Raft {
@@ -17,13 +17,18 @@ impl Raft {
             commit_index,
             lease_ms,
             sequence,
+            incarnation,
         } = message
         else {
             return;
         };
         let accepts = self.log.has(base_index, base_term);
         let promises = accepts || !self.mutated(Mutation::PromiseOnlyOnAccept);
-        let Some(promise_us) = self.follow(from, lease_ms, promises) else {
+        let leader = Run {
+            node: from,
+            incarnation,
+        };
+        let Some(promise_us) = self.follow(leader, lease_ms, promises) else {
             return;
         };
         let covered = base_index + entries.len() as Index;
@@ -76,8 +81,8 @@ impl Raft {
     /// Accepts `from` as the leader of this term and promises it a lease: before anything is
     /// acknowledged, whether or not the logs meet. Returns how long it promised. `None`: this node leads
     /// the term itself.
-    pub(super) fn follow(&mut self, from: NodeId, lease_ms: u64, promises: bool) -> Option<Micros> {
-        let term = self.term();
+    pub(super) fn follow(&mut self, leader: Run, lease_ms: u64, promises: bool) -> Option<Micros> {
+        let (term, from) = (self.term(), leader.node);
         if matches!(self.state, State::Leader(_)) {
             self.contradict(Contradiction::TwoLeaders { other: from, term });
             return None;
@@ -86,6 +91,7 @@ impl Raft {
             self.become_follower(term, Some(from));
         }
         self.heard_us = Some(self.now);
+        self.heard_run = Some(leader);
         self.leader_link_broken = false;
         self.early_attempts = 0;
         self.never_ran = false;
@@ -94,7 +100,7 @@ impl Raft {
         let carried_us = lease_ms.saturating_mul(1_000).min(LEASE_US_MAX);
         let lease_us = carried_us.max(self.config.lease_us);
         if promises {
-            self.promises.promise(from, term, self.now, lease_us);
+            self.promises.promise(leader, term, self.now, lease_us);
         }
         self.finish_transfer(from);
         Some(if promises { lease_us } else { 0 })
@@ -147,7 +153,8 @@ impl Raft {
         if keep < self.log.last_index() {
             assert!(keep >= self.commit_index, "looked at before");
             self.counters.conflicts += 1;
-            self.log.truncate_after(keep);
+            let members_stay = self.mutated(Mutation::MembersStayWhenCut);
+            self.log.truncate_after(keep, members_stay);
             self.durable_index = self.durable_index.min(keep);
             self.out.truncate_after = Some(keep);
         }

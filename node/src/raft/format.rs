@@ -66,8 +66,7 @@ impl Raft {
     /// A leader proposes the newest format that all voters read, once.
     pub(super) fn raise_format_if_due(&mut self) {
         if let Some(version) = self.format_to_propose() {
-            let mut voters = self.config.voters.clone();
-            voters.sort_unstable();
+            let voters = self.members().all_voters().into_iter().collect();
             let format = Format {
                 version,
                 cluster: self.cluster_id,
@@ -102,6 +101,14 @@ impl Raft {
     fn format_read_by_all(&self) -> Option<u64> {
         let mut peers = self.peers().into_iter();
         let own = self.config.formats.reads;
+        if self.members_wanted {
+            let connected = peers.filter_map(|peer| Some((peer, self.format_read_by(peer)?)));
+            let connected: Vec<_> = connected.collect();
+            let is_there = |id| id == self.config.id || connected.iter().any(|(it, _)| *it == id);
+            let least = connected.iter().map(|(_, format)| *format);
+            let majority = self.members().has_quorum(is_there);
+            return majority.then(|| least.fold(own, u64::min));
+        }
         peers.try_fold(own, |least, peer| {
             Some(least.min(self.format_read_by(peer)?))
         })

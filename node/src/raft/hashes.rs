@@ -1,6 +1,7 @@
 //! What nodes have told of their states: the data of `agreement`.
 
 use super::{Index, Micros, NodeId, Term};
+use crate::command::Members;
 use std::collections::BTreeMap;
 
 /// So many snapshots are compared at a time: followers may take theirs later.
@@ -23,10 +24,10 @@ impl StateHashes {
         }
     }
 
-    /// The hash that at least so many have.
-    pub(super) fn agreed(&self, index: Index, quorum: usize) -> Option<u32> {
+    /// The hash that a quorum has.
+    pub(super) fn agreed(&self, index: Index, members: &Members) -> Option<u32> {
         let hashes = self.told.get(&index)?;
-        let has_quorum = |hash: &&u32| hashes.values().filter(|it| it == hash).count() >= quorum;
+        let has_quorum = |hash: &&u32| members.has_quorum(|id| hashes.get(&id) == Some(*hash));
         hashes.values().find(has_quorum).copied()
     }
 

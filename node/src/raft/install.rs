@@ -14,7 +14,8 @@
 
 use super::progress::Install;
 use super::state::{Raft, State};
-use super::{ChunkWanted, Event, Index, Message, Mutation, NodeId, Piece, SnapshotId, Term};
+use super::{ChunkWanted, Event, Index, Message, Mutation, NodeId, Piece, Run, SnapshotId, Term};
+use crate::command::Members;
 use std::sync::Arc;
 
 impl Raft {
@@ -114,7 +115,7 @@ impl Raft {
         };
         let most = match at_once {
             true => snapshot.bytes,
-            false => progress.append_bytes_max() as u64,
+            false => progress.piece_bytes_max() as u64,
         };
         let known = progress.install.as_ref().map(|install| install.snapshot);
         if known != Some(snapshot) {
@@ -157,6 +158,7 @@ impl Raft {
         data: Arc<[u8]>,
     ) {
         let (now, lease_ms, term) = (self.now, self.config.lease_us / 1_000, self.term());
+        let own = self.own_run();
         let is_wanted = |install: &Install| {
             install.waits && (install.snapshot, install.offset) == (snapshot, offset)
         };
@@ -184,6 +186,7 @@ impl Raft {
             data,
             lease_ms,
             sequence,
+            incarnation: own.incarnation,
         };
         self.send(peer, message);
     }
@@ -233,12 +236,17 @@ impl Raft {
             data,
             lease_ms,
             sequence,
+            incarnation,
         } = message
         else {
             return;
         };
         let promises = !self.mutated(Mutation::InstallPromisesNothing);
-        if self.follow(from, lease_ms, promises).is_none() {
+        let leader = Run {
+            node: from,
+            incarnation,
+        };
+        if self.follow(leader, lease_ms, promises).is_none() {
             return;
         }
         let is_old = snapshot.index <= self.commit_index;
@@ -279,7 +287,11 @@ impl Raft {
     }
 
     /// All of a snapshot is here and readable: it takes the place of the log.
-    pub(super) fn on_installed(&mut self, snapshot: SnapshotId) {
+    pub(super) fn on_installed(
+        &mut self,
+        snapshot: SnapshotId,
+        configuration: Option<(Index, Arc<Members>)>,
+    ) {
         let SnapshotId { index, term, .. } = snapshot;
         self.receiving = None;
         let is_follower = matches!(self.state, State::Follower);
@@ -291,7 +303,9 @@ impl Raft {
         match keeps_rest {
             true => self.let_go(index),
             false => {
-                self.log.begin_after(snapshot);
+                // A snapshot that names none is of a log that named none.
+                let members = configuration.unwrap_or_else(|| self.log.members_at(0).clone());
+                self.log.begin_after(snapshot, members);
                 // Of the log that was nothing but what is committed is sure to be in this one.
                 self.durable_index = self.durable_index.min(self.commit_index);
             }

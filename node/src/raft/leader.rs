@@ -2,9 +2,10 @@
 //! confirms reads and hands over stands in `replication`, `leader_lease`, `quorum_read`, `transfer`.
 
 use super::hashes::StateHashes;
+use super::lease::Slots;
 use super::progress::{Mode, Progress};
 use super::state::{Leadership, Raft, State};
-use super::{Event, Index, Micros, Mutation, NodeId, Proposed, Refusal};
+use super::{Event, Micros, Mutation, NodeId, Proposed, Refusal};
 use crate::command::Command;
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,7 +20,10 @@ const BACKLOG_BYTES_MAX: usize = 64 * 1024 * 1024;
 const COMMIT_NOTICE_US: Micros = 5_000;
 
 impl Raft {
-    pub(super) fn become_leader(&mut self, old_lease_until_us: Micros) {
+    /// Leads from now on, and waits for these leases. Until `waived_until_us` it would have waited for
+    /// some whose holders have ended.
+    pub(super) fn become_leader(&mut self, old_leases: Slots, waived_until_us: Micros) {
+        let old_lease_until_us = old_leases.until();
         let first_index = self.log.last_index() + 1;
         let begin = |peer| {
             let kept_index = self.kept_by_peers.get(&peer).copied().unwrap_or(0);
@@ -32,6 +36,7 @@ impl Raft {
         self.state = State::Leader(Box::new(Leadership {
             elected_at_us: self.now,
             first_index,
+            old_leases,
             old_lease_until_us,
             old_lease_over: !waits,
             released: false,
@@ -47,6 +52,9 @@ impl Raft {
             reads_waiting: Vec::new(),
             read_round: None,
             handover: None,
+            members_appended_us: self.now,
+            leave_at_us: self.now,
+            departed_until_us: None,
             states: StateHashes::default(),
         }));
         self.leader = Some(self.config.id);
@@ -60,6 +68,14 @@ impl Raft {
             self.event(Event::WaitingForOldLease {
                 term,
                 remaining_us: old_lease_until_us - self.now,
+            });
+        }
+        let needless_us = waived_until_us.saturating_sub(old_lease_until_us.max(self.now));
+        if needless_us > 0 {
+            self.counters.waits_waived += 1;
+            self.event(Event::WaitWaived {
+                term,
+                remaining_us: needless_us,
             });
         }
         self.append_own(vec![Arc::new(Command::NoOp)]);
@@ -123,10 +139,15 @@ impl Raft {
             return;
         };
         let waits = self.now < leading.old_lease_until_us && !no_deferral;
-        let mut matched: Vec<Index> = leading.progress.values().map(|p| p.match_index).collect();
-        matched.push(self.durable_index);
-        matched.sort_unstable_by(|a, b| b.cmp(a));
-        let majority_index = matched[self.quorum() - 1];
+        let matched = |id| match id == self.config.id {
+            true => self.durable_index,
+            false => leading.progress.get(&id).map_or(0, |p| p.match_index),
+        };
+        let members = self.in_force_for_quorums();
+        let majority_index = members.reached_by_quorum(matched).unwrap_or(0);
+        if self.takes_joint_back() && majority_index < self.members_index() {
+            return;
+        }
         // Own term only (Raft paper 5.4.2, figure 8).
         let own_term = self.log.term_at(majority_index) == Some(self.term()) || any_term;
         if majority_index <= self.commit_index || !own_term || waits {
@@ -194,6 +215,7 @@ impl Raft {
             self.disk_deadline_us(leading),
             self.flush_due_us(leading),
             leading.handover.as_ref().map(|h| h.due_us()),
+            self.members_wake_at(leading),
         ];
         for at in others.into_iter().flatten() {
             wake_at = wake_at.min(at);
@@ -223,6 +245,7 @@ impl Raft {
         self.tell_commit_if_due();
         self.expire_handover();
         self.raise_format_if_due();
+        self.advance_members();
     }
 
     fn end_old_lease(&mut self) {
@@ -300,7 +323,7 @@ impl Raft {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::raft::{Config, Entry, Formats, HardState, Input, Output, Recovered};
+    use crate::raft::{Config, Entry, Formats, HardState, Index, Input, Output, Recovered};
 
     const LEASE_US: Micros = 2_000_000;
 
@@ -351,7 +374,7 @@ mod tests {
         raft.step(100_000, Input::Tick);
         raft.step(101_000, Input::HardStatePersisted { term: 2 });
         assert!(raft.leadership().is_some(), "it leads");
-        let taken = propose(&mut raft, 102_000, BACKLOG_ENTRIES_MAX - 1).proposed;
+        let taken = propose(&mut raft, 102_000, 16 * 1024 - 1).proposed;
         assert!(matches!(taken, Some(Ok(_))), "{taken:?}");
         assert_eq!(raft.commit_index(), 0, "the old lease may be alive");
         let refused = propose(&mut raft, 103_000, 1).proposed;
@@ -361,7 +384,7 @@ mod tests {
         raft.step(104_000, Input::Persisted { index, term });
         raft.step(LEASE_US, Input::Tick);
         assert_eq!(raft.commit_index(), index, "the wait is over");
-        let taken = propose(&mut raft, LEASE_US, BACKLOG_ENTRIES_MAX).proposed;
+        let taken = propose(&mut raft, LEASE_US, 16 * 1024).proposed;
         assert!(matches!(taken, Some(Ok(_))), "{taken:?}");
     }
 }

@@ -3,7 +3,7 @@
 
 use super::lease::leader_lease_us;
 use super::state::{Leadership, Raft};
-use super::{Micros, Mutation};
+use super::{Micros, Mutation, NodeId};
 
 /// An idle leader flushes so often.
 const FLUSHES_PER_LEASE: Micros = 8;
@@ -11,11 +11,17 @@ const FLUSHES_PER_LEASE: Micros = 8;
 impl Raft {
     /// When the newest append was sent that a majority has acknowledged, this node, which did so at
     /// `own_us`, included.
-    fn majority_sent_us(&self, leading: &Leadership, own_us: Option<Micros>) -> Option<Micros> {
-        let mut sent: Vec<_> = leading.progress.values().map(|p| p.acked_sent_us).collect();
-        sent.push(own_us);
-        sent.sort_unstable_by(|a, b| b.cmp(a));
-        sent[self.quorum() - 1]
+    fn majority_sent_us(&self, leading: &Leadership) -> Option<Micros> {
+        self.sure_by_quorums(|id| self.acknowledged_us(leading, id))
+            .flatten()
+    }
+
+    /// When the newest append was sent that this node has acknowledged.
+    pub(super) fn acknowledged_us(&self, leading: &Leadership, id: NodeId) -> Option<Micros> {
+        match id == self.config.id {
+            true => self.own_acknowledged_us(),
+            false => leading.progress.get(&id)?.acked_sent_us,
+        }
     }
 
     /// This node's own acknowledgement is as old as its last finished flush. Where its disk is taken
@@ -53,7 +59,12 @@ impl Raft {
         if leading.released && !self.mutated(Mutation::TransferKeepsLease) {
             return 0;
         }
-        let Some(sent_us) = self.majority_sent_us(leading, self.own_acknowledged_us()) else {
+        self.lease_of(leading, self.majority_sent_us(leading))
+    }
+
+    /// The end of a lease that rests on appends which were sent at that time.
+    pub(super) fn lease_of(&self, leading: &Leadership, sent_us: Option<Micros>) -> Micros {
+        let Some(sent_us) = sent_us else {
             return 0;
         };
         let lease_us = match self.mutated(Mutation::NoDriftFactor) {
@@ -82,7 +93,17 @@ impl Raft {
     /// See [`Raft::disk_deadline_us`] for a disk that hangs.
     pub(super) fn leadership_deadline_us(&self, leading: &Leadership) -> Micros {
         let from_election = leading.elected_at_us + self.config.lease_us;
-        match self.majority_sent_us(leading, Some(self.now)) {
+        // By the last committed configuration: a joint one that can't be committed must not cost the lead, or nobody
+        // could take it back.
+        let acknowledged = |id| match id == self.config.id {
+            true => Some(self.now),
+            false => self.acknowledged_us(leading, id),
+        };
+        match self
+            .committed_members()
+            .reached_by_quorum(acknowledged)
+            .flatten()
+        {
             Some(sent_us) => (sent_us + self.config.lease_us).max(from_election),
             None => from_election,
         }

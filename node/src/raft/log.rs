@@ -6,7 +6,7 @@
 //! Deliberately absent: the disk. What is durable is told by [`super::Input::Persisted`].
 
 use super::{Entry, Index, SnapshotId, Term};
-use crate::command::{Command, FORMAT_FIRST};
+use crate::command::{Command, FORMAT_FIRST, Members};
 use std::sync::Arc;
 
 #[derive(Debug, Default)]
@@ -16,17 +16,25 @@ pub(super) struct Log {
     entries: Vec<Entry>,
     /// Where it went over to which format.
     formats: Vec<(Index, u64)>,
+    /// Which entry put which configuration in force; the first stands for all that came before. Never empty
+    /// but in a default one.
+    configurations: Vec<(Index, Arc<Members>)>,
 }
 
 impl Log {
     /// Panics where the entries are not consecutive behind the base or terms fall: the codec has
     /// checked this, so it would be a bug.
-    pub(super) fn new(base: SnapshotId, entries: Vec<Entry>) -> Self {
+    pub(super) fn new(
+        base: SnapshotId,
+        members: (Index, Arc<Members>),
+        entries: Vec<Entry>,
+    ) -> Self {
         let mut log = Log {
             base_index: base.index,
             base_term: base.term,
             entries: Vec::with_capacity(entries.len()),
             formats: vec![(base.index, base.format)],
+            configurations: vec![members],
         };
         entries.into_iter().for_each(|entry| log.push(entry));
         log
@@ -81,6 +89,10 @@ impl Log {
         // What was many is few now.
         self.entries.shrink_to(2 * self.entries.len());
         (self.base_index, self.base_term) = (index, term);
+        // What was in force where the log begins now stays known.
+        let before = self.configurations.iter().filter(|(at, _)| *at <= index);
+        let past = before.count().saturating_sub(1);
+        self.configurations.drain(..past);
     }
 
     /// Test-only: see [`Mutation::BaseTermForgotten`](super::Mutation::BaseTermForgotten).
@@ -89,15 +101,20 @@ impl Log {
     }
 
     /// The log behind a snapshot that holds all that is here, and more.
-    pub(super) fn begin_after(&mut self, snapshot: SnapshotId) {
-        *self = Log::new(snapshot, Vec::new());
+    pub(super) fn begin_after(&mut self, snapshot: SnapshotId, members: (Index, Arc<Members>)) {
+        *self = Log::new(snapshot, members, Vec::new());
     }
 
     pub(super) fn push(&mut self, entry: Entry) {
         assert_eq!(entry.index, self.last_index() + 1, "a gap in the log");
         assert!(entry.term >= self.last_term(), "terms fall in the log");
-        if let Command::Format(format) = &*entry.command {
-            self.formats.push((entry.index, format.version));
+        match &*entry.command {
+            Command::Format(format) => self.formats.push((entry.index, format.version)),
+            Command::Members(members) => {
+                let members = Arc::clone(members);
+                self.configurations.push((entry.index, members));
+            }
+            Command::NoOp | Command::Write(_) => {}
         }
         self.entries.push(entry);
     }
@@ -112,11 +129,52 @@ impl Log {
         &self.entries[self.entries.len() - 1]
     }
 
-    pub(super) fn truncate_after(&mut self, index: Index) {
+    pub(super) fn truncate_after(&mut self, index: Index, members_stay: bool) {
         assert!(index >= self.base_index, "what was let go is cut");
         let keep = (index - self.base_index) as usize;
         self.entries.truncate(keep);
         self.formats.retain(|(at, _)| *at <= index);
+        if members_stay {
+            return;
+        }
+        let behind = self.configurations.iter().skip(1);
+        let keep = 1 + behind.take_while(|(at, _)| *at <= index).count();
+        self.configurations.truncate(keep);
+    }
+
+    /// The configuration that was appended last, committed or not, and its entry: the one in force (Raft
+    /// paper, section 6).
+    pub(super) fn members(&self) -> &(Index, Arc<Members>) {
+        self.configurations
+            .last()
+            .expect("a log begins with a configuration")
+    }
+
+    /// The configurations that count where `commit_index` is committed: from the last committed to the last
+    /// appended.
+    pub(super) fn members_since(
+        &self,
+        commit_index: Index,
+    ) -> impl Iterator<Item = &Arc<Members>> + Clone {
+        let committed = self.configurations.iter();
+        let committed = committed.filter(|(at, _)| *at <= commit_index).count();
+        let counting = &self.configurations[committed.saturating_sub(1)..];
+        counting.iter().map(|(_, members)| members)
+    }
+
+    /// The last configuration up to `commit_index`, with its entry.
+    pub(super) fn members_at(&self, commit_index: Index) -> &(Index, Arc<Members>) {
+        let mut newest_first = self.configurations.iter().rev();
+        let committed = newest_first.find(|(at, _)| *at <= commit_index);
+        committed.unwrap_or(&self.configurations[0])
+    }
+
+    /// The format that is in force where `index` is committed.
+    pub(super) fn format_at(&self, index: Index) -> u64 {
+        let formats = self.formats.iter().filter(|(at, _)| *at <= index);
+        formats
+            .map(|(_, format)| *format)
+            .fold(FORMAT_FIRST, u64::max)
     }
 
     /// The format that its last entry may be of, whether that is committed or not.

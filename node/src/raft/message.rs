@@ -1,6 +1,6 @@
 //! What nodes say to each other: one variant a message, named fields, no wire format.
 
-use super::{Entry, Index, NodeId, SnapshotId, Term};
+use super::{Entry, Incarnation, Index, NodeId, Run, SnapshotId, Term};
 use std::sync::Arc;
 
 /// A message between two nodes. Sender and receiver stand beside it, not in it.
@@ -23,6 +23,8 @@ pub enum Message {
         lease_ms: u64,
         /// Rises with each append of this leader in this term; the reply echoes it.
         sequence: u64,
+        /// Which run of the leader's node it is to which the receiver promises.
+        incarnation: Incarnation,
     },
     /// Answer to [`Message::Append`].
     AppendReply {
@@ -48,6 +50,8 @@ pub enum Message {
         lease_ms: u64,
         /// One of the numbers that appends have.
         sequence: u64,
+        /// As in an append.
+        incarnation: Incarnation,
     },
     /// Answer to [`Message::InstallSnapshot`].
     InstallReply {
@@ -72,6 +76,8 @@ pub enum Message {
         pre: bool,
         /// Leader and term of the one lease that was given up for good by a transfer.
         released: Option<(NodeId, Term)>,
+        /// Which run of the candidate's node it is: who votes for it notes that with the vote.
+        incarnation: Incarnation,
     },
     /// Answer to [`Message::Vote`].
     VoteReply {
@@ -84,6 +90,8 @@ pub enum Message {
         /// The longest promise still open to any leader but the candidate, rounded up.
         /// `None` counts as a full lease.
         promise_remaining_ms: Option<u64>,
+        /// The same in detail, and what the voter knows of ended runs.
+        owed: Owed,
     },
     /// The hash of the state after an entry, from a snapshot that ends there.
     State {
@@ -105,6 +113,27 @@ pub enum Message {
         /// The sender has given up its lease of `term` for good.
         released: bool,
     },
+}
+
+/// What a voter tells of its promises, one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Owed {
+    /// Those that are open to any leader but the candidate. `None`: not told; the longest of them then
+    /// counts as one to anyone.
+    pub promises: Option<Vec<OpenPromise>>,
+    /// Runs that have ended for certain.
+    pub ended: Vec<Run>,
+}
+
+/// A promise that is open at a voter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenPromise {
+    /// To which run; one without a name is any.
+    pub leader: Run,
+    /// As leader of which term. 0: not known.
+    pub term: Term,
+    /// How much of it is left, rounded up.
+    pub remaining_ms: u64,
 }
 
 /// What became of an append.

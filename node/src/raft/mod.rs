@@ -21,8 +21,10 @@
 //! What is in a snapshot leaves the log, and a follower that needs it gets the snapshot (`install`). The
 //! hashes of snapshots show whether all have come to the same state (`agreement`).
 //!
-//! Deliberately absent: changes of membership (the place where they will come in is
-//! [`Config::voters`]), and any knowledge of what a command means or what is in a snapshot.
+//! Who belongs to the cluster is an entry of the log (`members`).
+//!
+//! Deliberately absent: any knowledge of what a command means or what is in a snapshot, but for formats and
+//! members.
 
 mod agreement;
 mod contradiction;
@@ -37,11 +39,14 @@ mod leader;
 mod leader_lease;
 mod lease;
 mod log;
+mod members;
 mod message;
 mod progress;
+mod proof;
 mod quorum_read;
 mod random;
 mod replication;
+mod run;
 mod snapshot;
 mod state;
 mod status;
@@ -53,12 +58,14 @@ pub use contradiction::Contradiction;
 pub use event::Event;
 pub use format::FormatHindrance;
 pub use lease::{LEASE_FLOOR_US, LEASE_US_MAX, Promise, leader_lease_us};
-pub use message::{AppendOutcome, Message};
+pub use members::MembersRefusal;
+pub use message::{AppendOutcome, Message, OpenPromise, Owed};
+pub use run::{ENDED_MAX, Incarnation, NAMES_MAX, Names, Run};
 pub use snapshot::{ChunkWanted, Piece, SnapshotId};
 pub use state::{Counters, Raft, Role};
 pub use status::{LeaseStatus, LogState, PeerStatus, Status};
 
-use crate::command::{Command, FORMAT_NEWEST};
+use crate::command::{Command, FORMAT_NEWEST, Members};
 use std::{ops::RangeInclusive, sync::Arc};
 
 /// Names a node for good; never 0.
@@ -87,7 +94,8 @@ pub struct Entry {
 pub struct Config {
     /// This node.
     pub id: NodeId,
-    /// All voters, this node included.
+    /// All voters, this node included, where the log names no configuration. Empty on a node that joins a
+    /// cluster: it stands for election only when the log says that it votes.
     pub voters: Vec<NodeId>,
     /// How long a follower promises: the cluster's one lease duration, 2 s to 10 s.
     pub lease_us: Micros,
@@ -165,6 +173,8 @@ pub struct Recovered {
     pub hard_state: HardState,
     /// The snapshot that holds what precedes the log: the state after its last entry is there.
     pub snapshot: Option<SnapshotId>,
+    /// The configuration that the snapshot holds, and its entry. `None`: it names none.
+    pub configuration: Option<(Index, Arc<Members>)>,
     /// The log, from index 1 or behind the snapshot.
     pub entries: Vec<Entry>,
     /// Up to here entries were known to be committed. May be behind, never ahead.
@@ -195,8 +205,20 @@ pub struct Recovered {
     /// Since when the newest format is read here.
     pub reads: ReadsSince,
     /// The process of the former run is known to be dead. Otherwise it may live on without its
-    /// disk, and a node without peers still hold the lease that it gave itself.
+    /// disk.
     pub former_run_ended: bool,
+    /// So are those of all runs before it. Otherwise a node without peers may still hold the lease that
+    /// it gave itself.
+    pub all_ended: bool,
+    /// The name of this run, durable beside its lock. 0: it has none; then the end of a run proves
+    /// nothing to it, and nobody can be told of its own.
+    pub incarnation: Incarnation,
+    /// The name of the former run. 0: not known.
+    pub former_run: Incarnation,
+    /// Former runs of this node that have ended for certain, the newest last.
+    pub ended: Vec<Incarnation>,
+    /// To whom former runs may have promised something that is not over.
+    pub names: Names,
 }
 
 impl Recovered {
@@ -233,6 +255,13 @@ pub enum Input {
     },
     /// Append these commands, all or none. See [`Output::proposed`].
     Propose(Vec<Arc<Command>>),
+    /// Change who belongs to the cluster. See [`Output::members_proposed`].
+    ChangeMembers {
+        /// The entry of the configuration that the change was made against.
+        base: Index,
+        /// All nodes as they are to be. What it says of former voters and retired ids is not looked at.
+        target: Members,
+    },
     /// Confirm leadership by a heartbeat round, without trusting a clock (dissertation 6.4).
     QuorumRead {
         /// Comes back in [`Output::quorum_reads`].
@@ -280,9 +309,20 @@ pub enum Input {
         data: Arc<[u8]>,
     },
     /// All pieces of a snapshot are here and make a state. See [`Output::installed`].
-    Installed(SnapshotId),
+    Installed {
+        /// Which one.
+        snapshot: SnapshotId,
+        /// The configuration that it holds, and its entry. `None`: it names none.
+        configuration: Option<(Index, Arc<Members>)>,
+    },
     /// They do not, or there is no room for them.
     InstallFailed,
+    /// A run has ended for certain: whoever says so had the lock that it held to the end of its
+    /// process. Nothing else proves it, no silence and no broken connection.
+    Ended {
+        /// Which run of which node.
+        run: Run,
+    },
     /// A flush is done that was asked for at this time: until then at least the disk was there.
     /// Comes before the news of what it made durable.
     Flushed {
@@ -317,6 +357,9 @@ pub struct Output {
     pub messages_after_persist: Vec<(NodeId, Message)>,
     /// Answer to [`Input::Propose`]: where the commands stand, or why nothing was appended.
     pub proposed: Option<Result<Proposed, Refusal>>,
+    /// Answer to [`Input::ChangeMembers`]: the entry of the configuration that it led to, or why nothing was
+    /// appended.
+    pub members_proposed: Option<Result<Index, MembersRefusal>>,
     /// Apply entries up to here.
     pub commit_index: Option<Index>,
     /// Quorum reads that may now be answered from a state applied up to the given index, or must
@@ -456,6 +499,50 @@ pub enum Mutation {
     StateGoesAstray,
     /// A leader goes over to a newer format whether or not all voters read it.
     FormatRaisedUnasked,
+    /// Members change before an entry of the leader's own term is committed, and in one step: the bug of 2015.
+    MembersBeforeOwnCommit,
+    /// A change is made on top of another that is not committed.
+    ChangeOnTopOfChange,
+    /// Voters change at once, without a joint configuration.
+    NoJointConsensus,
+    /// A configuration is in force when it is committed, not when it is appended.
+    MembersFromCommit,
+    /// A configuration stays in force although its entry was cut.
+    MembersStayWhenCut,
+    /// A learner counts like a voter.
+    LearnerCounts,
+    /// A joint configuration is committed by the new voters alone.
+    JointByNewAlone,
+    /// A learner becomes a voter before it has caught up.
+    VoterBeforeCaughtUp,
+    /// A learner becomes a voter before the lease holds with it.
+    VoterBeforeLease,
+    /// A leader removes itself.
+    LeaderRemovesItself,
+    /// An id of a node that left is used again.
+    IdsUsedAgain,
+    /// A change is made against whatever configuration is in force.
+    MembersOfAnyBase,
+    /// Any leader takes a joint configuration back, not just the one that appended it.
+    AnyLeaderGoesBack,
+    /// Snapshots do not hold the configuration.
+    SnapshotWithoutMembers,
+    /// Only those whom the own configuration names get a vote.
+    StrangersGetNoVote,
+    /// A connection that breaks counts as proof that the leader's run has ended.
+    BrokenConnectionProves,
+    /// A start proves the end of the former run, wherever the lock of that one is.
+    StartElsewhereProves,
+    /// What a former run wrote of its promises is believed, wherever the lock of that one is.
+    NamesBelievedElsewhere,
+    /// A node does not write down to whom it promises.
+    NamesNotOnDisk,
+    /// It does so some time after it has acknowledged.
+    NamesOnDiskLate,
+    /// The end of a run waives what was promised to other runs of its node.
+    EndWaivesNode,
+    /// The end of a run waives what was promised to nobody knows whom.
+    EndWaivesUnknown,
 }
 
 #[cfg(test)]

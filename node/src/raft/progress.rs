@@ -140,6 +140,11 @@ impl Progress {
         self.window.append_bytes()
     }
 
+    /// Bytes that a piece of a snapshot may have now.
+    pub(super) fn piece_bytes_max(&self) -> usize {
+        self.window.piece_bytes()
+    }
+
     /// Notes a send, stamped before the transport has it.
     pub(super) fn note_sent(&mut self, sequence: u64, at_us: Micros, entries: u64, bytes: usize) {
         if self.sent.len() == SENT_MAX {
@@ -248,5 +253,22 @@ mod tests {
         (1..=3).for_each(|sequence| assert!(progress.note_acked(sequence, 200).is_some()));
         assert!(progress.may_send_entries(200));
         assert_eq!((progress.in_flight, progress.in_flight_bytes), (1, 60_000));
+    }
+    /// Goal: bare heartbeats, answered or not, take no room and say nothing about the wire: only what carries
+    /// entries does.
+    #[test]
+    fn heartbeats_take_no_room() {
+        let mut progress = Progress::new(1, true, 2_000_000);
+        progress.mode = Mode::Replicate;
+        (1..=100).for_each(|sequence| progress.note_sent(sequence, 0, 0, 0));
+        assert!(progress.may_send_entries(2_000_000), "they are old");
+        progress.note_sent(101, 2_000_000, 1, 100);
+        assert!(progress.may_send_entries(2_000_000));
+        assert_eq!(progress.in_flight, 1);
+        let window = progress.append_bytes_max();
+        assert_eq!(progress.note_acked(100, 2_000_000), Some(0));
+        assert_eq!(progress.append_bytes_max(), window, "a late heartbeat");
+        assert_eq!(progress.note_acked(101, 4_000_000), Some(2_000_000));
+        assert_eq!(progress.append_bytes_max(), window / 2, "late entries");
     }
 }

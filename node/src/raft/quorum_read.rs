@@ -40,20 +40,27 @@ impl Raft {
 
     fn finish_read_round(&mut self) {
         let too_few = usize::from(self.mutated(Mutation::QuorumReadOfMinority));
-        let others_needed = (self.quorum() - 1).saturating_sub(too_few);
-        let Some(leading) = self.leadership_mut() else {
+        let Some(leading) = self.leadership() else {
             return;
         };
         let Some(round) = &leading.read_round else {
             return;
         };
-        let confirmed = leading
-            .progress
-            .values()
-            .filter(|progress| progress.acked_sequence >= round.first_sequence);
-        if confirmed.count() < others_needed {
+        let confirmed = |id| {
+            let progress = leading.progress.get(&id);
+            id == self.config.id
+                || progress.is_some_and(|it| it.acked_sequence >= round.first_sequence)
+        };
+        let given = std::cell::Cell::new(too_few);
+        let enough = self.has_sure_quorum(|id| {
+            confirmed(id) || given.get() > 0 && given.replace(given.get() - 1) > 0
+        });
+        if !enough {
             return;
         }
+        let Some(leading) = self.leadership_mut() else {
+            return;
+        };
         if let Some(round) = leading.read_round.take() {
             let confirmed = round.tokens.into_iter();
             let confirmed = confirmed.map(|token| (token, Ok(round.read_index)));

@@ -28,3 +28,32 @@ impl Random {
         range.start() + self.next() % span
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: the sequence is that of SplitMix64, so that it is as even as that is known to be.
+    #[test]
+    fn the_sequence_is_the_published_one() {
+        let mut random = Random::new(1_234_567);
+        let first: Vec<u64> = (0..5).map(|_| random.next()).collect();
+        let published = [
+            6_457_827_717_110_365_317,
+            3_203_168_211_198_807_973,
+            9_817_491_932_198_370_423,
+            4_593_380_528_125_082_431,
+            16_408_922_859_458_223_821,
+        ];
+        assert_eq!(first, published);
+    }
+
+    /// Goal: a duration is in its range, and each in it comes, both ends included.
+    #[test]
+    fn both_ends_of_a_range_come() {
+        let mut random = Random::new(1);
+        let drawn: std::collections::BTreeSet<Micros> =
+            (0..100).map(|_| random.within(&(7..=9))).collect();
+        assert_eq!(drawn, [7, 8, 9].into());
+    }
+}

@@ -75,6 +75,7 @@ impl Raft {
             commit_index,
             lease_ms,
             sequence,
+            incarnation: self.incarnation,
         };
         self.send(peer, message);
     }

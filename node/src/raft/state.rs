@@ -2,16 +2,19 @@
 //! What happens to it stands in the files above: `step` takes the inputs in, each role has its own.
 
 use super::hashes::{StateHashes, StateTold};
-use super::lease::Promises;
+use super::lease::{Promises, Slots};
 use super::log::Log;
 use super::progress::Progress;
 use super::random::Random;
+use super::run::EndedRuns;
 use super::{
-    Config, Contradiction, Entry, Event, HardState, Index, Message, Micros, Mutation, NodeId,
-    Output, Promise, Recovered, Refusal, SnapshotId, Term,
+    Config, Contradiction, Entry, Event, HardState, Incarnation, Index, Message, Micros, Mutation,
+    NodeId, Output, Promise, Recovered, Refusal, Run, SnapshotId, Term,
 };
+use crate::command::Members;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 /// Timeout of a node that never ran, while it looks for the others of a new cluster.
 const FIRST_TIMEOUT_US: RangeInclusive<Micros> = 20_000..=150_000;
@@ -59,6 +62,14 @@ pub struct Raft {
     pub(super) early_attempts: u32,
     pub(super) election_at_us: Micros,
     pub(super) promises: Promises,
+    /// The name of this run; 0: it has none.
+    pub(super) incarnation: Incarnation,
+    /// Runs that have ended for certain, of this node and of others.
+    pub(super) ended: EndedRuns,
+    /// The run that was last heard as leader.
+    pub(super) heard_run: Option<Run>,
+    /// The run that this node voted for in its term, if that has a name.
+    pub(super) voted_run: Option<Run>,
     pub(super) random: Random,
     pub(super) damage: Damage,
     /// When the newest finished flush was asked for.
@@ -79,10 +90,12 @@ pub struct Raft {
     pub(super) cluster_id: u128,
     /// A newer format is needed: see `format`.
     pub(super) newer_format_wanted: bool,
+    /// And by a change of membership, so that it does not wait for nodes that are away.
+    pub(super) members_wanted: bool,
     /// As many voters as former runs had; 0: not known.
     former_voters: u64,
-    /// See [`Recovered::former_run_ended`].
-    former_run_ended: bool,
+    /// See [`Recovered::all_ended`].
+    all_ended: bool,
     pub(super) transfer_watch: Option<TransferWatch>,
     /// Whether the connection from a peer is up, or broke and did not come back. Without those
     /// that never were connected.
@@ -114,6 +127,12 @@ pub struct Counters {
     pub conflicts: u64,
     /// Snapshots that took the place of the own log.
     pub installs: u64,
+    /// Runs of which this node learnt for certain that they have ended.
+    pub proofs: u64,
+    /// Promises that such an end has waived.
+    pub promises_waived: u64,
+    /// Waits for an older lease that such an end has ended, or made needless.
+    pub waits_waived: u64,
 }
 
 /// A run for leadership.
@@ -123,8 +142,10 @@ pub(super) struct Candidacy {
     pub(super) pre: bool,
     pub(super) votes: BTreeSet<NodeId>,
     pub(super) denials: BTreeSet<NodeId>,
-    /// Older leases may be alive until then, by all votes counted so far.
-    pub(super) old_lease_until_us: Micros,
+    /// Older leases that may be alive, by all votes counted so far.
+    pub(super) old_leases: Slots,
+    /// Leases that would have been waited for until then if their holders had not ended.
+    pub(super) waived_until_us: Micros,
 }
 
 /// What a leader keeps for as long as it leads.
@@ -133,6 +154,8 @@ pub(super) struct Leadership {
     pub(super) elected_at_us: Micros,
     /// Its own NO-OP: once this is committed, all before it is.
     pub(super) first_index: Index,
+    /// Older leases that may be alive, and until when.
+    pub(super) old_leases: Slots,
     pub(super) old_lease_until_us: Micros,
     pub(super) old_lease_over: bool,
     /// The lease of this term was given up for good.
@@ -152,6 +175,12 @@ pub(super) struct Leadership {
     pub(super) reads_waiting: Vec<u64>,
     pub(super) read_round: Option<ReadRound>,
     pub(super) handover: Option<Handover>,
+    /// When the configuration in force was appended here, or leadership began.
+    pub(super) members_appended_us: Micros,
+    /// A leader that is to leave tries again then to hand over.
+    pub(super) leave_at_us: Micros,
+    /// So long who was removed is sent to. `None`: nobody was, or that is not committed yet.
+    pub(super) departed_until_us: Option<Micros>,
     /// What all nodes have made of the log.
     pub(super) states: StateHashes,
 }
@@ -246,25 +275,17 @@ impl Damage {
 impl Raft {
     /// A node as it starts, a follower. `now` is its clock at the start.
     pub fn new(config: Config, recovered: Recovered, now: Micros) -> Self {
-        assert!(config.voters.contains(&config.id), "not a voter of its own");
-        let forgets = config.mutation == Some(Mutation::PromiseForgottenOnRestart);
-        let remembers = recovered.never_ran || recovered.kept_promises.is_some();
-        let forgotten_until = match remembers || forgets {
-            true => 0,
-            false if config.mutation == Some(Mutation::FormerLeaseForgotten) => {
-                now + config.lease_us
-            }
-            false => now + config.lease_us.max(recovered.former_lease_us),
-        };
-        let one_slot = config.mutation == Some(Mutation::OneSlotPromise);
-        let mut promises = Promises::new(forgotten_until, one_slot);
-        if !forgets {
-            let kept = recovered.kept_promises.as_deref().unwrap_or_default();
-            promises.restore(kept, now);
-        }
+        let promises = promises_at_start(&config, &recovered, now);
         let damage = Damage::new(&recovered, now);
         let base = recovered.snapshot.unwrap_or_default();
-        let log = Log::new(base, recovered.entries);
+        let of_flags = || {
+            (
+                0,
+                Arc::new(Members::of_voters(config.voters.iter().copied())),
+            )
+        };
+        let members = recovered.configuration.unwrap_or_else(of_flags);
+        let log = Log::new(base, members, recovered.entries);
         let mut raft = Raft {
             now,
             state: State::Follower,
@@ -278,6 +299,10 @@ impl Raft {
             early_attempts: 0,
             election_at_us: 0,
             promises,
+            incarnation: recovered.incarnation,
+            ended: EndedRuns::default(),
+            heard_run: None,
+            voted_run: None,
             random: Random::new(config.seed),
             damage,
             flushed_us: None,
@@ -289,12 +314,13 @@ impl Raft {
             state_told: None,
             cluster_id: recovered.ids.cluster,
             newer_format_wanted: false,
+            members_wanted: false,
             former_voters: if recovered.never_ran {
                 1
             } else {
                 recovered.voters
             },
-            former_run_ended: recovered.former_run_ended,
+            all_ended: recovered.all_ended,
             transfer_watch: None,
             links: BTreeMap::new(),
             counters: Counters::default(),
@@ -302,8 +328,22 @@ impl Raft {
             contradicted: false,
             config,
         };
+        raft.learn_own_ends(recovered.ended, recovered.former_run);
         raft.reset_election_timer();
         raft
+    }
+
+    /// The id of the cluster that this node joins, where it had none.
+    pub fn join_cluster(&mut self, cluster: u128) {
+        self.cluster_id = cluster;
+    }
+
+    /// This run of this node.
+    pub fn own_run(&self) -> Run {
+        Run {
+            node: self.config.id,
+            incarnation: self.incarnation,
+        }
     }
 
     /// The time of the last step, which never goes back.
@@ -313,8 +353,8 @@ impl Raft {
 
     /// As many voters as count for promises that this node may still have to keep. 0: not known.
     pub fn voters_on_record(&self) -> u64 {
-        let own = self.config.voters.len() as u64;
-        match self.promises.open_until(self.config.id, None) > self.now {
+        let own = self.members().all_voters().len() as u64;
+        match self.promises.open_until(self.own_run()) > self.now {
             // Not known, and still of weight: a crash now must not make it look known.
             true if self.former_voters == 0 => 0,
             true => self.former_voters.max(own),
@@ -404,6 +444,7 @@ impl Raft {
                 term,
                 voted_for: None,
             });
+            self.voted_run = None;
             self.heard_us = None;
         }
         self.leader = leader;
@@ -484,20 +525,24 @@ impl Raft {
         self.links.get(&peer).is_some_and(|link| !link.is_up)
     }
 
+    /// All other nodes: those of the configuration in force, and for a while those that just left it.
     pub(super) fn peers(&self) -> Vec<NodeId> {
-        let others = self.config.voters.iter().copied();
-        others.filter(|id| *id != self.config.id).collect()
-    }
-
-    /// Voters needed for a majority, this node included.
-    pub(super) fn quorum(&self) -> usize {
-        self.config.voters.len() / 2 + 1
+        match &self.state {
+            State::Leader(leading) => leading.progress.keys().copied().collect(),
+            State::Follower | State::Candidate(_) => {
+                let nodes = self.members().nodes.keys().copied();
+                nodes.filter(|id| *id != self.config.id).collect()
+            }
+        }
     }
 
     /// Whether anybody may hold a lease that this node does not know of: another voter to which a
-    /// former run promised it, or that former run, where it may be alive without its disk.
+    /// former run promised it, or a former run, where one may be alive without its disk. A run with a name
+    /// knows to whom, and need not guess.
     pub(super) fn may_owe_a_lease(&self) -> bool {
-        self.config.voters.len() > 1 || self.former_voters != 1 || !self.former_run_ended
+        let alone = self.members_index() == 0 && self.members().nodes.len() <= 1;
+        let named = self.own_run().is_named();
+        named || !alone || self.former_voters != 1 || !self.all_ended
     }
 
     pub(super) fn mutated(&self, mutation: Mutation) -> bool {
@@ -521,4 +566,33 @@ impl Raft {
     pub(super) fn event(&mut self, event: Event) {
         self.out.events.push(event);
     }
+}
+
+/// What a node may still have to keep as it starts.
+fn promises_at_start(config: &Config, recovered: &Recovered, now: Micros) -> Promises {
+    let mut promises = Promises::new(config.mutation == Some(Mutation::OneSlotPromise));
+    if recovered.never_ran || config.mutation == Some(Mutation::PromiseForgottenOnRestart) {
+        return promises;
+    }
+    // What it says is whole only where nobody wrote after that run, and in the very place that it had.
+    let elsewhere = config.mutation == Some(Mutation::NamesBelievedElsewhere);
+    // A node without a name takes no part.
+    let takes_part = recovered.incarnation != 0 && recovered.names.by != 0;
+    let is_former = takes_part && recovered.names.by == recovered.former_run;
+    let believed = is_former && (recovered.former_run_ended || elsewhere);
+    let names = recovered.names.runs.as_deref().filter(|_| believed);
+    match &recovered.kept_promises {
+        Some(kept) => {
+            let kept: Vec<_> = kept.iter().map(|it| it.named_by(names)).collect();
+            promises.restore(&kept, now);
+        }
+        None => {
+            let lease_us = match config.mutation == Some(Mutation::FormerLeaseForgotten) {
+                true => config.lease_us,
+                false => config.lease_us.max(recovered.former_lease_us),
+            };
+            promises.forget(now + lease_us, names);
+        }
+    }
+    promises
 }

@@ -1,7 +1,10 @@
 //! A node as others see it from outside: the operator, and the gate for lease reads.
 
 use super::state::{Counters, Raft, Role};
-use super::{Index, Micros, NodeId, SnapshotId, Term};
+use super::{Index, Micros, NodeId, Run, SnapshotId, Term};
+use crate::command::Members;
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// How whole a node's log is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -78,8 +81,18 @@ pub struct Status {
     pub log: LogState,
     /// Leader: its followers.
     pub peers: Vec<PeerStatus>,
+    /// The configuration in force.
+    pub members: Arc<Members>,
+    /// The entry that put it in force. 0: what nodes were started with.
+    pub members_index: Index,
+    /// That entry is committed.
+    pub members_committed: bool,
+    /// Leader: as many nodes may still fail: see [`Raft::spare_nodes`].
+    pub survives_failures: Option<u64>,
     /// What it counted.
     pub counters: Counters,
+    /// This run of the node; it may have no name.
+    pub run: Run,
 }
 
 impl Raft {
@@ -110,7 +123,12 @@ impl Raft {
             snapshot_damaged: self.is_snapshot_damaged(),
             log: self.log_state(),
             peers: self.peer_status(),
+            members: Arc::clone(self.members()),
+            members_index: self.members_index(),
+            members_committed: self.members_committed(),
+            survives_failures: self.leadership().map(|_| self.spare_nodes() as u64),
             counters: self.counters,
+            run: self.own_run(),
         }
     }
 
@@ -128,9 +146,19 @@ impl Raft {
         };
         let since_us = self.now.saturating_sub(self.config.lease_us);
         let answers = |acked: Option<Micros>| acked.is_some_and(|sent_us| sent_us >= since_us);
-        let followers = leading.progress.values();
-        let live = followers.filter(|it| answers(it.acked_sent_us)).count() + 1;
-        live.saturating_sub(self.quorum())
+        let is_live = |id| {
+            let progress = leading.progress.get(&id);
+            id == self.config.id || progress.is_some_and(|it| answers(it.acked_sent_us))
+        };
+        let members = self.members();
+        let spare = |voters: &BTreeSet<NodeId>| {
+            let live = voters.iter().filter(|id| is_live(**id)).count();
+            live.saturating_sub(voters.len() / 2 + 1)
+        };
+        match members.is_joint() {
+            true => spare(&members.voters).min(spare(&members.outgoing)),
+            false => spare(&members.voters),
+        }
     }
 
     /// A leader's followers.

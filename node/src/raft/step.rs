@@ -3,7 +3,8 @@
 
 use super::state::{Link, Raft, State};
 use super::{
-    AppendOutcome, Event, Index, Input, Message, Micros, Mutation, NodeId, Output, Refusal, Term,
+    AppendOutcome, Contradiction, Event, Index, Input, MembersRefusal, Message, Micros, Mutation,
+    NodeId, Output, Refusal, Term,
 };
 
 impl Raft {
@@ -19,6 +20,7 @@ impl Raft {
             Input::Connected { peer, reads_format } => self.on_connected(peer, reads_format),
             Input::Disconnected { peer } => self.on_disconnected(peer),
             Input::Propose(commands) => self.on_propose(commands),
+            Input::ChangeMembers { base, target } => self.on_change_members(base, target),
             Input::QuorumRead { token } => self.on_quorum_read(token),
             Input::Transfer { target } => self.on_transfer(target),
             Input::Persisted { index, term } => self.on_persisted(index, term),
@@ -34,9 +36,17 @@ impl Raft {
                 offset,
                 data,
             } => self.on_chunk(peer, snapshot, offset, data),
-            Input::Installed(snapshot) => self.on_installed(snapshot),
+            Input::Installed {
+                snapshot,
+                configuration,
+            } => self.on_installed(snapshot, configuration),
             Input::InstallFailed => self.on_install_failed(),
             Input::Flushed { since_us } => self.on_flushed(since_us),
+            Input::Ended { run } => self.on_ended(run),
+        }
+        if !self.contradicted && self.is_removed() {
+            let (entry, _) = *self.log.members_at(self.commit_index);
+            self.contradict(Contradiction::Removed { entry });
         }
         if !self.contradicted {
             self.on_time();
@@ -57,8 +67,10 @@ impl Raft {
     }
 
     fn on_message(&mut self, from: NodeId, message: Message) {
-        if from == self.config.id || !self.config.voters.contains(&from) {
-            return; // Not of this cluster: the transport has refused it already.
+        // Whoever is of this cluster is heard, whether or not the own configuration names it: that one may be out
+        // of date (dissertation 4.1). The transport has refused others.
+        if from == self.config.id || self.is_too_late(from, &message) {
+            return;
         }
         self.check_term(from, &message);
         if message.term() < self.term() {
@@ -83,7 +95,8 @@ impl Raft {
                 pre,
                 promise_remaining_ms,
                 term,
-            } => self.on_vote_reply(from, term, granted, pre, promise_remaining_ms),
+                owed,
+            } => self.on_vote_reply(from, term, granted, pre, promise_remaining_ms, owed),
             Message::State {
                 index,
                 hash,
@@ -206,6 +219,11 @@ impl Raft {
             reads_format: 0,
         };
         self.links.insert(peer, link);
+        if self.mutated(Mutation::BrokenConnectionProves)
+            && let Some(run) = self.heard_run.filter(|run| run.node == peer)
+        {
+            self.on_ended(run);
+        }
         match self.state {
             State::Leader(_) => self.on_peer_disconnected(peer),
             State::Follower if self.leader == Some(peer) => self.on_leader_link_broken(),
@@ -236,8 +254,10 @@ impl Raft {
 /// What comes of an input at the end of the node: nothing, but that each proposal is answered.
 fn after_the_end(input: &Input) -> Output {
     let refused = matches!(input, Input::Propose(_));
+    let change = matches!(input, Input::ChangeMembers { .. });
     Output {
         proposed: refused.then_some(Err(Refusal::NotLeader { leader: None })),
+        members_proposed: change.then_some(Err(MembersRefusal::NotLeader { leader: None })),
         ..Output::default()
     }
 }

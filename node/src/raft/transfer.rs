@@ -1,12 +1,13 @@
 //! Transfer of leadership (Raft dissertation 3.10), with the lease given up on the way.
 //!
 //! The leader takes no more proposals, brings the target up to date, gives up the lease of its
-//! term for good, and only then tells the target to stand. The voters leave just this one lease
-//! out of what they report, so the target need not wait. If the message comes late or never, no
-//! harm is done: the lease is gone either way, and a target that does not know so waits.
+//! term for good, and only then tells the target to stand. The voters forget their promise to just
+//! this one lease, so neither the target nor who follows on it need wait. If the message comes late or
+//! never, no harm is done: the lease is gone either way, and a target that does not know so waits.
 
 use super::state::{Choice, Handover, Raft, State, TransferWatch};
 use super::{Event, Message, Micros, Mutation, NodeId, Refusal};
+use std::sync::Arc;
 
 /// Where anybody may take over, somebody must answer within this part of the time that a transfer
 /// may take: who stops a node waits for it.
@@ -34,6 +35,7 @@ impl Raft {
         let deadline_us = self.now + timeout_us;
         let answer_by_us = Some(self.now + timeout_us / ANSWER_PARTS);
         let (term, leader) = (self.term(), self.leader);
+        let members = Arc::clone(self.members());
         let watched = self.transfer_watch.is_some();
         let Some(leading) = self.leadership_mut() else {
             return Err(Refusal::NotLeader { leader });
@@ -42,7 +44,8 @@ impl Raft {
             return Err(Refusal::Transferring);
         }
         let mut candidates = leading.progress.iter().filter(|(id, progress)| {
-            progress.connected && target.is_none_or(|target| target == **id)
+            let may_lead = members.voters.contains(id);
+            may_lead && progress.connected && target.is_none_or(|target| target == **id)
         });
         let any = *candidates.next().ok_or(Refusal::TransferFailed)?.0;
         let choice = match target {
@@ -64,13 +67,15 @@ impl Raft {
     /// A peer has answered an append of this sequence: it may be the one to take over.
     pub(super) fn choose_target(&mut self, from: NodeId, answered: u64) {
         let (last_index, term) = (self.log.last_index(), self.term());
+        let may_lead = self.members().voters.contains(&from);
         let Some(leading) = self.leadership_mut() else {
             return;
         };
-        let holds_all = leading
-            .progress
-            .get(&from)
-            .is_some_and(|progress| progress.match_index == last_index);
+        let holds_all = may_lead
+            && leading
+                .progress
+                .get(&from)
+                .is_some_and(|progress| progress.match_index == last_index);
         let Some(handover) = &mut leading.handover else {
             return;
         };
@@ -167,6 +172,7 @@ impl Raft {
     pub(super) fn on_timeout_now(&mut self, from: NodeId, last_index: u64, released: bool) {
         let term = self.term();
         let may_stand = matches!(self.state, State::Follower)
+            && self.is_voter()
             && !self.is_damaged()
             && self.log.last_index() >= last_index;
         if may_stand {

@@ -15,6 +15,8 @@ const MIN_BYTES: usize = 64 * 1024;
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 /// So many appends fill the window, so that they follow each other without waiting.
 const APPENDS: usize = 4;
+/// What a peer reads and writes of a snapshot in a few milliseconds, in which it does nothing else.
+const PIECE_BYTES_MAX: usize = 512 * 1024;
 
 /// See the module.
 #[derive(Debug)]
@@ -47,13 +49,18 @@ impl Window {
         self.bytes / APPENDS
     }
 
+    /// Bytes of one piece of a snapshot.
+    pub(super) fn piece_bytes(&self) -> usize {
+        PIECE_BYTES_MAX.min(self.append_bytes())
+    }
+
     /// Whether one more append may join what is under way, of which the oldest was sent then.
     pub(super) fn has_room(&self, in_flight_bytes: usize, oldest_us: Micros, now: Micros) -> bool {
         in_flight_bytes + self.append_bytes() <= self.bytes && now <= oldest_us + self.late_us
     }
 
-    /// Learns from an append that is acknowledged now, with so much under way until now. Only a
-    /// window that was in use is known to fit.
+    /// Learns from an append that is acknowledged now, with so much under way until now. Only a window that was in
+    /// use is known to fit: half of it, or one append alone that took half as long, as pieces of a snapshot travel.
     pub(super) fn learn(
         &mut self,
         sent_us: Micros,
@@ -62,8 +69,9 @@ impl Window {
         now: Micros,
     ) {
         let age_us = now.saturating_sub(sent_us);
-        let in_use = in_flight_bytes >= self.bytes / 2;
-        if age_us <= self.quick_us && in_use {
+        let fits_half = in_flight_bytes >= self.bytes / 2 && age_us <= self.quick_us;
+        let fits_one = in_flight_bytes >= self.append_bytes() && age_us <= self.quick_us / 2;
+        if fits_half || fits_one {
             self.bytes = MAX_BYTES.min(self.bytes + bytes);
         } else if age_us > self.late_us && sent_us >= self.changed_us {
             self.bytes = MIN_BYTES.max(self.bytes / 2);
@@ -77,6 +85,22 @@ mod tests {
     use super::*;
 
     const LEASE_US: Micros = 2_000_000;
+
+    /// Goal: pieces of a snapshot, one at a time, grow with a wire that is fast, and are bounded; on one that is
+    /// slow they shrink until each is answered well within a lease.
+    #[test]
+    fn pieces_follow_the_wire() {
+        for (mbits, at_least, at_most) in [(1, 16, 32), (10, 64, 256), (1_000, 512, 512)] {
+            let (mut window, mut now) = (Window::new(LEASE_US), 0);
+            for _ in 0..100 {
+                let (sent_us, bytes) = (now, window.piece_bytes());
+                now += (bytes * 8 / mbits) as Micros;
+                window.learn(sent_us, bytes, bytes, now);
+            }
+            let kib = window.piece_bytes() / 1024;
+            assert!((at_least..=at_most).contains(&kib), "{mbits} Mbit/s: {kib}");
+        }
+    }
 
     /// A full window of appends that leave at once, over a wire that takes so many bytes a
     /// second: how old the last one is when it is acknowledged.
@@ -129,5 +153,29 @@ mod tests {
         assert!(window.has_room(1, 0, LEASE_US / 4));
         assert!(!window.has_room(1, 0, LEASE_US / 4 + 1));
         assert!(!window.has_room(BEGIN_BYTES, 0, 0));
+    }
+    /// Goal: an answer that is just not late yet takes nothing away, and a new wire begins where every wire
+    /// does.
+    #[test]
+    fn a_new_wire_begins_anew() {
+        let mut window = Window::new(LEASE_US);
+        window.learn(0, 1_000, 0, LEASE_US / 4);
+        assert_eq!(window.bytes, BEGIN_BYTES);
+        window.learn(0, 1_000, 0, LEASE_US / 4 + 1);
+        assert_eq!(window.bytes, BEGIN_BYTES / 2);
+        window.begin_anew();
+        assert_eq!(window.bytes, BEGIN_BYTES);
+    }
+
+    /// Goal: however slow or fast a wire is, its window has bounds.
+    #[test]
+    fn a_window_has_bounds() {
+        let kib = 1024;
+        let mut window = Window::new(LEASE_US);
+        assert_eq!(window.bytes, 256 * kib);
+        (1..9).for_each(|time| window.learn(time * LEASE_US, 1, 0, (time + 1) * LEASE_US));
+        assert_eq!(window.bytes, 64 * kib);
+        (0..99).for_each(|_| window.learn(0, 256 * kib, 8 * kib * kib, 0));
+        assert_eq!(window.bytes, 4 * kib * kib);
     }
 }

@@ -1,6 +1,7 @@
 //! The `Admin` service.
 
 use super::backup::{self, BACKUPS_MAX, Pieces};
+use super::membership::{self, membership};
 use super::{Front, Refusal};
 use crate::command::FORMAT_NEWEST;
 use crate::desk::Inspection;
@@ -10,10 +11,11 @@ use crate::identity::id_text;
 use crate::peers::CUT_MS_MAX;
 use crate::raft::{LogState, Micros, NodeId, Role};
 use crate::space::Room;
+use crate::tls::Tls;
 use raftkv::admin as wire;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -68,7 +70,7 @@ impl AdminService {
             role: role(lease.role).into(),
             term: lease.term,
             leader_id,
-            leader_address: front.identity.client_address(leader_id).to_owned(),
+            leader_address: front.roster.client_address(leader_id),
             commit_index: status.commit_index,
             applied_index,
             last_index: status.last_index,
@@ -91,11 +93,19 @@ impl AdminService {
             reads_format: FORMAT_NEWEST,
             format_max: format_held_at.min(FORMAT_NEWEST),
             format_due_bytes: format_growth_left,
-            cluster_id: id_text(front.identity.ids.cluster),
+            cluster_id: id_text(front.identity.cluster_id()),
             directory_id: id_text(front.identity.ids.directory),
             snapshot_index: status.snapshot.map_or(0, |snapshot| snapshot.index),
             snapshot_hash: status.snapshot.map_or(0, |snapshot| snapshot.hash),
             snapshot_damaged: status.snapshot_damaged,
+            tls: front.tls.as_deref().map(tls_state),
+            membership: Some(membership(
+                status.members_index,
+                status.members_committed,
+                &status.members,
+            )),
+            survives_failures: status.survives_failures,
+            proof_of_death: proof_of_death(&status, front.watched.load(Ordering::Relaxed)),
         }
     }
 
@@ -163,14 +173,29 @@ impl AdminService {
     }
 
     fn known_peers(&self, peers: &[NodeId]) -> Result<(), Refusal> {
-        let known = |id: &NodeId| self.front.identity.peers().any(|(peer, _)| peer == *id);
-        match peers.iter().find(|id| !known(id)) {
+        let roster = &self.front.roster;
+        match peers.iter().find(|id| !roster.is_peer(**id)) {
             Some(stranger) => Err(Refusal::invalid(format!(
                 "node {stranger} is no other node of this cluster"
             ))),
             None => Ok(()),
         }
     }
+}
+
+fn tls_state(tls: &Tls) -> wire::TlsState {
+    wire::TlsState {
+        clear_too: tls.is_optional(),
+        certificate_ends_unix_s: unix_s(tls.ends()),
+        authority_ends_unix_s: unix_s(tls.trust_ends()),
+        trouble: tls.trouble().unwrap_or_default(),
+        files_crc32c: tls.files_crc32c(),
+    }
+}
+
+fn unix_s(time: SystemTime) -> u64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 fn role(role: Role) -> wire::Role {
@@ -199,6 +224,16 @@ fn peer_progress(peer: &crate::raft::PeerStatus) -> wire::PeerProgress {
         reads_format: peer.reads_format,
         state_differs_at: peer.state_differs_at,
     }
+}
+
+fn proof_of_death(status: &crate::raft::Status, watched: bool) -> Option<wire::ProofOfDeath> {
+    status.run.is_named().then_some(wire::ProofOfDeath {
+        incarnation: status.run.incarnation,
+        watched,
+        ends_proved: status.counters.proofs,
+        promises_waived: status.counters.promises_waived,
+        waits_waived: status.counters.waits_waived,
+    })
 }
 
 fn inspection_counters(status: &crate::raft::Status, fsyncs: u64) -> wire::Counters {
@@ -294,6 +329,15 @@ impl Admin for AdminService {
         }
     }
 
+    async fn change_members(
+        &self,
+        request: Request<wire::ChangeMembersRequest>,
+    ) -> Result<Response<wire::ChangeMembersReply>, Status> {
+        let deadline = super::call::deadline(request.metadata());
+        let changed = membership::change(&self.front, request.into_inner(), deadline).await?;
+        Ok(Response::new(changed))
+    }
+
     async fn cut_links(
         &self,
         request: Request<wire::CutLinksRequest>,
@@ -343,7 +387,7 @@ impl Admin for AdminService {
         let mut peers = self.distinct_peers(request.into_inner().peer_ids)?;
         self.front.links.heal(&peers);
         if peers.is_empty() {
-            peers = self.front.identity.peers().map(|(peer, _)| peer).collect();
+            peers = self.front.roster.peers();
         }
         self.front.dump.tell(Happening::LinksHealed { peers });
         Ok(Response::new(wire::HealLinksReply {}))

@@ -122,7 +122,7 @@ impl Walker {
         self.send(Piece::Begin(wire::BackupBegin {
             node_id: identity.id,
             cluster: identity.cluster.clone(),
-            cluster_id: id_text(identity.ids.cluster),
+            cluster_id: id_text(identity.cluster_id()),
             index: head.state.applied_index,
             term: head.term,
             key_count: head.state.keys,

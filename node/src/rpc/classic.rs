@@ -4,6 +4,7 @@ use super::Front;
 use super::Refusal;
 use super::call::deadline;
 use super::translate::{self, Done};
+use crate::access::Access;
 use crate::engine::Answer;
 use crate::wal::split_words;
 use raftkv::kv as wire;
@@ -37,6 +38,7 @@ impl ClassicService {
     async fn serve(
         &self,
         words: &[Arc<str>],
+        access: &Access,
         deadline: tokio::time::Instant,
     ) -> Result<Done, Refusal> {
         match words {
@@ -47,6 +49,7 @@ impl ClassicService {
                     value: value.to_string(),
                 };
                 let set = translate::wanted(set.into())?;
+                self.front.permit(access, &set)?;
                 self.front.carry_out(set, deadline).await
             }
             [verb, key] if &**verb == "GET" => {
@@ -55,6 +58,7 @@ impl ClassicService {
                     ..Default::default()
                 };
                 let get = translate::wanted(get.into())?;
+                self.front.permit(access, &get)?;
                 self.front.carry_out(get, deadline).await
             }
             _ => Err(Refusal::invalid(
@@ -97,7 +101,9 @@ fn must_not_ask_again(reason: ErrorReason) -> bool {
         ErrorReason::Invalid
             | ErrorReason::Overloaded
             | ErrorReason::DiskFull
+            | ErrorReason::MembersRefused
             | ErrorReason::OutcomeUnknown
+            | ErrorReason::NotAllowed
     )
 }
 
@@ -108,8 +114,9 @@ impl Classic for ClassicService {
         request: Request<wire::ServeClientArgs>,
     ) -> Result<Response<wire::ServeClientReply>, Status> {
         let deadline = deadline(request.metadata());
+        let access = self.front.access(request.extensions());
         let words = split_words(&request.into_inner().request, WORDS_MAX).unwrap_or_default();
-        let reply = match self.serve(&words, deadline).await {
+        let reply = match self.serve(&words, &access, deadline).await {
             Ok(done) => {
                 let room = self.front.reply_room(translate::size_bytes(&done))?;
                 return Ok(room.around(Response::new(self.success(done))));

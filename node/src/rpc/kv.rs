@@ -36,7 +36,9 @@ impl KvService {
         R: TryFrom<WireOutcome, Error = WireOutcome>,
     {
         let deadline = deadline(request.metadata());
+        let access = self.front.access(request.extensions());
         let wanted = translate::wanted(request.into_inner().into())?;
+        self.front.permit(&access, &wanted)?;
         let done = self.front.carry_out(wanted, deadline).await?;
         let room = self.front.reply_room(translate::size_bytes(&done))?;
         match R::try_from(translate::outcome(done)) {
@@ -104,8 +106,9 @@ impl Kv for KvService {
         let permit = Arc::clone(&self.pipelines).try_acquire_owned();
         let permit = permit.map_err(|_| self.front.overloaded("too many streams are open"))?;
         let front = Arc::clone(&self.front);
+        let access = front.access(request.extensions());
         Ok(Response::new(Pipeline::new(
-            front,
+            (front, access),
             request.into_inner(),
             permit,
         )))

@@ -1,10 +1,10 @@
 //! The services as clients meet them: a call begins where there is room for it, and its request and
 //! its reply keep what they take for as long as they are on their way.
 
-use super::Front;
 use super::budget::{CallRoom, ReplyRoom};
 use super::reading::Reading;
 use super::refusal::{count_refused, explained_reply};
+use super::{Front, membership};
 use crate::guests::Guest;
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -54,7 +54,9 @@ where
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         let path = request.uri().path();
         let guest = request.extensions().get::<Arc<Guest>>();
-        let call = match self.front.call_room(path, guest) {
+        let access = self.front.access(request.extensions());
+        let permitted = self.front.permit_call(&access, path);
+        let call = match permitted.and_then(|()| self.front.call_room(path, guest)) {
             Ok(call) => call,
             Err(refusal) => {
                 self.front.metrics.refused(refusal.reason);
@@ -63,6 +65,7 @@ where
             }
         };
         let streams = is_stream(path);
+        let known = membership::known(request.headers());
         let front = Arc::clone(&self.front);
         let counting = Arc::clone(&self.front);
         let request = request.map(|body| Body::new(Reading::new(front, body, streams)));
@@ -70,6 +73,9 @@ where
         Box::pin(async move {
             let mut response = explained_reply(response.await?);
             count_refused(&counting.metrics, response.headers());
+            if let Some(known) = known {
+                membership::tell_news(&counting.roster, known, response.headers_mut());
+            }
             let room = response.extensions_mut().remove::<ReplyRoom>();
             Ok(response.map(|body| {
                 Body::new(LimitedReply {

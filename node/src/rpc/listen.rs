@@ -1,17 +1,20 @@
 //! Listening sockets: bound once, with a bound on connections, without delay for small packets.
 //!
+//! Where there is TLS, the handshake comes first, within the same time as the preface of HTTP/2.
 //! A connection has its place from the moment it is taken. It keeps the place only if it begins
 //! as HTTP/2 does, and soon. Later the pings of HTTP/2 watch it; and where there is no place left,
 //! the one goes that has had no call for longest (see `guests`). Where all are busy, a few places
 //! are left to which only operators' calls come. So nobody can lock others out by being there.
 
+use super::handshakes::Handshakes;
 use crate::guests::{Guest, Guests, Seat};
+use crate::tls::{Door, Stream};
 use rustix::net::sockopt;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc::{self, Sender};
@@ -25,8 +28,8 @@ const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
 /// What a client says first (RFC 9113, 3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// For the preface, from the moment the connection is taken. It comes with the first packet, so
-/// this leaves room for one that is lost again and again.
+/// For the handshake of TLS and the preface, from the moment the connection is taken. They take two
+/// rounds at most, so this leaves room for packets that are lost again and again.
 const PREFACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Connections that the kernel keeps until they are accepted.
@@ -40,6 +43,11 @@ const KEEPALIVE_PROBES: u32 = 4;
 
 /// Between two looks for somebody who can be sent away.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// Between two looks for somebody whose certificate has ended.
+const LOOK_FOR_ENDED: Duration = Duration::from_secs(1);
+/// When the trusted authorities change, so many are judged before others get their turn.
+const JUDGED_AT_A_TIME: usize = 8;
 
 /// How many connections there may be at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +69,8 @@ pub struct Listen {
     wide: Arc<Semaphore>,
     idle_max: Option<Duration>,
     guests: Arc<Guests>,
+    door: Option<Door>,
+    handshakes: Option<Handshakes>,
 }
 
 /// The connections as they come. The socket is closed when both are dropped.
@@ -80,14 +90,20 @@ struct Ways {
 /// A connection, and its place.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     /// What was taken out of the stream already and has to be read first.
     taken: &'static [u8],
     /// Gets word when the connection is sent away.
     leaves: Option<oneshot::Receiver<()>>,
+    place: Place,
+}
+
+/// What a connection holds for as long as it is there.
+#[derive(Debug)]
+struct Place {
     seat: Seat,
     _place: OwnedSemaphorePermit,
-    _wide: Option<OwnedSemaphorePermit>,
+    wide: Option<OwnedSemaphorePermit>,
 }
 
 impl Listen {
@@ -102,6 +118,8 @@ impl Listen {
             wide: Arc::new(Semaphore::new(0)),
             idle_max: places.idle_max,
             guests: Arc::default(),
+            door: None,
+            handshakes: None,
         })
     }
 
@@ -115,6 +133,13 @@ impl Listen {
         Arc::clone(&self.guests)
     }
 
+    /// The same, for those alone whom a door lets in.
+    pub fn behind(mut self, door: Option<Door>) -> io::Result<Self> {
+        self.handshakes = door.is_some().then(Handshakes::begin).transpose()?;
+        self.door = door;
+        Ok(self)
+    }
+
     /// The connections as they come, so many at a time of the wide kind.
     pub(super) fn connections(self, wide_places: usize) -> Connections {
         self.wide.add_permits(wide_places);
@@ -125,6 +150,7 @@ impl Listen {
             tokio::select! {
                 () = self.accept_all(&ways) => {}
                 () = self.send_idle_away() => {}
+                () = self.send_unwelcome_away() => {}
                 _ = closed => {}
             }
         });
@@ -142,16 +168,18 @@ impl Listen {
                         return; // Never closed while this runs.
                     };
                     let (seat, leaves) = self.guests.seat(for_operators, Instant::now());
-                    let connection = Connection {
-                        stream,
-                        taken: PREFACE,
-                        leaves: Some(leaves),
+                    let place = Place {
                         seat,
                         _place: place,
-                        _wide: Arc::clone(&self.wide).try_acquire_owned().ok(),
+                        wide: Arc::clone(&self.wide).try_acquire_owned().ok(),
                     };
+                    let (door, ways) = (self.door.clone(), Arc::clone(ways));
                     // In a task of its own: who is slow with the first words keeps nobody waiting.
-                    tokio::spawn(admit(connection, Arc::clone(ways)));
+                    let admitted = admit(stream, (place, leaves), door, ways);
+                    match &self.handshakes {
+                        Some(handshakes) => handshakes.spawn(admitted),
+                        None => drop(tokio::spawn(admitted)),
+                    }
                 }
                 Err(error) => {
                     tracing::warn!("a connection could not be taken: {error}");
@@ -190,6 +218,32 @@ impl Listen {
             self.guests.send_idle_away(Instant::now(), idle_max);
         }
     }
+
+    /// Ends connections whose certificate has ended, or is of an authority that is trusted no more:
+    /// nobody else would ask them again. Never ends itself.
+    async fn send_unwelcome_away(&self) {
+        let Some(door) = &self.door else {
+            return std::future::pending().await;
+        };
+        let mut changes = door.changes();
+        loop {
+            let changed = tokio::time::timeout(LOOK_FOR_ENDED, changes.changed()).await;
+            let is_changed = matches!(changed, Ok(Ok(())));
+            let now = SystemTime::now();
+            for (number, guest) in self.guests.present().into_iter().enumerate() {
+                let Some(origin) = guest.origin() else {
+                    continue;
+                };
+                let has_ended = origin.ends.is_some_and(|ends| ends <= now);
+                if has_ended || (is_changed && !door.still_takes(origin)) {
+                    guest.send_away();
+                }
+                if is_changed && number % JUDGED_AT_A_TIME == 0 {
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
 }
 
 /// Binds; an address of all IPv6 addresses is one of all IPv4 addresses, too, whatever the machine's
@@ -220,19 +274,28 @@ fn no_such_family(error: &io::Error) -> bool {
 }
 
 /// Passes a connection on once it has begun as it must; drops it, and its place, if not.
-async fn admit(mut connection: Connection, ways: Arc<Ways>) {
-    let Some(leaves) = &mut connection.leaves else {
-        return; // It has gone before it came.
-    };
+async fn admit(
+    stream: TcpStream,
+    (place, mut leaves): (Place, oneshot::Receiver<()>),
+    door: Option<Door>,
+    ways: Arc<Ways>,
+) {
+    let guest = place.seat.guest();
     let begun = tokio::select! {
-        begun = tokio::time::timeout(PREFACE_TIMEOUT, begin(&mut connection.stream)) => begun,
-        _ = leaves => return tracing::debug!("a connection was dropped in favour of others"),
+        begun = tokio::time::timeout(PREFACE_TIMEOUT, begin(stream, door.as_ref(), &guest)) => begun,
+        _ = &mut leaves => return tracing::debug!("a connection was dropped in favour of others"),
     };
     match begun {
-        Ok(Ok(())) => {
-            let way = match connection._wide {
+        Ok(Ok(stream)) => {
+            let way = match place.wide {
                 Some(_) => &ways.wide,
                 None => &ways.narrow,
+            };
+            let connection = Connection {
+                stream,
+                taken: PREFACE,
+                leaves: Some(leaves),
+                place,
             };
             // Nobody serves any more: then it is dropped.
             drop(way.send(Ok(connection)).await);
@@ -242,16 +305,24 @@ async fn admit(mut connection: Connection, ways: Arc<Ways>) {
     }
 }
 
-async fn begin(stream: &mut TcpStream) -> io::Result<()> {
+async fn begin(stream: TcpStream, door: Option<&Door>, guest: &Guest) -> io::Result<Stream> {
     stream.set_nodelay(true)?;
-    sockopt::set_socket_keepalive(&*stream, true)?;
-    sockopt::set_tcp_keepidle(&*stream, KEEPALIVE_IDLE)?;
-    sockopt::set_tcp_keepintvl(&*stream, KEEPALIVE_INTERVAL)?;
-    sockopt::set_tcp_keepcnt(&*stream, KEEPALIVE_PROBES)?;
+    sockopt::set_socket_keepalive(&stream, true)?;
+    sockopt::set_tcp_keepidle(&stream, KEEPALIVE_IDLE)?;
+    sockopt::set_tcp_keepintvl(&stream, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(&stream, KEEPALIVE_PROBES)?;
+    let mut stream = match door {
+        None => Stream::Clear(stream),
+        Some(door) => {
+            let admitted = door.open(stream).await?;
+            guest.identify(admitted.origin);
+            admitted.stream
+        }
+    };
     let mut first = [0; PREFACE.len()];
     stream.read_exact(&mut first).await?;
     match first == *PREFACE {
-        true => Ok(()),
+        true => Ok(stream),
         false => Err(io::Error::other("it does not speak HTTP/2")),
     }
 }
@@ -261,7 +332,7 @@ impl Connected for Connection {
 
     /// What each request brings along: the connection that it came by.
     fn connect_info(&self) -> Arc<Guest> {
-        self.seat.guest()
+        self.place.seat.guest()
     }
 }
 
@@ -322,8 +393,10 @@ impl AsyncWrite for Connection {
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
     }
 
+    /// No: where it is, h2 keeps the bytes of each reply of 256 bytes or more apart from its head and from other replies, and
+    /// sends it by a call of its own. So it puts all that are shorter than a KiB into one buffer, and sends that.
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        false
     }
 }
 

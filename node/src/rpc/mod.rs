@@ -11,10 +11,13 @@ mod backup;
 mod budget;
 mod call;
 mod classic;
+mod handshakes;
 mod health;
 mod kv;
 mod limited;
 mod listen;
+mod membership;
+mod permission;
 mod pipeline;
 mod reading;
 mod refusal;
@@ -24,6 +27,7 @@ mod translate;
 pub use budget::Room;
 pub use health::{Health, LiveHealth};
 pub use listen::{Listen, Places};
+pub use permission::Denials;
 pub use refusal::Refusal;
 pub use serve::{ReflectionError, serve_clients, serve_peers};
 
@@ -35,9 +39,11 @@ use crate::identity::Identity;
 use crate::metrics::{Metrics, Path};
 use crate::peers::Links;
 use crate::raft::Micros;
+use crate::roster::Roster;
 use crate::space::Space;
+use crate::tls::Tls;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use tokio::sync::watch;
 
 // The state machine knows no wire: what it keeps is what clients are told.
@@ -49,6 +55,8 @@ const _: () = assert!(crate::kv::SESSION_WINDOW == raftkv::SESSION_WINDOW);
 pub struct Front {
     /// Who this is.
     pub identity: Arc<Identity>,
+    /// Who belongs to the cluster.
+    pub roster: Arc<Roster>,
     /// Where requests wait for the loop.
     pub desk: Arc<Desk>,
     /// For reads that need not wait for the loop.
@@ -71,6 +79,12 @@ pub struct Front {
     pub metrics: Arc<Metrics>,
     /// Bounds what all requests and replies that are on their way may take.
     pub room: Room,
+    /// Where TLS is spoken: the certificates.
+    pub tls: Option<Arc<Tls>>,
+    /// What was refused for want of a role.
+    pub denials: Denials,
+    /// A process beside this one tells the others when it ends.
+    pub watched: Arc<AtomicBool>,
     /// Turns true when streams are to end.
     pub closing: watch::Sender<bool>,
 }

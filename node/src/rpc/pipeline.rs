@@ -7,6 +7,7 @@ use super::call::{DirectRead, REQUEST_TIMEOUT, read_timed_out, write_cut_off, wr
 use super::refusal::{count_refused, explained};
 use super::translate::{self, Done, Wanted};
 use super::{Front, Refusal};
+use crate::access::Access;
 use crate::desk::{Outcome, StreamOutcomes, Waiter};
 use crate::engine::{Consistency, Query, Reply, Request, Token};
 use crate::metrics::Path;
@@ -43,6 +44,7 @@ const UNREADABLE: &str = "an operation that this version does not know, or text 
 #[derive(Debug)]
 pub(super) struct Pipeline {
     front: Arc<Front>,
+    access: Access,
     requests: Streaming<wire::PipelineRequest>,
     requests_ended: bool,
     /// Why the requests ended, where it was an error: it ends the stream, after all outcomes.
@@ -111,13 +113,14 @@ struct Open {
 
 impl Pipeline {
     pub(super) fn new(
-        front: Arc<Front>,
+        (front, access): (Arc<Front>, Access),
         requests: Streaming<wire::PipelineRequest>,
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Pipeline {
             closing: Closing::of(&front),
             front,
+            access,
             requests,
             requests_ended: false,
             broken: None,
@@ -227,7 +230,12 @@ impl Pipeline {
     fn begin(&mut self, operation: wire::Operation) {
         let id = operation.id;
         let wanted = operation.operation.map(translate::wanted);
-        let begun = match wanted.unwrap_or_else(|| Err(Refusal::invalid(UNREADABLE))) {
+        let wanted = wanted.unwrap_or_else(|| Err(Refusal::invalid(UNREADABLE)));
+        let permitted = wanted.and_then(|wanted| {
+            self.front.permit(&self.access, &wanted)?;
+            Ok(wanted)
+        });
+        let begun = match permitted {
             Ok(Wanted::Read(query, how)) => self.begin_read(id, query, how),
             Ok(Wanted::Write(write)) => self.submit(id, write, None, None),
             Err(refusal) => Err(refusal),

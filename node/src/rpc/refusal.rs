@@ -85,7 +85,7 @@ impl Refusal {
             }
             ErrorReason::Overloaded | ErrorReason::DiskFull => Code::ResourceExhausted,
             ErrorReason::OutcomeUnknown | ErrorReason::Unspecified => Code::Unknown,
-            ErrorReason::SessionExpired => Code::FailedPrecondition,
+            ErrorReason::SessionExpired | ErrorReason::MembersRefused => Code::FailedPrecondition,
             ErrorReason::Unsupported => Code::Unimplemented,
             ErrorReason::NotAllowed => Code::PermissionDenied,
             ErrorReason::Incomplete => Code::DeadlineExceeded,
@@ -216,6 +216,7 @@ impl Front {
             }
             RequestError::OutcomeUnknown(_) => (ErrorReason::OutcomeUnknown, None),
             RequestError::SessionExpired => (ErrorReason::SessionExpired, None),
+            RequestError::Members(_) => (ErrorReason::MembersRefused, None),
             RequestError::IdReused => (ErrorReason::RequestIdReused, None),
             RequestError::Invalid(_) => (ErrorReason::Invalid, None),
         };
@@ -280,7 +281,7 @@ impl Front {
     }
 
     fn address_of(&self, id: NodeId) -> (NodeId, String) {
-        (id, self.identity.client_address(id).to_owned())
+        (id, self.roster.client_address(id))
     }
 }
 

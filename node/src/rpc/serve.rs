@@ -53,10 +53,12 @@ const HEADERS_BYTES_MAX: u32 = 8 * 1024;
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Serves clients until `stop` is ready, then until they have their replies.
+/// Serves clients until `stop` is ready, then until they have their replies. With `reflection` they can
+/// ask which services there are.
 pub fn serve_clients<S: Future<Output = ()>>(
     front: &Arc<Front>,
     listen: Listen,
+    reflection: bool,
     stop: S,
 ) -> Result<(Health, impl Future<Output = Result<(), Error>> + use<S>), ReflectionError> {
     let (reporter, health) = health_reporter();
@@ -73,10 +75,13 @@ pub fn serve_clients<S: Future<Output = ()>>(
             front,
             AdminService::server(Arc::clone(front)),
         ))
-        .add_service(LimitedService::new(front, health))
-        .add_service(LimitedService::new(front, described().build_v1()?))
-        // What many tools still ask: grpcurl until 1.8.6, Python's grpcio-reflection.
-        .add_service(LimitedService::new(front, described().build_v1alpha()?));
+        .add_service(LimitedService::new(front, health));
+    if reflection {
+        routes = routes
+            .add_service(LimitedService::new(front, described().build_v1()?))
+            // What many tools still ask: grpcurl until 1.8.6, Python's grpcio-reflection.
+            .add_service(LimitedService::new(front, described().build_v1alpha()?));
+    }
     let counting = Arc::clone(front);
     let router = std::mem::take(routes.axum_router_mut());
     *routes.axum_router_mut() = router.fallback(move || no_such_service(Arc::clone(&counting)));

@@ -3,6 +3,7 @@
 //! disk could not go on, so clients get only what nobody else needs.
 
 use super::Failure;
+use crate::command::MEMBERS_MAX;
 use crate::rpc::Places;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::time::Duration;
@@ -31,9 +32,12 @@ pub(super) struct Shares {
     pub(super) clients: Places,
 }
 
-/// Raises the limit as far as this process may, and shares it out.
+/// Raises the limit as far as this process may, and shares it out: for as many members as a cluster may come
+/// to have, or where that is too much, for those that this node was started with.
 pub(super) fn shares(members: usize) -> Result<Shares, Failure> {
-    share_out(raise_limit(), members)
+    let files = raise_limit();
+    let grown = share_out(files, members.max(MEMBERS_MAX));
+    grown.or_else(|_| share_out(files, members))
 }
 
 /// The soft limit is often low, for the sake of programs that can't use more; the hard one is

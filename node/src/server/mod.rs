@@ -19,9 +19,11 @@ use crate::dump::{Asked, Dump, Happening};
 use crate::engine::{DiskWork, Effects, Engine, Input, Request};
 use crate::metrics::{Look, Metrics};
 use crate::peers::Peers;
-use crate::raft::{Contradiction, LogState, Micros, Role};
+use crate::raft::{Contradiction, LogState, Micros, Raft, Role};
+use crate::roster::{Configuration, Roster};
 use crate::space::Space;
 use crate::wal::{RefusedLeader, encode_promises};
+use crate::witness::Witness;
 use hang::HangWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -46,11 +48,32 @@ struct Server {
     contradiction: Option<Contradiction>,
     hang_watch: HangWatch,
     peers: Peers,
+    roster: Arc<Roster>,
+    /// Tells the others when this process has ended.
+    witness: Option<Witness>,
     dump: Dump,
     metrics: Arc<Metrics>,
     /// Handed to the disk thread and reported durable, by ticket.
     submitted: u64,
     durable: u64,
+}
+
+/// Those that are in force, and committed.
+fn configurations(raft: &Raft) -> (Configuration, Configuration) {
+    let in_force = (raft.members_index(), Arc::clone(raft.members()));
+    let committed = Arc::clone(raft.committed_members());
+    (in_force, (raft.committed_members_index(), committed))
+}
+
+/// Tells of the configuration in force, if the log names one.
+fn tell_configuration(dump: &Dump, raft: &Raft) {
+    let index = raft.members_index();
+    if index > 0 {
+        dump.tell(Happening::Configuration {
+            index,
+            members: Arc::clone(raft.members()),
+        });
+    }
 }
 
 impl Server {
@@ -62,6 +85,10 @@ impl Server {
             let taken = self.desk.take(disk_only);
             let more = taken.more;
             let wake_at_us = self.step(taken);
+            self.contradiction = self.contradiction.or_else(|| {
+                let entry = self.roster.removed_by()?;
+                Some(Contradiction::Removed { entry })
+            });
             if let Some(contradiction) = self.contradiction {
                 return Failure::Contradiction(contradiction);
             }
@@ -97,6 +124,7 @@ impl Server {
         let (applied_before, since) = (self.metrics.applied_index(), Instant::now());
         let effects = self.engine.step(now, taken.inputs);
         self.tell_leadership(now);
+        self.follow_members(now);
         let look = self.look(taken.waiting);
         if look.applied_index > applied_before {
             self.metrics.applied(since.elapsed());
@@ -130,8 +158,29 @@ impl Server {
             lease_until_us: lease.lease_until_us,
             old_lease_until_us: lease.old_lease_until_us,
             spare_nodes: raft.spare_nodes() as u64,
+            members: raft.members().nodes.len() as u64,
+            voters: raft.members().all_voters().len() as u64,
+            configuration_index: raft.members_index(),
             waiting: waiting as u64,
             damaged: matches!(raft.log_state(), LogState::Damaged { .. }),
+        }
+    }
+
+    /// Brings who is dialed and let in in line with the configuration that is in force, before any message of this
+    /// step leaves.
+    fn follow_members(&mut self, now: Micros) {
+        let raft = self.engine.raft();
+        let (before, members) = (self.roster.in_force(), raft.members());
+        let (in_force, committed) = configurations(raft);
+        if !self.roster.update(now, in_force, committed) {
+            return;
+        }
+        self.peers.follow();
+        if let Some(witness) = &mut self.witness {
+            witness.follow(self.roster.ways(), self.roster.cluster_id());
+        }
+        if !Arc::ptr_eq(&before.1, members) {
+            tell_configuration(&self.dump, raft);
         }
     }
 
@@ -209,7 +258,7 @@ impl Server {
             Some(other @ Contradiction::OtherState { .. }) => {
                 Box::new(move |directory| directory.note_other_state(&other.to_string()))
             }
-            Some(Contradiction::TwoLeaders { .. }) | None => return,
+            Some(Contradiction::TwoLeaders { .. } | Contradiction::Removed { .. }) | None => return,
         };
         let noted = self.disk.finish().map(note);
         match noted {

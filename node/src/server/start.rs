@@ -1,8 +1,9 @@
 //! From settings to a running node, and to its end.
 
-use super::Server;
 use super::descriptors::shares;
-use super::stop::{Servers, stop};
+use super::stop::{Servers, stop, take_leave};
+use super::{Server, configurations, tell_configuration};
+use crate::access::ClusterNames;
 use crate::clock::Clock;
 use crate::desk::Desk;
 use crate::disk::{Directory, DiskError, DiskReport, DiskThread, LeaseRecord};
@@ -12,10 +13,13 @@ use crate::flags::Settings;
 use crate::identity::Identity;
 use crate::metrics::{self, Metrics, Sockets, Sources};
 use crate::peers::{Keep, Links, Peers, RaftService, Successors};
-use crate::raft::{Contradiction, Micros, Recovered};
+use crate::raft::{Contradiction, Event, Micros, NodeId, Recovered, Run};
+use crate::roster::Roster;
 use crate::rpc::{Front, Listen, Places, ReflectionError, serve_clients, serve_peers};
 use crate::space::{Room, Space};
+use crate::tls::{LoadError, Tls};
 use crate::wal::{LostNote, Recovery, decode_promises, promises_are_damaged};
+use crate::witness::{Charge, Witness};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,12 +53,18 @@ pub enum Failure {
         /// What the system said.
         error: io::Error,
     },
+    /// The certificates, or their key.
+    #[error("cannot speak TLS: {0}")]
+    Tls(#[from] LoadError),
     /// The descriptors that were compiled in make no sense.
     #[error("the reflection service cannot start: {0}")]
     Reflection(#[from] ReflectionError),
     /// The thread that serves metrics could not be started.
     #[error("cannot serve metrics: {0}")]
     Metrics(io::Error),
+    /// The thread for handshakes could not be started.
+    #[error("cannot speak TLS: no thread for handshakes: {0}")]
+    Handshakes(io::Error),
     /// Signals can't be waited for.
     #[error("cannot wait for signals: {0}")]
     Signals(io::Error),
@@ -100,6 +110,10 @@ fn way_out(contradiction: &Contradiction) -> &'static str {
              logs.txt and start this node again; its log is then kept as logs.damaged.txt"
         }
         Contradiction::OtherState { .. } => OTHER_STATE,
+        Contradiction::Removed { .. } => {
+            "so it stops. Nobody counts on it any more, and its id is never used again: its directory may be \
+             deleted. To have this machine in the cluster again, add it with an id and a directory of its own"
+        }
         Contradiction::TwoLeaders { .. } => {
             "so one of the two has voted twice: its directory was put back from an older copy, or \
              runs twice. No log was touched. Stop all nodes, compare their logs.txt, keep the \
@@ -140,15 +154,28 @@ pub async fn run(mut settings: Settings) -> Result<(), Failure> {
     }
     let mut recovery = directory.recover()?;
     directory.settle(&mut recovery, settings.identity.ids.cluster)?;
+    directory.keep_locked()?;
+    if !settings.proof_of_death {
+        recovery.recovered.incarnation = 0;
+        recovery.recovered.ended.clear();
+    }
     settings.identity.ids = recovery.recovered.ids;
-    settings.identity.run_id = rand::random_range(1..=u64::MAX);
+    settings.identity.run_id = match recovery.recovered.incarnation {
+        0 => rand::random_range(1..=u64::MAX),
+        incarnation => incarnation,
+    };
+    settings
+        .identity
+        .ended_runs
+        .clone_from(&recovery.recovered.ended);
     let kept = directory.take_promises()?;
     if kept.as_deref().is_some_and(promises_are_damaged) {
         recovery.lost_notes.push(LostNote::Promises);
     }
     // The thread outlives the node, to write down its last lines.
     let (dump, _dump_thread) = Dump::start(settings.identity.id, &directory, settings.quiet)?;
-    tell_start(&dump, &recovery);
+    tell_start(&dump, settings.identity.id, &recovery);
+    let tls = load_tls(&settings, &dump)?;
     let space = watch_space(&settings, &dump)?;
     let clock = clock(&settings);
     if let (Some(text), Some(origin)) = (kept, clock.origin()) {
@@ -168,7 +195,13 @@ pub async fn run(mut settings: Settings) -> Result<(), Failure> {
         clients: clients_socket.guests(),
         peers: peers_socket.guests(),
     };
-    let node = Node::start(&settings, clock, files, &dump, peers_socket)?;
+    let peers_socket = peers_socket.behind(tls.as_ref().map(Tls::door_for_peers));
+    let clients_socket = clients_socket.behind(tls.as_ref().map(Tls::door_for_clients));
+    let (peers_socket, clients_socket) = (
+        peers_socket.map_err(Failure::Handshakes)?,
+        clients_socket.map_err(Failure::Handshakes)?,
+    );
+    let node = Node::start(&settings, clock, files, (&dump, tls), peers_socket)?;
     if let Some(bound) = metrics_socket {
         serve_metrics(bound, &node.front, sockets, &settings)?;
     }
@@ -181,6 +214,23 @@ pub async fn run(mut settings: Settings) -> Result<(), Failure> {
         Err(failure) => dump.tell(Happening::Failed(failure.to_string().into())),
     }
     outcome
+}
+
+/// Loads the certificates, and follows their files from then on. What is wrong with them stands in
+/// dump.txt as well.
+fn load_tls(settings: &Settings, dump: &Dump) -> Result<Option<Arc<Tls>>, Failure> {
+    let Some(files) = &settings.tls else {
+        return Ok(None);
+    };
+    let identity = &settings.identity;
+    let names = ClusterNames::new(identity.ids.cluster, &identity.cluster);
+    let loaded = Tls::load(identity.id, names, files, dump).map_err(Failure::from);
+    if let Err(failure) = &loaded {
+        dump.tell(Happening::Failed(failure.to_string().into()));
+    }
+    let tls = loaded?;
+    Arc::clone(&tls).follow();
+    Ok(Some(tls))
 }
 
 /// Records the lease of this run once all promises of a longer former one are over. They count in
@@ -259,6 +309,10 @@ fn serve_metrics(
         clock: Arc::clone(&front.clock),
         space: Arc::clone(&front.space),
         sockets,
+        handshakes: front
+            .tls
+            .as_ref()
+            .map_or_else(Arc::default, |tls| tls.failures()),
         identity: Arc::clone(&front.identity),
         max_clock_drift_ppm: settings.max_clock_drift_ppm,
     };
@@ -272,7 +326,7 @@ const NOT_REFILLED: &str = "this node does not vote until it has been refilled f
     nodes as make a majority together with the whole ones: what was acknowledged in entries that \
     no whole log holds is then given up";
 
-fn tell_start(dump: &Dump, recovery: &Recovery) {
+fn tell_start(dump: &Dump, id: NodeId, recovery: &Recovery) {
     let Recovered {
         hard_state,
         commit_index,
@@ -284,7 +338,9 @@ fn tell_start(dump: &Dump, recovery: &Recovery) {
         last_index: recovery.recovered.last_index(),
         commit_index: *commit_index,
         pid: std::process::id(),
+        run: recovery.recovered.incarnation,
     });
+    tell_former_run(dump, id, recovery);
     if let Some(torn) = recovery.torn {
         tracing::warn!(
             "logs.txt ended in a torn write: cut off from line {}",
@@ -322,6 +378,25 @@ fn tell_start(dump: &Dump, recovery: &Recovery) {
     }
 }
 
+/// That the former run has ended, if this one takes part and it is certain.
+fn tell_former_run(dump: &Dump, node: NodeId, recovery: &Recovery) {
+    let Recovered {
+        hard_state,
+        former_run,
+        ended,
+        ..
+    } = &recovery.recovered;
+    if *former_run != 0 && ended.last() == Some(former_run) {
+        dump.tell(Happening::Raft(Event::RunEnded {
+            run: Run {
+                node,
+                incarnation: *former_run,
+            },
+            term: hard_state.term,
+        }));
+    }
+}
+
 /// A node that takes part, but does not yet serve clients.
 struct Node {
     server: Server,
@@ -335,7 +410,7 @@ impl Node {
         settings: &Settings,
         clock: Arc<Clock>,
         (directory, recovery, space): (Directory, Recovery, Arc<Space>),
-        dump: &Dump,
+        (dump, tls): (&Dump, Option<Arc<Tls>>),
         peers_socket: Listen,
     ) -> Result<Self, Failure> {
         let (identity, desk, links) = shared(settings);
@@ -350,11 +425,17 @@ impl Node {
         let seen = successors(&directory)?;
         let metrics = Arc::<Metrics>::default();
         let (disk, disk_failed) = start_disk(directory, &space, &metrics, &desk)?;
-        let peers = Peers::start(&identity, &links, &clock, dump);
+        let (in_force, committed) = configurations(engine.raft());
+        let roster = Arc::new(Roster::new(&identity, in_force, committed));
+        tell_configuration(dump, engine.raft());
+        let peers = Peers::start(&identity, &roster, &links, &clock, dump, tls.as_ref());
         let view = engine.view();
-        let service = RaftService::server(&identity, (&desk, view), &peers, &space, dump, seen);
+        let service = RaftService::server((&desk, view), &peers, &space, dump, seen);
+        let witness = watched(settings, engine.raft().own_run(), &roster);
         let front = Arc::new(Front {
+            watched: witness.as_ref().map(Witness::lives).unwrap_or_default(),
             identity,
+            roster: Arc::clone(&roster),
             desk: Arc::clone(&desk),
             view: engine.view(),
             clock: Arc::clone(&clock),
@@ -366,6 +447,8 @@ impl Node {
             counters: Default::default(),
             metrics: Arc::clone(&metrics),
             room: Default::default(),
+            tls,
+            denials: Default::default(),
             closing: Default::default(),
         });
         let (tell_leads, leads) = watch::channel(false);
@@ -382,6 +465,8 @@ impl Node {
             contradiction: None,
             hang_watch: Default::default(),
             peers,
+            roster,
+            witness,
             dump: dump.clone(),
             submitted: 0,
             durable: 0,
@@ -402,7 +487,12 @@ impl Node {
             // Closed, or the sender dropped: the same.
             clients_closed.await.ok();
         };
-        let (health, serving) = serve_clients(&self.front, clients_socket, until_closed)?;
+        let (health, serving) = serve_clients(
+            &self.front,
+            clients_socket,
+            settings.reflection,
+            until_closed,
+        )?;
         // Before anybody can ask: of a name that is not known yet, a watch would end at once.
         let health = health.begin(self.leads).await;
         let clients_serving = tokio::spawn(serving);
@@ -434,12 +524,44 @@ impl Node {
             failure
         };
         if let Some(failure) = failure {
+            if let Failure::Contradiction(Contradiction::Removed { .. }) = failure {
+                take_leave(&self.front, &mut servers).await;
+            }
             self.server.note_refusal();
             return Err(failure);
         }
         // The loop has ended: nothing is acknowledged, so nothing is promised, any more.
         self.server.keep_promises()
     }
+}
+
+/// Has another process watch this one, if its end is to prove something to the others.
+fn watched(settings: &Settings, run: Run, roster: &Roster) -> Option<Witness> {
+    if !run.is_named() {
+        return None;
+    }
+    // It runs in another folder.
+    let absolute = std::path::absolute(&settings.data_dir).and_then(|data_dir| {
+        let mut tls = settings.tls.clone();
+        if let Some(tls) = &mut tls {
+            tls.folder = std::path::absolute(&tls.folder)?;
+        }
+        Ok((data_dir, tls))
+    });
+    let charge = |data_dir, tls| Charge {
+        run,
+        data_dir,
+        cluster: settings.identity.cluster.clone(),
+        cluster_id: settings.identity.cluster_id(),
+        tls,
+        peers: roster.ways(),
+    };
+    let started = absolute.and_then(|(data_dir, tls)| Witness::start(charge(data_dir, tls)));
+    started
+        .inspect_err(|error| {
+            tracing::warn!("no process watches this one ({error}): if it is killed, the others wait for its lease");
+        })
+        .ok()
 }
 
 fn shared(settings: &Settings) -> (Arc<Identity>, Arc<Desk>, Arc<Links>) {

@@ -53,7 +53,7 @@ pub(super) async fn stop(front: &Front, servers: &mut Servers, settings: &Settin
     tracing::info!("stopping");
     front.dump.tell(Happening::Stopping);
     servers.health.end().await;
-    if front.view.gate().role == Role::Leader && front.identity.peers().next().is_some() {
+    if front.view.gate().role == Role::Leader && has_other_voters(front) {
         hand_over(front, *settings.election_timeout_ms.end()).await;
     }
     front.desk.stop();
@@ -61,6 +61,18 @@ pub(super) async fn stop(front: &Front, servers: &mut Servers, settings: &Settin
     while front.desk.waiting() > 0 && Instant::now() < patience {
         sleep(LOOK).await;
     }
+    close(front, servers).await;
+}
+
+/// The end of a node that was removed, after that of its loop: what it was about to answer goes out, and who
+/// waits for more is told that nobody knows the outcome.
+pub(super) async fn take_leave(front: &Front, servers: &mut Servers) {
+    servers.health.end().await;
+    front.desk.dismiss();
+    close(front, servers).await;
+}
+
+async fn close(front: &Front, servers: &mut Servers) {
     // Streams end now, each with an outcome for everything that it has begun.
     front.closing.send_replace(true);
     // Before their connections are told to end: that ends with a question which each client answers
@@ -72,6 +84,12 @@ pub(super) async fn stop(front: &Front, servers: &mut Servers, settings: &Settin
     }
     // Long-lived streams do not end by themselves; what they were owed has been sent.
     drop(timeout(CLOSE_TIMEOUT, &mut servers.clients_serving).await);
+}
+
+fn has_other_voters(front: &Front) -> bool {
+    let (_, members) = front.roster.in_force();
+    let own = front.identity.id;
+    members.all_voters().iter().any(|id| *id != own)
 }
 
 async fn hand_over(front: &Front, patience_ms: u64) {
@@ -97,12 +115,14 @@ async fn hand_over(front: &Front, patience_ms: u64) {
 /// Waits until so few peers are connected that nobody could be elected, as when all nodes of a
 /// cluster are stopped at once.
 async fn majority_gone(front: &Front) {
-    let quorum = front.identity.members.len() / 2 + 1;
     while let Ok(inspection) = front.desk.inspect().await {
         let status = inspection.status;
-        let connected = status.peers.iter().filter(|peer| peer.connected).count();
+        let is_there = |id| {
+            let mut peers = status.peers.iter();
+            id == front.identity.id || peers.any(|peer| peer.id == id && peer.connected)
+        };
         // A node that no longer leads has no peers to show: the transfer's own answer tells.
-        if status.lease.role == Role::Leader && connected + 1 < quorum {
+        if status.lease.role == Role::Leader && !status.members.has_quorum(is_there) {
             return;
         }
         sleep(LOOK).await;

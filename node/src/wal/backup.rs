@@ -67,10 +67,29 @@ mod tests {
     use super::*;
 
     fn line() -> Vec<u8> {
-        let text = "BACKUP 1 demo 2026-11-29T19:20:00Z\tid= node=2 index=1200 term=3 sessions=1 \
-                    keys=2 hash=0b64e2d1 crc=";
+        sealed("BACKUP 1 demo 2026-11-29T19:20:00Z")
+    }
+
+    fn sealed(human: &str) -> Vec<u8> {
+        let machine = "id= node=2 index=1200 term=3 sessions=1 keys=2 hash=0b64e2d1";
+        let text = format!("{human}\t{machine} crc=");
         let crc = crc32c::crc32c(text.as_bytes());
         format!("{text}{crc:08x}").into_bytes()
+    }
+
+    // A backup is known by its first word, and read only where it is of a format that this version knows.
+    #[test]
+    fn a_line_of_another_format_is_none() {
+        assert!(BackupHead::begins(&line()));
+        assert!(!BackupHead::begins(b"SNAPSHOT 4 2\tindex=4"));
+        assert!(BackupHead::decode(&line()).is_some());
+        for other in [
+            "BACKUP 2 demo 2026-11-29T19:20:00Z",
+            "BACKUP 1 demo 2026-11-29T19:20:00Z more",
+            "BACKUP 1 demo",
+        ] {
+            assert_eq!(BackupHead::decode(&sealed(other)), None, "{other}");
+        }
     }
 
     // What raftctl writes is understood; with any bit of it flipped it is not.

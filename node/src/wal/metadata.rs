@@ -1,11 +1,12 @@
 //! `metadata.txt`, `mark.txt`, and the mark that a damaged log leaves behind.
 
+use super::names::{decode_run, decode_runs, encode_runs};
 use crate::command::{FORMAT_FIRST, FORMAT_NEWEST};
-use crate::raft::{HardState, Ids, Index, Micros, Promise, ReadsSince, Recovered, Term};
+use crate::raft::{HardState, Ids, Index, Micros, Names, Promise, ReadsSince, Recovered, Term};
 use std::fmt::Write as _;
 
 /// What `metadata.txt` holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Metadata {
     /// Term and vote.
     pub hard_state: HardState,
@@ -23,6 +24,8 @@ pub struct Metadata {
     pub ids: Ids,
     /// Since when the newest format is read here.
     pub reads: ReadsSince,
+    /// To whom something is promised.
+    pub names: Names,
 }
 
 /// Why a file of `name value` lines can't be used. The node must not start from it: a forgotten
@@ -73,6 +76,15 @@ impl Metadata {
         if format > 0 {
             writeln!(text, "{READS} {format} {index}").expect("a String takes every text");
         }
+        if let Names {
+            by: by @ 1..,
+            runs: Some(runs),
+        } = &self.names
+        {
+            let runs = encode_runs(runs);
+            writeln!(text, "{INCARNATION} {by:016x}\n{PROMISED} {runs}")
+                .expect("a String takes every text");
+        }
         seal(text)
     }
 
@@ -98,6 +110,7 @@ impl Metadata {
             format,
             ids: Ids::default(),
             reads: ReadsSince::default(),
+            names: Names::default(),
         };
         for line in lines {
             match line.split_once(' ') {
@@ -108,6 +121,8 @@ impl Metadata {
                     metadata.ids.directory = parse_id(DIRECTORY_ID, value)?;
                 }
                 Some((READS, value)) => metadata.reads = parse_reads(value)?,
+                Some((INCARNATION, value)) => metadata.names.by = decode_run(value).unwrap_or(0),
+                Some((PROMISED, value)) => metadata.names.runs = decode_runs(value),
                 _ => {} // Of a later version.
             }
         }
@@ -137,6 +152,8 @@ fn parse_reads(value: &str) -> Result<ReadsSince, MetadataError> {
 }
 
 const READS: &str = "readsSince";
+const INCARNATION: &str = "incarnation";
+const PROMISED: &str = "promisedTo";
 const CLUSTER_ID: &str = "clusterId";
 const DIRECTORY_ID: &str = "directoryId";
 const VOTERS: &str = "voters";
@@ -250,6 +267,7 @@ pub fn encode_promises(clock: &str, promises: &[Promise]) -> Vec<u8> {
             leader,
             term,
             until_us,
+            ..
         } = promise;
         writeln!(text, "promise {leader} {term} {until_us}").expect("a String takes every text");
     }
@@ -273,6 +291,8 @@ pub fn decode_promises(clock: &str, bytes: &[u8]) -> Option<Vec<Promise>> {
         let mut number = || words.next()?.parse().ok();
         let promise = Promise {
             leader: number()?,
+            // `metadata.txt` names those that something is promised to.
+            incarnation: 0,
             term: number()?,
             until_us: number()?,
         };
@@ -350,13 +370,13 @@ mod tests {
         let later = Metadata {
             voters: 3,
             accepted_until: 9,
-            ..decoded
+            ..decoded.clone()
         };
         assert!(later.encode().starts_with(old));
         // A format stands where those who do not know it look for another line, and show what they find.
         let raised = Metadata {
             format: 2,
-            ..decoded
+            ..decoded.clone()
         };
         let raised = raised.encode();
         assert!(raised.starts_with(b"format 2 (run the version that wrote it)\ncurrentTerm 7\n"));
@@ -393,6 +413,16 @@ mod tests {
             };
             assert_eq!(refused.stands(&recovered), stands, "{term} {commit_index}");
         }
+    }
+
+    // Whether promises are damaged does not depend on the clock that they were made on.
+    #[test]
+    fn promises_of_another_clock_are_not_damaged() {
+        let mut text = encode_promises("boot/time", &[]);
+        assert!(!promises_are_damaged(&text));
+        assert_eq!(decode_promises("other/time", &text), None);
+        text[0] ^= 1;
+        assert!(promises_are_damaged(&text));
     }
 
     // A line is known by its name: a value under another one counts for nothing.

@@ -10,13 +10,16 @@
 //! DEL "é" 2  index=4 crc=7391f044
 //! CAS k "\"" new 2  index=5 request=1/2 since=3 crc=f79c1f78
 //! CREATE k new 2  index=6 crc=480b17a2
-//! FORMAT 2 5d3c...e1 1,2,3 3  index=7 crc=aac38078
+//! FORMAT 3 5d3c...e1 1,2,3 3  index=7 crc=aac38078
+//! MEMBERS voters=1,2,3 outgoing=NULL retired=NULL 1=9f8e...a0,host1:7400,host1:7500 2=... 3  index=8 crc=0b64e2d1
 //! ```
 //!
 //! * The number before the tab is the term. `CAS key expected new` is a compare-and-set, `CREATE
 //!   key new` the one whose key must not exist.
-//! * `FORMAT 2` says that from there on the cluster's files may be of that format, which every voter
+//! * `FORMAT 3` says that from there on the cluster's files may be of that format, which every voter
 //!   reads; then the cluster's id (`NULL`: it has none) and its voters.
+//! * `MEMBERS` is a configuration: voters, the former voters while their majority is needed as well, ids
+//!   that nobody gets again, and each node with its directory's id and its addresses for nodes and clients.
 //! * A word is plain (printable ASCII without spaces and quotes, not empty) or a JSON string.
 //! * `request` is the client's id in hexadecimal and its sequence; `since` its `since_index`, left
 //!   out when 0. A write without a request id has neither.
@@ -28,7 +31,8 @@
 //! `commitLength` and `appliedLength`, and a last line `crc`, over all bytes before that line.
 //! Between them there may be `voters` (how many this node has had) and `acceptedUntil` (entries
 //! that an operator gave up), `clusterId` and `directoryId` (32 hexadecimal digits each, at random);
-//! who does not know a line there ignores it. Where the log has come to a
+//! `incarnation` and `promisedTo` (the run that wrote it, and to whom it has promised what is not over:
+//! `names`); who does not know a line there ignores it. Where the log has come to a
 //! format of 2 or more, a line `format` stands before all others: a version that does not know it
 //! refuses the directory as it is, and does not take the log's new lines for damage. `mark.txt` is of the same
 //! kind: what was committed and durable for certain at some time.
@@ -41,6 +45,7 @@
 mod backup;
 mod base;
 mod metadata;
+mod names;
 mod recover;
 mod snapshot;
 mod text;
@@ -51,6 +56,7 @@ pub use metadata::{
     Mark, Metadata, MetadataError, RefusedLeader, decode_lease, decode_promises, encode_lease,
     encode_promises, promises_are_damaged,
 };
+pub use names::LockRecord;
 pub use recover::{
     Damage, DamageMark, Files, LostNote, Mend, RecoverError, Recovery, SnapshotDamage, TornTail,
     goes_on_from, recover, recover_behind,

@@ -15,7 +15,7 @@
 use super::metadata::{self, Mark, Metadata, MetadataError};
 use super::snapshot::{Restored, SnapshotError};
 use super::{LogBase, LogWriter, base, text};
-use crate::command::{Command, FORMAT_FIRST, FORMAT_NEWEST};
+use crate::command::{Command, FORMAT_FIRST, FORMAT_MEMBERS, FORMAT_NEWEST};
 use crate::kv::Store;
 use crate::raft::{Entry, Index, LEASE_US_MAX, Recovered, SnapshotId, Term};
 
@@ -229,6 +229,7 @@ pub fn recover_behind(
     let base = base.filter(|_| lost.is_none());
     let formats = entries.iter().map(|entry| match &*entry.command {
         Command::Format(format) => format.version,
+        Command::Members(_) => FORMAT_MEMBERS,
         Command::NoOp | Command::Write(_) => FORMAT_FIRST,
     });
     let formats = formats.chain(base.map(|base| base.snapshot.format));
@@ -361,8 +362,9 @@ fn begin_without_base(logs: &[u8], snapshot: Option<Restored>) -> Begin {
             }
         }
         found if base::is_cut(logs) => Begin {
+            // A log is cut behind an entry.
             damage: Some((
-                found.map_or(0, |found| found.id.index),
+                found.map_or(1, |found| found.id.index),
                 SnapshotDamage::FirstLine,
             )),
             ..Begin::default()
@@ -443,6 +445,7 @@ impl Recovery {
             format: recovered.format,
             ids: recovered.ids,
             reads: recovered.reads,
+            names: recovered.names.clone(),
         }
     }
 }
@@ -479,6 +482,7 @@ fn recovered(metadata: Metadata, snapshot: Option<SnapshotId>, entries: Vec<Entr
             .commit_index
             .clamp(base.index, base.index + entries.len() as Index),
         snapshot,
+        configuration: None,
         never_ran,
         kept_promises: None,
         // Until lease.txt says otherwise.
@@ -486,13 +490,13 @@ fn recovered(metadata: Metadata, snapshot: Option<SnapshotId>, entries: Vec<Entr
         // Who holds the directory's lock may know better.
         former_run_ended: false,
         entries,
-        damaged_until: 0,
-        damaged_term: 0,
         accepted_until: metadata.accepted_until,
         voters: metadata.voters,
         format: metadata.format,
         ids: metadata.ids,
         reads: metadata.reads,
+        names: metadata.names,
+        ..Recovered::default()
     }
 }
 

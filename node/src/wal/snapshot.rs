@@ -19,6 +19,8 @@
 //!   on from it, so a log that is cut is byte for byte the rest of the one that it was.
 //! * `cluster` is the cluster's id (`NULL`: it has none), `MEMBER` a member of it; its index is that of the
 //!   entry that made it one: the one that began the format.
+//! * `MEMBERS` is the configuration as in `logs.txt`, with the entry that made it. It is left out where the log
+//!   names none.
 //! * `SESSION` is a client's session, `DONE` a write that it remembers, with what that found: whether
 //!   the key was there, whether the value was swapped. `evicted` and `since` tell which requests
 //!   could be older than any session (see `kv`).
@@ -30,7 +32,7 @@
 //! size: neither holds all of it.
 
 use super::text::{self, CRC_DIGITS};
-use crate::command::{cluster_text, parse_cluster};
+use crate::command::{Members, cluster_text, parse_cluster};
 use crate::kv::{Import, ImportError, Record, SessionRecord, StateHead, Store, WriteResult};
 use crate::raft::{Index, SnapshotId, Term};
 use std::fmt::Write as _;
@@ -136,6 +138,10 @@ impl SnapshotWriter {
         match record {
             Record::Member { id, since } => {
                 self.put(format_args!("MEMBER {id}\tindex={since} "), out);
+            }
+            Record::Members { members, since } => {
+                let members = members.text();
+                self.put(format_args!("MEMBERS {members}\tindex={since} "), out);
             }
             Record::Session(SessionRecord {
                 client_id,
@@ -381,6 +387,10 @@ fn parse(covered: &[u8]) -> Option<Line> {
         "SNAPSHOT" => Line::Head(head(words, &mut fields)?),
         "MEMBER" => Line::Record(Record::Member {
             id: words.parse().ok()?,
+            since: fields.number("index")?,
+        }),
+        "MEMBERS" => Line::Record(Record::Members {
+            members: Arc::new(Members::parse(words)?),
             since: fields.number("index")?,
         }),
         "SESSION" => Line::Record(Record::Session(SessionRecord {

@@ -1,5 +1,6 @@
 //! Round trips, and every way in which a file can be cut or changed.
 
+mod starts;
 mod torn;
 
 use super::*;
@@ -581,6 +582,7 @@ proptest! {
                 directory: u128::from(numbers.3),
             },
             reads: crate::raft::ReadsSince { format: 1 + numbers.0 % 2, index: numbers.2 },
+            names: Default::default(),
         };
         prop_assert_eq!(Metadata::decode(&metadata.encode()), Ok(metadata));
     }
@@ -591,6 +593,7 @@ proptest! {
 fn kept_promises_are_believed_only_where_they_can_be() {
     let promises = [(1, 4, 2_000_000), (0, 0, 7)].map(|(leader, term, until_us)| Promise {
         leader,
+        incarnation: 0,
         term,
         until_us,
     });

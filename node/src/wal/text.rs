@@ -1,8 +1,8 @@
 //! One line of `logs.txt`: to text and back.
 
 use crate::command::{
-    Command, Format, Operation, RequestId, Verb, Write, cluster_text, parse_cluster, parse_voters,
-    voters_text,
+    Command, Format, Members, Operation, RequestId, Verb, Write, cluster_text, parse_cluster,
+    parse_voters, voters_text,
 };
 use crate::raft::{Entry, Index, Term};
 use std::io::Write as _;
@@ -43,6 +43,7 @@ pub fn write_words(command: &Command, out: &mut Vec<u8>) {
     let operation = match command {
         Command::NoOp => return out.extend_from_slice(b"NO-OP"),
         Command::Format(format) => return write_format(format, out),
+        Command::Members(members) => return put(out, format_args!("MEMBERS {}", members.text())),
         Command::Write(Write { operation, .. }) => operation,
     };
     let all: Vec<&str> = operation.words().map(|word| &**word).collect();
@@ -159,6 +160,10 @@ fn parse_command(words: &str, request: Option<RequestId>) -> Option<Command> {
         "FORMAT" => {
             let format = parse_format(rest).filter(|_| request.is_none());
             return format.map(Command::Format);
+        }
+        "MEMBERS" => {
+            let members = Members::parse(rest).filter(|_| request.is_none());
+            return members.map(|members| Command::Members(Arc::new(members)));
         }
         _ => {
             let verb = Verb::ALL.into_iter().find(|known| known.name() == verb)?;

@@ -3,6 +3,7 @@
 //! Each test process has a loopback address of its own (127.a.b.c from its pid), and each cluster
 //! in it a range of ports below those that the kernel gives out, so tests never meet.
 
+use crate::secured::{Secured, Through};
 use raftkv::admin::admin_client::AdminClient;
 use raftkv::admin::{Role, StatusReply, StatusRequest};
 use raftkv::kv::kv_client::KvClient;
@@ -64,6 +65,8 @@ pub struct Cluster {
     first_port: u16,
     nodes: Vec<Option<Child>>,
     flags: Vec<String>,
+    /// Where nodes speak TLS: their certificates, and how this test comes to them.
+    pub secured: Option<Secured>,
 }
 
 impl Cluster {
@@ -75,6 +78,7 @@ impl Cluster {
             first_port: own_ports(2 * count as u16),
             nodes: (0..count).map(|_| None).collect(),
             flags: flags.iter().map(ToString::to_string).collect(),
+            secured: None,
         }
     }
 
@@ -86,6 +90,22 @@ impl Cluster {
         }
         cluster.leader().await;
         cluster
+    }
+
+    /// The same, with TLS.
+    pub async fn start_secured(count: usize, flags: &[&str]) -> Self {
+        let mut cluster = Cluster::new(count, flags);
+        cluster.secure();
+        for id in cluster.ids() {
+            cluster.spawn(id);
+        }
+        cluster.leader().await;
+        cluster
+    }
+
+    /// From now on nodes are started with TLS.
+    pub fn secure(&mut self) {
+        self.secured = Some(Secured::new(self.directory.path(), &self.ids()));
     }
 
     pub fn ids(&self) -> Vec<u64> {
@@ -112,6 +132,11 @@ impl Cluster {
 
     /// The node's arguments, one each.
     pub fn arguments(&self, id: u64) -> Vec<String> {
+        self.arguments_among(id, &self.ids())
+    }
+
+    /// The same, naming these nodes alone.
+    pub fn arguments_among(&self, id: u64, nodes: &[u64]) -> Vec<String> {
         let mut arguments = vec![
             format!("--id={id}"),
             "--cluster=test".into(),
@@ -119,11 +144,14 @@ impl Cluster {
             format!("--listen-peers={}", self.peer_address(id)),
             format!("--listen-clients={}", self.client_address(id)),
         ];
-        for other in self.ids() {
-            let (peer, client) = (self.peer_address(other), self.client_address(other));
+        for other in nodes {
+            let (peer, client) = (self.peer_address(*other), self.client_address(*other));
             arguments.push(format!("--node={other},{peer},{client}"));
         }
         arguments.extend(self.flags.iter().cloned());
+        if let Some(secured) = &self.secured {
+            arguments.push(format!("--tls={}", secured.folder(id).display()));
+        }
         arguments
     }
 
@@ -172,6 +200,12 @@ impl Cluster {
         kill_process(Pid::from_child(child), signal).unwrap();
     }
 
+    /// The process of a node that runs.
+    pub fn pid(&self, id: u64) -> u32 {
+        let child = self.nodes[id as usize - 1].as_ref();
+        child.expect("the node runs").id()
+    }
+
     /// kill -9.
     pub fn kill(&mut self, id: u64) {
         let mut child = self.slot(id).take().expect("the node runs");
@@ -198,11 +232,20 @@ impl Cluster {
 
     /// A connection of its own, made with the first call.
     pub fn channel(&self, id: u64) -> Channel {
-        Endpoint::from_shared(format!("http://{}", self.client_address(id)))
+        self.channel_through(id, self.secured.as_ref().map(Secured::admin))
+    }
+
+    /// The same, with a certificate of its own; `None`: without TLS.
+    pub fn channel_through(&self, id: u64, through: Option<Through>) -> Channel {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.client_address(id)));
+        let endpoint = endpoint
             .unwrap()
             .connect_timeout(Duration::from_secs(1))
-            .tcp_nodelay(true)
-            .connect_lazy()
+            .tcp_nodelay(true);
+        match through {
+            None => endpoint.connect_lazy(),
+            Some(through) => endpoint.connect_with_connector_lazy(through),
+        }
     }
 
     pub fn kv(&self, id: u64) -> KvClient<Channel> {

@@ -1,7 +1,9 @@
 //! The metrics of a node, as a scraper sees them.
 
+use crate::authority::Authority;
 use crate::cluster::within;
 use crate::scraping::{self, Figures, Metered, ask};
+use crate::secured::{CLUSTER, Through};
 use raftkv::admin::{CutLinksRequest, TakeSnapshotRequest, TransferLeadershipRequest};
 use raftkv::kv::classic_client::ClassicClient;
 use raftkv::kv::kv_client::KvClient;
@@ -10,7 +12,7 @@ use raftkv::kv::{
     operation,
 };
 use std::time::Duration;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// Bound on a wait for what a node does by itself after some seconds.
@@ -91,7 +93,12 @@ async fn what_is_done_is_counted() {
         (after["raftkv_leader"], refused["raftkv_leader"]),
         (1.0, 0.0)
     );
-    assert_eq!(after["raftkv_members"], 3.0);
+    assert_eq!(
+        (after["raftkv_members"], after["raftkv_voters"]),
+        (3.0, 3.0)
+    );
+    assert_eq!(after["raftkv_learners"], 0.0);
+    assert_eq!(after["raftkv_configuration_index"], 0.0);
     assert!(after["raftkv_elections_won_total"] >= 1.0);
     assert!(after["raftkv_connections{from=\"peers\"}"] >= 2.0);
     assert!(after["raftkv_connections{from=\"clients\"}"] >= 1.0);
@@ -256,4 +263,42 @@ async fn there_is_one_page() {
     assert_eq!(status("POST /metrics").await, "405");
     let long = format!("GET /{}", "x".repeat(1 << 17));
     assert!(["414", "431", "400"].contains(&&*status(&long).await));
+}
+
+// Handshakes that fail are counted by whose fault that is: that of whoever came, this node's as whoever came sees it,
+// or nobody's that could be named.
+#[tokio::test]
+async fn failed_handshakes_are_counted() {
+    let metered = Metered::start_secured(1, &["--quiet"]).await;
+    let own = &metered.cluster.secured.as_ref().unwrap().authority;
+    let other = Authority::new("other");
+    let name = |reason: &str| format!("raftkv_handshakes_failed_total{{reason=\"{reason}\"}}");
+    let before = metered.figures(1).await;
+    let address = metered.cluster.client_address(1);
+    let come = async |authorities: &str, pair| {
+        let stream = Through::new(authorities, pair).stream(&address).await;
+        if let Ok(mut stream) = stream {
+            // It learns only with the first word that it was refused.
+            stream.read_u8().await.ok();
+        }
+    };
+    let stranger = other.role(CLUSTER, "bob", "admin");
+    come(&own.pem, Some(&stranger)).await;
+    come(&own.pem, None).await;
+    come(&other.pem, Some(&stranger)).await;
+    let mut clear = TcpStream::connect(&address).await.unwrap();
+    clear.write_all(b"PRI * HTTP/2.0").await.unwrap();
+    drop(clear);
+    drop(TcpStream::connect(&address).await.unwrap());
+    let gained = |figures: &Figures, reason: &str| figures[&name(reason)] - before[&name(reason)];
+    let all = metered
+        .until(1, "all counted", |figures| gained(figures, "other") >= 2.0)
+        .await;
+    for (reason, count) in [
+        ("certificate", 2.0),
+        ("own_certificate", 1.0),
+        ("other", 2.0),
+    ] {
+        assert_eq!(gained(&all, reason), count, "{reason}");
+    }
 }

@@ -20,8 +20,20 @@ pub struct Metered {
 impl Metered {
     /// `count` nodes, running, with a leader that has a lease.
     pub async fn start(count: usize, flags: &[&str]) -> Self {
+        Metered::start_all(Cluster::new(count, flags)).await
+    }
+
+    /// The same, with TLS.
+    pub async fn start_secured(count: usize, flags: &[&str]) -> Self {
+        let mut cluster = Cluster::new(count, flags);
+        cluster.secure();
+        Metered::start_all(cluster).await
+    }
+
+    async fn start_all(cluster: Cluster) -> Self {
+        let count = cluster.ids().len();
         let mut metered = Metered {
-            cluster: Cluster::new(count, flags),
+            cluster,
             first_port: own_ports(count as u16),
         };
         for id in metered.cluster.ids() {

@@ -155,7 +155,7 @@ async fn snapshots_begin_by_themselves_unless_the_format_is_held() {
     eventually("a snapshot", async || {
         free.set(None, "k", "one more").await;
         let status = free.status(free.leader().await).await?;
-        (status.format == 2 && status.snapshot_index > 0).then_some(())
+        (status.format == 3 && status.snapshot_index > 0).then_some(())
     })
     .await;
     let status = held.status(held.leader().await).await.unwrap();

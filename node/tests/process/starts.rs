@@ -22,7 +22,7 @@ fn the_version() {
     assert_eq!(output.status.code(), Some(0));
     // The second line is what raftctl looks for before it goes back to a release.
     let version = env!("CARGO_PKG_VERSION");
-    let expected = format!("raft-node {version}\nreads formats up to 2\n");
+    let expected = format!("raft-node {version}\nreads formats up to 3\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
 }
 

@@ -73,10 +73,10 @@ async fn the_way_back_is_open_until_all_nodes_are_upgraded() {
         cluster.spawn(id);
         cluster.write(&format!("again-{id}")).await;
     }
-    cluster.format_in_force(2).await;
+    cluster.format_in_force(3).await;
     for id in cluster.ids() {
         let named = cluster.text(id, "logs.txt");
-        let named = named.lines().filter(|line| line.starts_with("FORMAT 2 "));
+        let named = named.lines().filter(|line| line.starts_with("FORMAT 3 "));
         assert_eq!(named.count(), 1, "node {id}");
     }
     for key in ["old", "upgraded-2", "taken-back-1", "again-3"] {
@@ -94,7 +94,7 @@ async fn an_older_version_refuses_a_newer_format() {
     };
     let mut cluster = Cluster::start(3, &[EAGER]).await;
     cluster.write("k").await;
-    cluster.format_in_force(2).await;
+    cluster.format_in_force(3).await;
     cluster.kill(3);
     let names = ["logs.txt", "metadata.txt", "mark.txt"];
     let before = names.map(|name| cluster.text(3, name));
@@ -102,7 +102,7 @@ async fn an_older_version_refuses_a_newer_format() {
     assert!(!cluster.ended(3).await.success());
     let told = cluster.stderr(3);
     assert!(
-        told.contains("format 2 (run the version that wrote it)"),
+        told.contains("format 3 (run the version that wrote it)"),
         "{told}"
     );
     assert_eq!(names.map(|name| cluster.text(3, name)), before);
@@ -113,14 +113,14 @@ async fn an_older_version_refuses_a_newer_format() {
     cluster.spawn_older(3, older);
     eventually("a refusal by name", async || {
         let told = cluster.stderr(3);
-        told.contains("gone over to format 2").then_some(())
+        told.contains("gone over to format 3").then_some(())
     })
     .await;
     cluster.kill(3);
     std::fs::remove_dir_all(&directory).unwrap();
     std::fs::rename(&aside, &directory).unwrap();
     cluster.spawn(3);
-    cluster.format_in_force(2).await;
+    cluster.format_in_force(3).await;
     cluster.write("after").await;
 }
 
@@ -167,5 +167,5 @@ async fn only_what_is_written_after_an_upgrade_counts() {
         }
     }
     write(&cluster, 12).await;
-    cluster.format_in_force(2).await;
+    cluster.format_in_force(3).await;
 }

@@ -137,7 +137,7 @@ impl Cluster {
         // No node here has ever had another lease.
         recovery.recovered.former_lease_us = config.lease_us;
         // All run on one machine, whose kernel knows that they are dead.
-        recovery.recovered.former_run_ended = true;
+        recovery.recovered.all_ended = true;
         recovery.recovered.kept_promises = kept.and_then(|text| decode_promises(CLOCK, &text));
         node.inbox.clear();
         node.engine = Some(Engine::new(config, recovery.recovered, recovery.log, now));

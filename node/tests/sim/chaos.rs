@@ -73,6 +73,10 @@ impl World {
                 self.transfer(id, target);
                 return Ok(());
             }
+            FaultKind::Members(change) => {
+                self.wish(change);
+                return Ok(());
+            }
             FaultKind::Slow(target, direction, extra_us) => {
                 let id = self.resolve(target);
                 let others: Vec<NodeId> = self.ids().collect();
@@ -93,10 +97,14 @@ impl World {
                 let id = self.resolve(target);
                 let friends = self.others(id).into_iter();
                 let friends = friends.filter(|other| bits >> other & 1 == 1).collect();
-                if !self.take_disk(id, friends) {
+                let taken = match bits >> 63 {
+                    0 => self.take_disk(id, friends),
+                    _ => self.copy_disk(id, friends),
+                };
+                if !taken {
                     return Ok(());
                 }
-                self.start(id)?;
+                self.start_again(id)?;
                 Undo::EndGhost
             }
         };
@@ -104,7 +112,7 @@ impl World {
         Ok(())
     }
 
-    fn resolve(&self, target: Target) -> NodeId {
+    pub(crate) fn resolve(&self, target: Target) -> NodeId {
         match target {
             Target::Leader => self.leader().unwrap_or(1),
             Target::Node(id) => id,
@@ -129,7 +137,8 @@ impl World {
     pub fn damage(&mut self, id: NodeId) {
         self.crash(id);
         let (machines, random) = (&mut self.machines, &mut self.random);
-        if self.plan.nodes < 3 || self.damaged {
+        // Where members come and go, too few may be left that know.
+        if self.plan.voters < 3 || self.plan.voters < self.plan.nodes || self.damaged {
             return;
         }
         if machines[id as usize - 1].disk.corrupt(random) {
@@ -155,9 +164,7 @@ impl World {
             Undo::Heal(cuts) => cuts.into_iter().for_each(|(from, to)| self.heal(from, to)),
             Undo::Start(ids) => {
                 for id in ids {
-                    if self.machine(id).running.is_none() {
-                        self.start(id)?;
-                    }
+                    self.start_again(id)?;
                 }
             }
             Undo::Hasten(ways) => ways
@@ -186,11 +193,18 @@ impl World {
             while self.machine(id).disk.stalls > 0 {
                 self.unstall(id);
             }
-            if self.machine(id).running.is_none() {
-                self.start(id)?;
-            }
+            self.start_again(id)?;
         }
         Ok(())
+    }
+
+    /// Starts a node that is down. One that has ended because it was removed stays so.
+    fn start_again(&mut self, id: NodeId) -> Checked {
+        let machine = self.machine(id);
+        match machine.running.is_none() && !machine.is_removed {
+            true => self.start(id),
+            false => Ok(()),
+        }
     }
 }
 

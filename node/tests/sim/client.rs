@@ -262,6 +262,7 @@ pub fn told(reply: Result<Reply, RequestError>) -> Told {
         ),
         Ok(
             Reply::Read { .. }
+            | Reply::MembersChanged { .. }
             | Reply::LookAgain
             | Reply::Transferred { .. }
             | Reply::SnapshotTaken { .. }
@@ -271,6 +272,7 @@ pub fn told(reply: Result<Reply, RequestError>) -> Told {
         Err(RequestError::NotReady(_) | RequestError::Overloaded(_)) => Told::Refused(None),
         Err(RequestError::OutcomeUnknown(_)) => Told::Unknown,
         Err(RequestError::SessionExpired) => Told::Expired,
+        Err(RequestError::Members(why)) => panic!("a client changes no members: {why}"),
         Err(RequestError::IdReused) => panic!("two writes of one client have the same id"),
         Err(RequestError::Invalid(why)) => panic!("a client's request is invalid: {why}"),
     }

@@ -1,5 +1,6 @@
 //! What can go wrong, as values.
 
+use crate::members::Change;
 use raft_node::raft::{Micros, NodeId};
 
 /// One thing that goes wrong, and for how long.
@@ -72,6 +73,8 @@ pub enum FaultKind {
     StallDisk(Target),
     /// Not a fault: an operator moves the leadership.
     Transfer(Option<NodeId>),
+    /// Not a fault: an operator wishes for other members.
+    Members(Change),
     /// What passes to or from the node takes so many microseconds more.
     Slow(Target, Direction, Micros),
     /// A connection breaks and comes up again.

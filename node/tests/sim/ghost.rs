@@ -31,6 +31,24 @@ impl World {
     /// Takes the disk of a running node to another machine, without a word to its process. The node
     /// is not started there yet. False: there is nothing to take, or it was done before.
     pub fn take_disk(&mut self, id: NodeId, friends: BTreeSet<NodeId>) -> bool {
+        let boot = self.machine(id).boot + 1;
+        let file = self.machine(id).file;
+        self.take_disk_to(id, friends, (boot, file))
+    }
+
+    /// The same, with what the disk held copied to another place of the same machine.
+    pub fn copy_disk(&mut self, id: NodeId, friends: BTreeSet<NodeId>) -> bool {
+        let boot = self.machine(id).boot;
+        let file = self.machine(id).file + 1;
+        self.take_disk_to(id, friends, (boot, file))
+    }
+
+    fn take_disk_to(
+        &mut self,
+        id: NodeId,
+        friends: BTreeSet<NodeId>,
+        (boot, file): (u64, u64),
+    ) -> bool {
         let ghost_id = self.ghost_id();
         let running = self.machine(id).running.as_ref();
         let lives = running.is_some_and(|running| running.pause.is_none());
@@ -49,7 +67,10 @@ impl World {
         let elsewhere = Machine {
             lease: machine.lease.clone(),
             life: machine.life,
-            boot: machine.boot + 1,
+            lock: machine.lock.clone(),
+            names_runs: machine.names_runs,
+            boot,
+            file,
             ..Machine::new(id, clock, disk, 0)
         };
         let mut old = std::mem::replace(machine, elsewhere);

@@ -2,10 +2,10 @@
 
 use crate::clock::Clock;
 use crate::disk::Disk;
-use raft_node::command::{Command, FORMAT_FIRST, FORMAT_NEWEST};
+use raft_node::command::{Command, FORMAT_FIRST, FORMAT_MEMBERS, FORMAT_NEWEST};
 use raft_node::engine::{Effects, Engine, Input, ReadGate, ReadView, Start};
 use raft_node::raft::{Config, LEASE_US_MAX, Micros, NodeId, Role, Term};
-use raft_node::wal::{DamageMark, Files, Recovery, recover_behind};
+use raft_node::wal::{DamageMark, Files, LockRecord, Recovery, recover_behind};
 use raft_node::wal::{decode_lease, decode_promises, encode_lease, encode_promises};
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -29,8 +29,14 @@ pub struct Machine {
     pub boot: u64,
     /// How many times the node was started.
     pub life: u64,
-    /// In which boot of this machine it ran last: then its process is known to be dead.
-    pub ran_in_boot: Option<u64>,
+    /// The text of the file `lock`.
+    pub lock: String,
+    /// Where that file is: a copy has another place.
+    pub file: u64,
+    /// It takes part in proofs: otherwise it tells nobody its name.
+    pub names_runs: bool,
+    /// It ended because it was removed.
+    pub is_removed: bool,
     /// The newest format that the version installed here reads.
     pub reads_format: u64,
     /// The node, while it is up.
@@ -89,7 +95,10 @@ impl Machine {
             accepts_damage: false,
             boot: 0,
             life: 0,
-            ran_in_boot: None,
+            lock: String::new(),
+            file: 1,
+            names_runs: true,
+            is_removed: false,
             reads_format: FORMAT_NEWEST,
             running: None,
         }
@@ -116,8 +125,8 @@ impl Machine {
         if let Some(kept) = self.kept_promises.take() {
             recovery.recovered.kept_promises = decode_promises(&self.origin(), &kept);
         }
+        self.take_lock(&mut recovery);
         let recovered = &mut recovery.recovered;
-        recovered.former_run_ended = self.ran_in_boot.replace(self.boot) == Some(self.boot);
         let lease_us = decode_lease(&self.lease).unwrap_or(LEASE_US_MAX);
         recovered.former_lease_us = recovered.former_lease_us.min(lease_us);
         // Never lowered: in no story a node runs with a shorter lease for so long.
@@ -168,6 +177,7 @@ impl Machine {
         let held = recovery.recovered.entries.iter();
         let held = held.map(|entry| match &*entry.command {
             Command::Format(format) => format.version,
+            Command::Members(_) => FORMAT_MEMBERS,
             Command::NoOp | Command::Write(_) => FORMAT_FIRST,
         });
         let held = held.max().unwrap_or(FORMAT_FIRST);
@@ -211,6 +221,31 @@ impl Machine {
         let promises = running.engine.raft().promises(self.clock.at(true_us));
         self.kept_promises = Some(encode_promises(&self.origin(), &promises));
         Some(running)
+    }
+
+    /// As the real node does it. Only who lives has the lock, so whoever starts gets it.
+    fn take_lock(&mut self, recovery: &mut Recovery) {
+        let place = self.place();
+        let former = LockRecord::decode(&self.lock);
+        let incarnation = self.id * 1_000 + self.life + 1;
+        let next = former.next("1".into(), Some(place.clone()), incarnation);
+        let recovered = &mut recovery.recovered;
+        recovered.former_run_ended = former.proves_end(Some(&place));
+        recovered.all_ended = former.proves_all_ends(Some(&place));
+        if self.names_runs {
+            recovered.former_run = former.incarnation;
+            recovered.incarnation = incarnation;
+            recovered.ended.clone_from(&next.ended);
+        }
+        self.lock = String::from_utf8(next.encode()).expect("a text");
+    }
+
+    /// Names the file of the lock, and the run of the kernel in which that counts.
+    pub fn place(&self) -> String {
+        format!(
+            "boot={}.{} device=1 inode={}",
+            self.id, self.boot, self.file
+        )
     }
 
     /// Whoever reads kept promises must measure with the same clock.

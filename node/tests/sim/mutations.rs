@@ -70,6 +70,28 @@ stories_about! {
     AcceptedDamageStandsAtOnce => stories::logs::accepted_damage;
     StateGoesAstray => stories::snapshots::state_goes_astray;
     FormatRaisedUnasked => stories::formats::older_version_among_the_voters;
+    MembersBeforeOwnCommit => stories::members::change_before_own_commit;
+    ChangeOnTopOfChange => stories::members::change_on_change;
+    NoJointConsensus => stories::members::new_voters_alone;
+    MembersFromCommit => stories::members::way_back;
+    MembersStayWhenCut => stories::members::members_that_are_cut;
+    LearnerCounts => stories::members::learners_alone;
+    JointByNewAlone => stories::members::new_voters_alone;
+    VoterBeforeCaughtUp => stories::members::voter_that_lags;
+    VoterBeforeLease => stories::members::voter_that_is_silent;
+    LeaderRemovesItself => stories::members::leader_that_leaves;
+    IdsUsedAgain => stories::members::id_used_again;
+    MembersOfAnyBase => stories::members::two_operators;
+    AnyLeaderGoesBack => stories::members::leader_that_would_go_back;
+    SnapshotWithoutMembers => stories::members::members_in_a_snapshot;
+    StrangersGetNoVote => stories::members::vote_for_a_stranger;
+    BrokenConnectionProves => stories::proofs::broken_connection;
+    StartElsewhereProves => stories::proofs::start_elsewhere;
+    NamesBelievedElsewhere => stories::proofs::restored_copy;
+    NamesNotOnDisk => stories::proofs::name_on_disk;
+    NamesOnDiskLate => stories::proofs::name_on_disk_in_time;
+    EndWaivesNode => stories::proofs::proof_of_another_run;
+    EndWaivesUnknown => stories::proofs::proof_for_nobody;
 }
 
 /// # Each broken rule is caught by its story, by a rule of the oracle and not because the story
@@ -95,6 +117,14 @@ fn stories_catch_each_broken_rule() {
 const SEEDS: u64 = 4_000;
 /// What luck alone can't be asked for: several unlikely things in a row. The stories are.
 const LEFT_TO_STORIES: &[Mutation] = &[
+    Mutation::AnyLeaderGoesBack,
+    Mutation::ChangeOnTopOfChange,
+    Mutation::IdsUsedAgain,
+    Mutation::LeaderRemovesItself,
+    Mutation::MembersOfAnyBase,
+    Mutation::StrangersGetNoVote,
+    Mutation::VoterBeforeCaughtUp,
+    Mutation::VoterBeforeLease,
     Mutation::FormatRaisedUnasked,
     Mutation::StateGoesAstray,
     Mutation::AcceptedDamageStandsAtOnce,
@@ -120,6 +150,23 @@ const LEFT_TO_STORIES: &[Mutation] = &[
     Mutation::VoteBeforeFsync,
     Mutation::OwnAcknowledgementDatedNow,
     Mutation::VoteKeepsLease,
+    Mutation::EndWaivesNode,
+    Mutation::EndWaivesUnknown,
+    Mutation::NamesBelievedElsewhere,
+    Mutation::NamesNotOnDisk,
+    Mutation::NamesOnDiskLate,
+    Mutation::StartElsewhereProves,
+];
+
+/// Only where members change do these break anything.
+const OF_MEMBERS: &[Mutation] = &[
+    Mutation::JointByNewAlone,
+    Mutation::LearnerCounts,
+    Mutation::MembersBeforeOwnCommit,
+    Mutation::MembersFromCommit,
+    Mutation::MembersStayWhenCut,
+    Mutation::NoJointConsensus,
+    Mutation::SnapshotWithoutMembers,
 ];
 
 /// # Most broken rules are also caught by random seeds, so the seeds look where it matters.
@@ -140,7 +187,10 @@ fn seeds_catch_most_broken_rules() {
             };
             run(&plan, Trace::Off)
         };
-        let suites = [Suite::Streams, Suite::Datagrams];
+        let suites = match OF_MEMBERS.contains(mutation) {
+            true => [Suite::Members].as_slice(),
+            false => &[Suite::Streams, Suite::Datagrams],
+        };
         let mut suites = suites.iter().map(|suite| suite.first_seed());
         let found = suites.find_map(|first| run_seeds(first, first + SEEDS, run_one).failed);
         match found {

@@ -37,15 +37,25 @@ impl World {
         self.oracle.after_step(&self.machines, id, now)
     }
 
-    /// The node dies with all that was not flushed.
+    /// The node dies with all that was not flushed, and now and then its machine.
     pub fn crash(&mut self, id: NodeId) {
+        self.die(id, 40);
+    }
+
+    /// The process of the node dies, and its machine goes on.
+    pub fn kill(&mut self, id: NodeId) {
+        self.die(id, 0);
+    }
+
+    fn die(&mut self, id: NodeId, machine_dies_percent: u64) {
         let Some(running) = self.machine(id).running.take() else {
             return;
         };
         self.trace.say(self.now, || format!("n{id} dies"));
+        self.watch_end(id, running.engine.raft().own_run());
         let (machines, random) = (&mut self.machines, &mut self.random);
         machines[id as usize - 1].disk.crash(random);
-        if self.random.percent(40) {
+        if self.random.percent(machine_dies_percent) {
             self.reboot(id);
         }
         self.bury(id, &running);
@@ -122,7 +132,9 @@ impl World {
         let inputs = std::mem::take(&mut running.inbox);
         let own = self.machine(id).clock.at(now);
         let effects = self.step(id, own, inputs)?;
-        self.carry_out(id, effects);
+        if self.machine(id).running.is_some() {
+            self.carry_out(id, effects);
+        }
         Ok(())
     }
 
@@ -145,8 +157,8 @@ impl World {
             return broken("a node rests when it has nothing to do", detail);
         }
         if let Some(contradiction) = effects.contradiction {
-            let detail = format!("node {id}: {contradiction}");
-            return broken("no node contradicts another", detail);
+            self.on_contradiction(id, contradiction)?;
+            return Ok(Effects::default());
         }
         let owes = |work: &&DiskWork| {
             let idle = work.flush_mark && work.metadata.is_none() && work.truncate_to.is_none();
@@ -382,6 +394,9 @@ impl World {
             Held::Inputs(own, inputs) => Some(self.step(id, own, inputs)?),
             Held::Effects(effects) => Some(*effects),
         };
+        if self.machine(id).running.is_none() {
+            return Ok(());
+        }
         if let Some(effects) = effects {
             self.carry_out(id, effects);
         }
@@ -403,6 +418,9 @@ impl World {
                 raft::Event::LeaseRenewalFailed { .. } => {
                     self.coverage.count("leases not renewed", 1);
                 }
+                raft::Event::RunEnded { .. } => self.coverage.count("ends of runs proved", 1),
+                raft::Event::PromiseWaived { .. } => self.coverage.count("promises waived", 1),
+                raft::Event::WaitWaived { .. } => self.coverage.count("waits waived", 1),
                 raft::Event::BecameLeader { .. } => self.coverage.count("leaders", 1),
                 raft::Event::SnapshotTaken { .. } => self.coverage.count("snapshots taken", 1),
                 raft::Event::SnapshotSkipped { .. } => self.coverage.count("snapshots left out", 1),

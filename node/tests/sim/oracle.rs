@@ -17,7 +17,7 @@
 
 use crate::machine::Machine;
 use crate::plan::Plan;
-use raft_node::command::Command;
+use raft_node::command::{Command, Members};
 use raft_node::engine::{Answer, LeaseRead, Query};
 use raft_node::kv::Store;
 use raft_node::raft::{Entry, Index, Micros, NodeId, Raft, Role, SnapshotId, Term};
@@ -61,7 +61,8 @@ pub struct Oracle {
     reference: Store,
     seen: BTreeMap<NodeId, Seen>,
     keys: Vec<Query>,
-    quorum: usize,
+    /// Who votes as long as the log names nobody.
+    first_members: Arc<Members>,
     lease_us: Micros,
     /// Clocks keep to the bound: leases must be right.
     leases: bool,
@@ -85,6 +86,8 @@ struct Seen {
     terms: Vec<Term>,
     commit_index: Index,
     leads_in: Option<Term>,
+    /// In force after its last step.
+    members: Arc<Members>,
 }
 
 impl Oracle {
@@ -107,11 +110,17 @@ impl Oracle {
             reference: Store::default(),
             seen: BTreeMap::new(),
             keys: keys.iter().map(get).chain([all_keys]).collect(),
-            quorum: plan.nodes / 2 + 1,
+            first_members: Arc::new(Members::of_voters(1..=plan.voters as NodeId)),
             lease_us: plan.lease_us,
             leases: plan.clocks_in_bound,
             compares_snapshots: !plan.nodes_compare_states,
         }
+    }
+
+    /// The members that are committed.
+    pub fn members(&self) -> Arc<Members> {
+        let named = self.reference.configuration();
+        Arc::clone(named.map_or(&self.first_members, |(_, members)| members))
     }
 
     /// How many entries are committed.
@@ -144,6 +153,7 @@ impl Oracle {
             };
         }
         self.snapshot(raft, id)?;
+        self.members_in_force(raft, id)?;
         self.log_matching(&mut seen, raft, id)?;
         let leads_in = (raft.role() == Role::Leader).then(|| raft.term());
         if leads_in.is_some() && leads_in != seen.leads_in {
@@ -158,10 +168,12 @@ impl Oracle {
         }
         let first = seen.commit_index;
         seen.commit_index = commit_index;
+        // A step may commit by one configuration, and then put another in force.
+        let before = std::mem::replace(&mut seen.members, Arc::clone(raft.members()));
         self.seen.insert(id, seen);
         self.acknowledged(machines, raft, id)?;
         for index in first + 1..=commit_index {
-            self.committed_at(machines, raft, id, index)?;
+            self.committed_at(machines, raft, &before, id, index)?;
         }
         self.leases(machines, now)
     }
@@ -251,6 +263,25 @@ impl Oracle {
         Ok(())
     }
 
+    /// Which members are in force is told by the log, or by the snapshot that it goes on from.
+    fn members_in_force(&self, raft: &Raft, id: NodeId) -> Checked {
+        let index = raft.members_index();
+        let named = self.reference.configuration().map_or(0, |named| named.0);
+        let is_named = match raft.entry(index).map(|entry| &*entry.command) {
+            Some(Command::Members(members)) => members == raft.members(),
+            Some(_) => false,
+            None => index <= raft.base_index(),
+        };
+        let knows = named > raft.base_index() || index >= named;
+        match is_named && knows {
+            true => Ok(()),
+            false => {
+                let detail = format!("node {id}: entry {index}: {:?}", raft.members());
+                broken("the log names the members in force", detail)
+            }
+        }
+    }
+
     fn new_leader(&mut self, raft: &Raft, id: NodeId) -> Checked {
         let term = raft.term();
         let first = *self.leaders.entry(term).or_insert(id);
@@ -272,6 +303,7 @@ impl Oracle {
         &mut self,
         machines: &[Machine],
         raft: &Raft,
+        before: &Members,
         id: NodeId,
         index: Index,
     ) -> Checked {
@@ -287,10 +319,9 @@ impl Oracle {
             }
             return Ok(());
         }
-        let durable = |machine: &&Machine| machine.disk.holds(index, entry.term);
-        let holders = machines.iter().filter(durable).count();
-        if holders < self.quorum {
-            let detail = format!("node {id} commits {entry:?}, durable on {holders} nodes");
+        let holds = |id| machines[id as usize - 1].disk.holds(index, entry.term);
+        if !raft.members().has_quorum(holds) && !before.has_quorum(holds) {
+            let detail = format!("node {id} commits {entry:?} by {:?}", raft.members());
             return broken("what is committed is durable on a majority", detail);
         }
         self.reference.apply(index, &entry.command);
@@ -369,12 +400,16 @@ impl Oracle {
 
     /// Everything again, slowly: whole logs, and what is durable.
     pub fn check_all(&self, machines: &[Machine]) -> Checked {
+        let members = self.members();
         for committed in &self.committed {
             let entry = &committed.entry;
-            let durable = |machine: &&Machine| machine.disk.holds(entry.index, entry.term);
-            let holders = machines.iter().filter(durable).count();
-            if holders < self.quorum {
-                let detail = format!("{entry:?} is durable on {holders} nodes");
+            let holds = |id| {
+                machines[id as usize - 1]
+                    .disk
+                    .holds(entry.index, entry.term)
+            };
+            if !members.has_quorum(holds) {
+                let detail = format!("{entry:?}, by {members:?}");
                 return broken("what is committed is durable on a majority", detail);
             }
         }

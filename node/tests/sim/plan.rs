@@ -3,6 +3,7 @@
 
 use crate::clock::Bend;
 use crate::fault::{Direction, Fault, FaultKind, PausePoint, Target};
+use crate::members::Change;
 use crate::random::Random;
 use raft_node::raft::{Config, Formats, Index, Micros, Mutation, NodeId};
 use std::ops::RangeInclusive;
@@ -19,11 +20,18 @@ pub enum Suite {
     Datagrams,
     /// Clocks far beyond the bound: all but lease reads must still be right.
     WildClocks,
+    /// Streams, and members that come and go.
+    Members,
 }
 
 impl Suite {
     /// All of them.
-    pub const ALL: [Suite; 3] = [Suite::Streams, Suite::Datagrams, Suite::WildClocks];
+    pub const ALL: [Suite; 4] = [
+        Suite::Streams,
+        Suite::Datagrams,
+        Suite::WildClocks,
+        Suite::Members,
+    ];
 
     /// Its first seed.
     pub fn first_seed(self) -> u64 {
@@ -31,6 +39,7 @@ impl Suite {
             Suite::Streams => 0,
             Suite::Datagrams => 1_000_000,
             Suite::WildClocks => 2_000_000,
+            Suite::Members => 3_000_000,
         }
     }
 
@@ -39,7 +48,8 @@ impl Suite {
         match seed / 1_000_000 {
             0 => Suite::Streams,
             1 => Suite::Datagrams,
-            _ => Suite::WildClocks,
+            2 => Suite::WildClocks,
+            _ => Suite::Members,
         }
     }
 }
@@ -51,6 +61,8 @@ pub struct Plan {
     pub seed: u64,
     /// Nodes are numbered from 1.
     pub nodes: usize,
+    /// The first so many vote from the start. The others wait until they are added.
+    pub voters: usize,
     /// Carried by each node.
     pub lease_us: Micros,
     /// Carried by each node.
@@ -83,6 +95,10 @@ pub struct Plan {
     pub keys: u64,
     /// Values that they write are made so long at least.
     pub value_bytes: usize,
+    /// A bit for each node that names its runs to others.
+    pub names_runs: u64,
+    /// How long it takes after the end of a run until who watches it says so; `None`: nobody does.
+    pub witness_us: Option<RangeInclusive<Micros>>,
     /// What goes wrong, by time.
     pub faults: Vec<Fault>,
     /// From then on nothing goes wrong.
@@ -127,6 +143,7 @@ impl Plan {
         Plan {
             seed: 1,
             nodes,
+            voters: nodes,
             lease_us: 2 * SECOND,
             heartbeat_us: 100 * MS,
             election_timeout_us: SECOND..=2 * SECOND,
@@ -153,6 +170,8 @@ impl Plan {
             clients: Vec::new(),
             keys: 1,
             value_bytes: 0,
+            names_runs: u64::MAX,
+            witness_us: None,
             faults: Vec::new(),
             calm_us: 0,
         }
@@ -162,15 +181,21 @@ impl Plan {
     pub fn from_seed(seed: u64) -> Self {
         let suite = Suite::of_seed(seed);
         let mut random = Random::new(seed, 1);
-        let nodes = random.pick(&[3, 3, 3, 3, 5, 5, 5, 4, 2, 1]);
+        let voters = random.pick(&[3, 3, 3, 3, 5, 5, 5, 4, 2, 1]);
+        let nodes = match suite {
+            Suite::Members => voters + random.within(1..=4) as usize,
+            Suite::Streams | Suite::Datagrams | Suite::WildClocks => voters,
+        };
         let max_clock_drift_ppm = random.pick(&[5_000, 5_000, 50_000, 200_000]);
         let timeout = random.pick(&[(300, 600), (1_000, 2_000), (1_000, 2_000), (800, 800)]);
         let seconds = random.within(6..=14);
         let calm_us = seconds * SECOND;
         let (bytes_per_second, value_bytes) = narrow(suite, seed);
+        let (names_runs, witness_us) = proofs(seed);
         Plan {
             seed,
             nodes,
+            voters,
             lease_us: random.pick(&[2_000, 2_000, 3_000]) * MS,
             heartbeat_us: random.pick(&[50, 100, 100, 250]) * MS,
             election_timeout_us: timeout.0 * MS..=timeout.1 * MS,
@@ -193,7 +218,9 @@ impl Plan {
             clients: clients(suite, &mut random),
             keys: random.within(1..=4),
             value_bytes,
-            faults: faults(nodes, calm_us, &mut random),
+            names_runs,
+            witness_us,
+            faults: faults(suite, nodes, calm_us, &mut random),
             calm_us,
         }
     }
@@ -203,7 +230,10 @@ impl Plan {
         let luck = id * 1_000 + life;
         Config {
             id,
-            voters: (1..=self.nodes as u64).collect(),
+            voters: match id <= self.voters as u64 {
+                true => (1..=self.voters as u64).collect(),
+                false => Vec::new(),
+            },
             lease_us: self.lease_us,
             max_clock_drift_ppm: self.max_clock_drift_ppm,
             formats: Formats {
@@ -315,6 +345,24 @@ fn narrow(suite: Suite, seed: u64) -> (Option<u64>, usize) {
     (Some(bytes_per_second), random.pick(&[1_024, 8_192, 16_384]))
 }
 
+/// Mostly all nodes name their runs; now and then some do not, or none. Who watches a run
+/// is quick, slow, or not there.
+fn proofs(seed: u64) -> (u64, Option<RangeInclusive<Micros>>) {
+    let mut random = Random::new(seed, 7);
+    let names_runs = match random.below(10) {
+        0..7 => u64::MAX,
+        7..9 => random.next(),
+        _ => 0,
+    };
+    let witness_us = random.pick(&[
+        None,
+        Some((MS, 5 * MS)),
+        Some((MS, 300 * MS)),
+        Some((MS, 6 * SECOND)),
+    ]);
+    (names_runs, witness_us.map(|(from, to)| from..=to))
+}
+
 fn clients(suite: Suite, random: &mut Random) -> Vec<ClientPlan> {
     let count = random.within(2..=5);
     let mut client = || ClientPlan {
@@ -329,7 +377,7 @@ fn clients(suite: Suite, random: &mut Random) -> Vec<ClientPlan> {
     (0..count).map(|_| client()).collect()
 }
 
-fn faults(nodes: usize, calm_us: Micros, random: &mut Random) -> Vec<Fault> {
+fn faults(suite: Suite, nodes: usize, calm_us: Micros, random: &mut Random) -> Vec<Fault> {
     let gap_us = random.pick(&[300, 800, 2_000]) * MS;
     let mut faults = Vec::new();
     let mut at_us = random.within(0..=2 * SECOND);
@@ -341,11 +389,26 @@ fn faults(nodes: usize, calm_us: Micros, random: &mut Random) -> Vec<Fault> {
         faults.push(Fault {
             at_us,
             lasts_us: lasts_us.min(calm_us - at_us),
-            kind: fault_kind(nodes as u64, random),
+            kind: match suite == Suite::Members && random.percent(30) {
+                true => FaultKind::Members(change(nodes as u64, random)),
+                false => fault_kind(nodes as u64, random),
+            },
         });
         at_us += random.within(MS..=2 * gap_us);
     }
     faults
+}
+
+fn change(nodes: u64, random: &mut Random) -> Change {
+    let target = match random.percent(50) {
+        true => Target::Leader,
+        false => Target::Node(random.within(1..=nodes)),
+    };
+    match random.below(100) {
+        0..35 => Change::Grow,
+        35..65 => Change::Shrink(target),
+        _ => Change::Replace(target),
+    }
 }
 
 fn fault_kind(nodes: u64, random: &mut Random) -> FaultKind {

@@ -1,7 +1,7 @@
 //! How messages and connections come about in the world.
 
 use crate::world::{Event, Fate, World};
-use raft_node::command::Command;
+use raft_node::command::{Command, FORMAT_MEMBERS};
 use raft_node::engine::Input;
 use raft_node::raft::{Message, Micros, NodeId};
 
@@ -119,6 +119,9 @@ impl World {
         };
         self.trace.say(self.now, || format!("n{to} {input:?}"));
         self.hand(to, input);
+        if connected {
+            self.hear_greeting(to, peer);
+        }
     }
 
     /// Cuts one direction, silently at first.
@@ -162,6 +165,7 @@ fn format_in(message: &Message) -> u64 {
     };
     let formats = entries.iter().map(|entry| match &*entry.command {
         Command::Format(format) => format.version,
+        Command::Members(_) => FORMAT_MEMBERS,
         Command::NoOp | Command::Write(_) => 0,
     });
     formats.max().unwrap_or(0)

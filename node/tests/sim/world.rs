@@ -8,6 +8,7 @@ use crate::disk::Disk;
 use crate::fault::Undo;
 use crate::ghost::Ghost;
 use crate::machine::Machine;
+use crate::members::Operator;
 use crate::network::Network;
 use crate::oracle::{Checked, Oracle, broken};
 use crate::plan::Plan;
@@ -16,7 +17,7 @@ use crate::runner::UNDECIDED;
 use crate::trace::Trace;
 use checker::{Budget, History, Verdict, check};
 use raft_node::engine::Token;
-use raft_node::raft::{Message, Micros, NodeId, Role};
+use raft_node::raft::{Message, Micros, NodeId, Role, Run};
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
@@ -67,6 +68,12 @@ pub enum Event {
     Break { a: NodeId, b: NodeId },
     /// A broken connection is tried again.
     Reconnect { a: NodeId, b: NodeId },
+    /// Who watches a run of a node looks whether that has ended.
+    Witness { id: NodeId, run: Run, place: String },
+    /// A node is told that a run has ended.
+    Testimony { to: NodeId, run: Run },
+    /// The operator looks whether the members are as wished.
+    Operate,
 }
 
 /// What a story wants done with a message.
@@ -97,11 +104,13 @@ pub struct World {
     pub(crate) keys: Vec<String>,
     pub(crate) random: Random,
     pub(crate) client_random: Random,
+    pub(crate) witness_random: Random,
     pub(crate) oracle: Oracle,
     pub(crate) history: History,
     pub(crate) coverage: Coverage,
     pub(crate) trace: Trace,
     pub(crate) filter: Option<Filter>,
+    pub(crate) operator: Operator,
     /// Answers to transfers that a story or a fault asked for.
     pub(crate) operator_token: Token,
     /// A log has been damaged in this run.
@@ -152,7 +161,10 @@ impl World {
             .map(|(at_zero_us, bends)| Clock::new(*at_zero_us, bends));
         let machines = (1..).zip(clocks).zip(disks);
         let lease_us = plan.lease_us;
-        let machines = machines.map(|((id, clock), disk)| Machine::new(id, clock, disk, lease_us));
+        let machines = machines.map(|((id, clock), disk)| Machine {
+            names_runs: plan.names_runs >> id & 1 == 1,
+            ..Machine::new(id, clock, disk, lease_us)
+        });
         let keys: Vec<String> = (0..plan.keys).map(|number| format!("k{number}")).collect();
         let mut world = World {
             machines: machines.collect(),
@@ -161,12 +173,14 @@ impl World {
             clients: Vec::new(),
             random: Random::new(plan.seed, 3),
             client_random: Random::new(plan.seed, 4),
+            witness_random: Random::new(plan.seed, 8),
             oracle: Oracle::new(&plan, &keys),
             keys,
             history: History::new(),
             coverage: Coverage::default(),
             trace,
             filter: None,
+            operator: Operator::new((1..=plan.voters as NodeId).collect()),
             operator_token: Token::MAX,
             damaged: false,
             calm_answers: (0, 0),
@@ -246,6 +260,9 @@ impl World {
             Event::FaultEnds(undo) => return self.on_fault_ends(undo),
             Event::Break { a, b } => self.on_break(a, b),
             Event::Reconnect { a, b } => self.connect(a, b),
+            Event::Witness { id, run, place } => self.on_witness(id, run, &place),
+            Event::Testimony { to, run } => self.on_testimony(to, run),
+            Event::Operate => self.on_operate(),
         }
         Ok(())
     }
@@ -256,6 +273,7 @@ impl World {
         self.run_to(self.plan.calm_us)?;
         self.calm()?;
         self.progress()?;
+        self.settle_members()?;
         self.converge()?;
         self.judge()
     }
@@ -290,9 +308,12 @@ impl World {
         let deadline_us = self.now + self.plan.recovery_us() + 10_000_000;
         loop {
             let committed = self.oracle.committed_index();
+            let members = self.committed_members();
+            let belong = |machine: &&Machine| members.nodes.contains_key(&machine.id);
             let behind = self
                 .machines
                 .iter()
+                .filter(belong)
                 .filter_map(|machine| machine.running.as_ref());
             let raft = |running: &crate::machine::Running| {
                 let raft = running.engine.raft();

@@ -40,7 +40,10 @@ pub fn tell_message(message: &Message) -> String {
             };
             format!("AppendReply term={term} sequence={sequence} {outcome}")
         }
-        other => format!("{other:?}"),
+        // Where nodes have no names there is nothing to tell of them.
+        other => format!("{other:?}")
+            .replace(", incarnation: 0", "")
+            .replace(", owed: Owed { promises: None, ended: [] }", ""),
     }
 }
 

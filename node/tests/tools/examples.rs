@@ -1,8 +1,10 @@
 //! The programs and commands of docs/clients.md, as their reader would run them. They are made with
 //! Debian's packages: see `packages` in .ci/run.
 
+use crate::authority::write;
 use crate::cluster::{Cluster, SOON};
 use crate::on_a_runtime;
+use crate::secured::CLUSTER;
 use harness::{Need, Test, program_is_missing, tests};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,6 +15,11 @@ use tempfile::TempDir;
 #[allow(dead_code)]
 #[path = "../../../docs/clients/client.rs"]
 mod rust_client;
+
+// Likewise.
+#[allow(dead_code)]
+#[path = "../../../docs/clients/tls.rs"]
+mod rust_tls;
 
 const PYTHON: &str = "/usr/bin/python3";
 const PYTHON_PLUGIN: &str = "/usr/bin/grpc_python_plugin";
@@ -57,10 +64,18 @@ static GRPCURL: Need =
 
 pub fn tests() -> Vec<Test> {
     [
-        tests!([PYTHON_PACKAGES], the_client_in_python_runs),
+        tests!(
+            [PYTHON_PACKAGES],
+            the_client_in_python_runs,
+            the_client_in_python_speaks_tls
+        ),
         tests!([GO_PACKAGES], the_client_in_go_runs),
-        tests!([], the_client_in_rust_runs),
-        tests!([GRPCURL], the_commands_of_grpcurl_run),
+        tests!([], the_client_in_rust_runs, the_client_in_rust_speaks_tls),
+        tests!(
+            [GRPCURL],
+            the_commands_of_grpcurl_run,
+            the_commands_of_grpcurl_speak_tls
+        ),
     ]
     .concat()
 }
@@ -130,6 +145,81 @@ fn the_client_in_python_runs() {
             printed(python.arg(program).args(nodes))
         })
         .await;
+    });
+}
+
+/// A cluster with TLS, and a certificate of bob's as `raftctl certs issue` writes it.
+async fn with_certificate(role: &str) -> (Cluster, TempDir) {
+    let cluster = Cluster::start_secured(3, &[]).await;
+    cluster.set(None, "name1", "Jaggu").await;
+    let folder = TempDir::new().unwrap();
+    let authority = &cluster.secured.as_ref().unwrap().authority;
+    let bob = authority.role(CLUSTER, "bob", role);
+    write(&folder.path().join("ca.pem"), &authority.pem, 0o600);
+    write(&folder.path().join("bob.pem"), &bob.certificate, 0o600);
+    write(&folder.path().join("bob.key"), &bob.key, 0o600);
+    (cluster, folder)
+}
+
+fn the_client_in_python_speaks_tls() {
+    on_a_runtime(async {
+        let (cluster, certificates) = with_certificate("writer").await;
+        let stubs = TempDir::new().unwrap();
+        let to = stubs.path().display();
+        protoc(&[
+            format!("--python_out={to}"),
+            format!("--grpc_python_out={to}"),
+            format!("--plugin=protoc-gen-grpc_python={PYTHON_PLUGIN}"),
+        ]);
+        let ids = cluster.ids().into_iter();
+        let nodes: Vec<String> = ids.map(|id| cluster.client_address(id)).collect();
+        let mut python = Command::new(PYTHON);
+        python
+            .env("PYTHONPATH", stubs.path())
+            .env("RAFTKV_CERTIFICATE", certificates.path().join("bob"))
+            .env("RAFTKV_SERVER_NAME", format!("{CLUSTER}.raftkv"))
+            .arg(root().join("docs/clients/client.py"));
+        assert_eq!(printed(python.args(nodes)), "Jaggu");
+    });
+}
+
+fn the_client_in_rust_speaks_tls() {
+    on_a_runtime(async {
+        let (cluster, certificates) = with_certificate("reader?prefix=name").await;
+        let name = format!("{CLUSTER}.raftkv");
+        let bob = certificates.path().join("bob");
+        let connector = rust_tls::Connector::new(&name, &bob).unwrap();
+        let address = cluster.client_address(cluster.leader().await);
+        let get = async |key| rust_tls::get(connector.channel(&address).unwrap(), key).await;
+        assert_eq!(get("name1").await.unwrap(), "Jaggu");
+        let refused = get("other").await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+        let elsewhere = rust_tls::Connector::new("other.raftkv", &bob).unwrap();
+        let refused = rust_tls::get(elsewhere.channel(&address).unwrap(), "name1").await;
+        assert!(refused.unwrap_err().details().is_empty());
+    });
+}
+
+// The page's commands, with the test's addresses and certificates.
+fn the_commands_of_grpcurl_speak_tls() {
+    on_a_runtime(async {
+        let page = std::fs::read_to_string(root().join("docs/security.md")).unwrap();
+        let lines = grpcurl_lines(&page);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        let (cluster, certificates) = with_certificate("reader?prefix=name").await;
+        let address = cluster.client_address(cluster.leader().await);
+        for line in lines {
+            let line = line
+                .replace("127.0.0.1:7501", &address)
+                .replace("demo.raftkv", &format!("{CLUSTER}.raftkv"));
+            let mut shell = Command::new("sh");
+            let output = shell.args(["-c", &line]).current_dir(certificates.path());
+            let told = String::from_utf8(succeed(output).stdout).unwrap();
+            assert!(
+                told.contains("raftkv.v1.Kv") || told.contains("Jaggu"),
+                "{line}: {told}"
+            );
+        }
     });
 }
 

@@ -284,7 +284,7 @@ fn a_snapshot_of_the_leader_waits_for_room() {
         cluster.set(None, "k", "v").await;
         eventually("a format with snapshots", async || {
             let dump = fs::read_to_string(small.directory.path().join("node/logs.txt"));
-            dump.unwrap().contains("FORMAT 2").then_some(())
+            dump.unwrap().contains("FORMAT 3").then_some(())
         })
         .await;
         cluster.kill(3);

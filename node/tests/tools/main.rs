@@ -1,6 +1,9 @@
 //! The node as a process, where more than a Rust toolchain is needed to try it.
 
 #[allow(dead_code, reason = "what is tried here needs a part of it")]
+#[path = "../support/authority.rs"]
+mod authority;
+#[allow(dead_code, reason = "what is tried here needs a part of it")]
 #[path = "../process/cluster.rs"]
 mod cluster;
 mod examples;
@@ -9,6 +12,9 @@ mod metrics;
 #[allow(dead_code, reason = "what is tried here needs a part of it")]
 #[path = "../process/scraping.rs"]
 mod scraping;
+#[allow(dead_code, reason = "what is tried here needs a part of it")]
+#[path = "../process/secured.rs"]
+mod secured;
 
 use std::process::ExitCode;
 

@@ -7,10 +7,16 @@
 //! By default operations travel over the streaming API, many in one message as they happen to
 //! wait; `--unary` makes each a call of its own, as most gRPC clients do.
 
+mod command;
 mod drive;
+mod etcd;
+mod gaps;
 mod load;
+mod moments;
 mod phases;
 mod report;
+mod spread;
+mod steady;
 mod tally;
 mod until;
 mod worker;
@@ -29,6 +35,7 @@ use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
 use crate::transport::ssh::tunnel::CONNECTIONS_MAX;
 use load::Load;
+use moments::Moment;
 use phases::{Bench, Measured};
 use report::Report;
 use tally::Kind;
@@ -42,7 +49,10 @@ const IN_FLIGHT_MAX: usize = 65_536;
 
 /// The flags of `bench`.
 #[derive(Debug, Clone, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Arguments {
+    #[command(subcommand)]
+    moment: Option<Moment>,
     /// How many connections
     #[arg(long, value_name = "N", default_value_t = 4)]
     clients: usize,
@@ -80,7 +90,32 @@ pub struct Arguments {
     seed: u64,
 }
 
+impl Default for Arguments {
+    fn default() -> Self {
+        Arguments {
+            moment: None,
+            clients: 4,
+            in_flight: 64,
+            duration: Duration::from_secs(10),
+            warm_up: Duration::from_secs(1),
+            value_size: 256,
+            read_share: 0.5,
+            keys: 10_000,
+            consistency: None,
+            unary: false,
+            keep: false,
+            seed: 1,
+        }
+    }
+}
+
 impl Arguments {
+    /// Whether it does something to the nodes, other than asking them.
+    #[must_use]
+    pub fn touches_hosts(&self) -> bool {
+        self.moment.as_ref().is_some_and(Moment::touches_hosts)
+    }
+
     /// # Errors
     /// A figure without sense, named with what it may be.
     fn check(&self) -> Result<()> {
@@ -128,6 +163,7 @@ impl Arguments {
         Workload {
             read_share: self.read_share,
             keys: self.keys,
+            first: 0,
             value_bytes: self.value_size,
             key_prefix: "bench/".into(),
         }
@@ -140,6 +176,9 @@ impl Arguments {
 /// # Errors
 /// No leader within the timeout, invalid input, an interruption.
 pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> Result<()> {
+    if let Some(moment) = &arguments.moment {
+        return moments::run(context, options, moment).await;
+    }
     arguments.check()?;
     refuse_more_than_fit(context, arguments.clients)?;
     let reads = arguments.consistency.unwrap_or(context.cluster.reads);
@@ -238,6 +277,13 @@ mod tests {
     struct Line {
         #[command(flatten)]
         arguments: Arguments,
+    }
+
+    // What stands in the help is what is meant where it is not said.
+    #[test]
+    fn defaults_are_those_of_the_command_line() {
+        let parsed = Line::parse_from(["bench"]).arguments;
+        assert_eq!(format!("{parsed:?}"), format!("{:?}", Arguments::default()));
     }
 
     /// More unary calls at a time than a node has sessions would only measure how it forgets them;

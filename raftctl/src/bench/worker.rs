@@ -255,6 +255,7 @@ fn after(reason: ErrorReason) -> After {
         | ErrorReason::RequestIdReused
         | ErrorReason::Unsupported
         | ErrorReason::NotAllowed
+        | ErrorReason::MembersRefused
         | ErrorReason::Incomplete
         | ErrorReason::Unspecified => After::GoOn,
     }
@@ -275,6 +276,7 @@ mod tests {
         let workload = Workload {
             read_share,
             keys: 10,
+            first: 0,
             value_bytes: 8,
             key_prefix: "bench/".into(),
         };

@@ -12,6 +12,8 @@ pub struct Workload {
     pub read_share: f64,
     /// How many different keys.
     pub keys: u64,
+    /// The number of the first one.
+    pub first: u64,
     /// Length of a value in bytes.
     pub value_bytes: usize,
     /// Before the number of each key: what tells them from the user's own.
@@ -93,7 +95,7 @@ impl Mix {
     /// The next operation, on a key chosen uniformly.
     pub fn next_ask(&mut self) -> Ask {
         let key = self.random.random_range(0..self.workload.keys);
-        let key = self.workload.key(key);
+        let key = self.workload.key(self.workload.first + key);
         if self.random.random_bool(self.workload.read_share) {
             Ask::Read(key)
         } else {
@@ -120,6 +122,7 @@ mod tests {
         Workload {
             read_share,
             keys: 10,
+            first: 0,
             value_bytes,
             key_prefix: "bench/".into(),
         }
@@ -147,6 +150,22 @@ mod tests {
             let seen = f64::from(reads) / 10_000.0;
             assert!((seen - share).abs() < 0.03, "{seen} instead of {share}");
         }
+    }
+
+    /// Those who begin at different numbers have no key in common.
+    #[test]
+    fn keys_begin_where_they_are_to() {
+        let later = Workload {
+            first: 10,
+            ..workload(0.5, 8)
+        };
+        let mut mix = Mix::new(&later, 1);
+        let keys = (0..100).map(|_| match mix.next_ask() {
+            Ask::Read(key) | Ask::Write(key, _) | Ask::Remove(key) => key,
+        });
+        let keys: std::collections::BTreeSet<String> = keys.collect();
+        assert_eq!(keys.first().map(String::as_str), Some("bench/00000010"));
+        assert_eq!(keys.last().map(String::as_str), Some("bench/00000019"));
     }
 
     /// A run can be repeated, and two connections of one run differ.

@@ -14,8 +14,11 @@ use super::verb::CommandLine;
 const GROUPS: &[(&str, &[&str])] = &[
     (
         "A cluster",
-        &["init", "check", "plan", "up", "upgrade", "extend", "down"],
+        &[
+            "init", "check", "plan", "up", "upgrade", "extend", "certs", "down",
+        ],
     ),
+    ("Members", &["add", "remove", "replace"]),
     (
         "Look",
         &["status", "doctor", "logs", "timeline", "ssh", "exec"],

@@ -5,6 +5,7 @@ mod documents;
 mod help;
 mod verb;
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
@@ -18,10 +19,11 @@ use crate::scenario;
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
 use crate::terminal::progress::Progress;
+use crate::verbs::change::Change;
 use crate::verbs::provision::{self, Wanted};
 use crate::verbs::{
-    backup, check, doctor, down, hosts, init, keys, links, logs, nodes, recover, restore, shell,
-    snapshot, status, timeline, up, upgrade,
+    backup, certs, change, check, doctor, down, hosts, init, keys, links, logs, nodes, recover,
+    restore, shell, snapshot, status, timeline, up, upgrade,
 };
 use verb::{CommandLine, Verb};
 
@@ -81,7 +83,7 @@ fn run(line: CommandLine) -> Result<()> {
                 eprintln!("{}", cluster.warnings);
             }
             let runtime = runtime()?;
-            let done = runtime.block_on(dispatch(cluster, &options, verb));
+            let done = runtime.block_on(dispatch(&line.config, cluster, &options, verb));
             // A read of the terminal that nobody waits for any more must not hold the exit.
             runtime.shutdown_background();
             done
@@ -102,13 +104,31 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
 }
 
 /// What makes or deletes hosts comes before there are any.
-async fn dispatch(cluster: Cluster, options: &Options, verb: Verb) -> Result<()> {
+async fn dispatch(config: &Path, cluster: Cluster, options: &Options, verb: Verb) -> Result<()> {
+    let change = match &verb {
+        Verb::Add(add) => Some(Change::Add(add.clone())),
+        Verb::Remove(remove) => Some(Change::Remove(remove.clone())),
+        Verb::Replace(replace) => Some(Change::Replace(replace.clone())),
+        _ => None,
+    };
+    if let Some(change) = change {
+        // Large: on the heap.
+        return Box::pin(change::run(config, cluster, options, &change)).await;
+    }
     if let Verb::Restore(arguments) = &verb {
         // Before any host is made for it.
         let source = restore::read(&arguments.file)?;
         return provision::restore(cluster, options, &source).await;
     }
-    match provision::provision(cluster, options, wanted(&verb)).await? {
+    let wanted = wanted(&verb);
+    let cluster = match wanted {
+        Wanted::Up | Wanted::Plan => {
+            let moving = change::with_moves(config, cluster, options, wanted == Wanted::Plan);
+            Box::pin(moving).await?
+        }
+        _ => cluster,
+    };
+    match provision::provision(cluster, options, wanted).await? {
         Some(cluster) => on_hosts(cluster, options, verb).await,
         None => Ok(()),
     }
@@ -134,13 +154,16 @@ async fn on_hosts(cluster: Cluster, options: &Options, verb: Verb) -> Result<()>
     let has_hosts = cluster.provider.has_hosts();
     let reaching = has_hosts.then(|| Progress::new().begin("reach the hosts"));
     let context = match &verb {
-        Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) | Verb::Backup(_) => {
+        Verb::Bench(arguments) if arguments.touches_hosts() => {
+            Context::look(cluster, false).await?
+        }
+        Verb::Keys(_) | Verb::Shell(_) | Verb::Bench(_) | Verb::Backup(_) | Verb::Certs(_) => {
             Context::open(cluster).await?
         }
         Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
             Context::look(cluster, true).await?
         }
-        Verb::Status => Context::look_briefly(cluster).await?,
+        Verb::Status { .. } => Context::look_briefly(cluster).await?,
         _ => Context::look(cluster, false).await?,
     };
     drop(reaching);
@@ -191,9 +214,15 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         Verb::Restart { vm: false, .. } => (Extent::Changes, "restart"),
         Verb::Upgrade { rollback: false } => (Extent::Changes, "upgrade"),
         Verb::Upgrade { rollback: true } => (Extent::Changes, "upgrade --rollback"),
+        Verb::Certs(arguments) => match arguments.command {
+            certs::Command::Show => (Extent::Bounded, "certs show"),
+            certs::Command::Renew { .. } => (Extent::Changes, "certs renew"),
+            certs::Command::Rotate { .. } => (Extent::Changes, "certs rotate"),
+            certs::Command::Issue(_) | certs::Command::Use { .. } => (Extent::Own, ""),
+        },
         Verb::Scenario(_) => (Extent::Holds, "scenario"),
         Verb::Plan { .. } | Verb::Up { dry_run: true, .. } => (Extent::Bounded, "plan"),
-        Verb::Status => (Extent::Bounded, "status"),
+        Verb::Status { .. } => (Extent::Bounded, "status"),
         Verb::Exec { .. } => (Extent::Bounded, "exec"),
         Verb::Kill { vm: false, .. } => (Extent::Bounded, "kill"),
         Verb::Pause { .. } => (Extent::Bounded, "pause"),
@@ -217,6 +246,9 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         | Verb::Snapshot(_)
         | Verb::Recover(_)
         | Verb::Restore(_)
+        | Verb::Add(_)
+        | Verb::Remove(_)
+        | Verb::Replace(_)
         | Verb::Init(_)
         | Verb::Check
         | Verb::Completions { .. } => (Extent::Own, ""),
@@ -227,7 +259,7 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
     match verb {
         Verb::Plan { .. } => up::plan(context, options).await,
         Verb::Up { dry_run, .. } => up::up(context, options, dry_run).await,
-        Verb::Status => status::run(context, options).await,
+        Verb::Status { check } => status::run(context, options, check).await,
         Verb::Ssh { selector, command } => hosts::ssh(context, &selector, &command).await,
         Verb::Exec { of, command } => hosts::exec(context, options, &of.selector, &command).await,
         Verb::Upgrade { rollback } => {
@@ -278,12 +310,17 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Bench(arguments) => bench::run(context, options, arguments).await,
         Verb::Down { purge, .. } => down::run(context, options, purge).await,
         Verb::Doctor { fix } => doctor::run(context, options, fix).await,
+        Verb::Certs(arguments) => certs::run(context, options, &arguments).await,
         Verb::Backup(arguments) => backup::run(context, options, &arguments).await,
         Verb::Snapshot(arguments) => snapshot::run(context, options, &arguments).await,
         Verb::Recover(arguments) => recover::run(context, options, &arguments).await,
-        Verb::Restore(_) | Verb::Init(_) | Verb::Check | Verb::Completions { .. } => {
-            unreachable!("needs no cluster, and is done already")
-        }
+        Verb::Restore(_)
+        | Verb::Add(_)
+        | Verb::Remove(_)
+        | Verb::Replace(_)
+        | Verb::Init(_)
+        | Verb::Check
+        | Verb::Completions { .. } => unreachable!("is done already"),
     }
 }
 

@@ -8,7 +8,9 @@ use clap::{ArgAction, Parser, Subcommand};
 use crate::bench;
 use crate::scenario;
 use crate::terminal::options::Output;
-use crate::verbs::{backup, init, keys, logs, recover, restore, shell, snapshot, timeline};
+use crate::verbs::{
+    backup, certs, change, init, keys, logs, recover, restore, shell, snapshot, timeline,
+};
 
 /// Where the options that every verb takes stand in the help.
 const GLOBAL: &str = "Global options";
@@ -137,11 +139,52 @@ pub enum Verb {
         allow_data_loss: bool,
     },
 
-    /// Show what every node is doing
+    /// Add a node to a cluster that runs
+    ///
+    /// Writes it into cluster.yaml, keeping comments and layout, and does what `up` then does: the
+    /// new node gets the log, and votes once it has caught up. No request fails. If it is
+    /// interrupted, `raftctl up` goes on.
+    #[command(after_help = "Examples:
+  raftctl add                            another node, with the next free id
+  raftctl add --host n4.example          on this host (provider ssh)
+  raftctl add --zone us-central1-f       there (provider gcp)
+  raftctl add 7 --dry-run                the steps alone")]
+    Add(change::Add),
+
+    /// Remove nodes from a cluster that runs
+    ///
+    /// Takes them out of cluster.yaml, keeping comments and layout, and does what `up` then does: a
+    /// leader among them hands over, all leave by one change, and their processes end. Their files
+    /// stay, unless raftctl made their hosts, which are deleted, and their ids are never used again. Refused where too few would be left.
+    #[command(after_help = "Examples:
+  raftctl remove 4
+  raftctl remove 4 5 --dry-run           the steps alone")]
+    Remove(change::Remove),
+
+    /// Replace a node, also one that is lost for good
+    ///
+    /// The new one catches up first, then both change places by one change: what the cluster
+    /// survives is never lowered. cluster.yaml is changed as by `add` and `remove`.
+    #[command(after_help = "Examples:
+  raftctl replace 3                      by a node with the next free id
+  raftctl replace 3 --host n6.example    on this host (provider ssh)
+  raftctl replace 3 --zone us-east1-b    there (provider gcp)")]
+    Replace(change::Replace),
+
+    /// Show what every node is doing, and how many may fail
+    ///
+    /// Below the table: which nodes vote, which only learn and how far they are behind, and how many
+    /// more may fail before nothing can be written.
     #[command(after_help = "Examples:
   raftctl status
-  raftctl status --output json")]
-    Status,
+  raftctl status --output json
+  raftctl status --check                  exit code 30 if too few may fail
+  raftctl status --check --timeout 1m     look again for so long")]
+    Status {
+        /// Fail unless as many nodes may fail as the number of nodes in cluster.yaml allows
+        #[arg(long)]
+        check: bool,
+    },
 
     /// Open a shell on a node's host, or run one command there
     ///
@@ -338,7 +381,9 @@ pub enum Verb {
   raftctl bench
   raftctl bench --read-share 0 --in-flight 64     writes only
   raftctl bench --read-share 1 --read quorum      reads that trust no clock
-  raftctl bench --unary                           one gRPC call per operation")]
+  raftctl bench --unary                           one gRPC call per operation
+  raftctl bench failover                          how long clients wait then
+  raftctl bench during -- raftctl replace 3       what clients notice of it")]
     Bench(bench::Arguments),
 
     /// Give the machines a new lifetime, counted from now (provider gcp)
@@ -363,6 +408,17 @@ pub enum Verb {
   raftctl snapshot
   raftctl snapshot 3")]
     Snapshot(snapshot::Arguments),
+
+    /// Certificates of nodes and clients: show, renew, make
+    ///
+    /// Where the cluster speaks TLS (`tls: on` in cluster.yaml), `up` makes an authority in
+    /// .raftctl/NAME/tls/, and certificates for 30 days; nodes make their own keys.
+    #[command(after_help = "Examples:
+  raftctl certs show
+  raftctl certs renew
+  raftctl certs issue --role reader --prefix app/ dashboard
+  raftctl certs rotate")]
+    Certs(certs::Arguments),
 
     /// Write the state of the cluster into a file, while clients go on
     ///

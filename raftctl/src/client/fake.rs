@@ -9,6 +9,7 @@ use raftkv::kv::kv_server::{Kv, KvServer};
 use raftkv::kv::{self, ErrorReason, RequestId};
 use raftkv::{LEADER_ADDRESS_METADATA, LEADER_ID_METADATA, REASON_METADATA};
 use tokio_stream::wrappers::TcpListenerStream;
+use tonic::metadata::{MetadataMap, MetadataValue};
 use tonic::{Request, Response, Status};
 
 use super::Member;
@@ -53,6 +54,8 @@ struct State {
     answered: BTreeMap<(u64, u64), u64>,
     index: u64,
     sessions: u64,
+    /// The configuration that nodes tell of, and who votes by it.
+    members: Option<(u64, Vec<u64>)>,
     /// Nodes through whose connections nothing passes, in either direction.
     frozen: BTreeSet<u64>,
 }
@@ -97,6 +100,30 @@ impl Fakes {
 
     pub fn set_role(&self, id: u64, role: Role) {
         self.0.lock().unwrap().roles.insert(id, role);
+    }
+
+    /// From now on all nodes tell who asks for it that these vote by the configuration of this entry.
+    pub fn tell_members(&self, index: u64, voters: &[u64]) {
+        self.0.lock().unwrap().members = Some((index, voters.to_vec()));
+    }
+
+    /// What a client is told that knows this configuration.
+    fn news(&self, asked: &MetadataMap) -> Option<Vec<u8>> {
+        let known: u64 = asked
+            .get(raftkv::MEMBERS_METADATA)?
+            .to_str()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let state = self.0.lock().unwrap();
+        let (index, voters) = state.members.clone()?;
+        let voter = |node_id| kv::MemberAddress {
+            node_id,
+            client_address: state.addresses[&node_id].clone(),
+        };
+        let voters = voters.into_iter().map(voter).collect();
+        let news = kv::ClusterMembers { index, voters };
+        (known < index).then(|| news.to_bytes())
     }
 
     /// Nothing comes in or out of a node any more, while its connections stay open and new ones
@@ -287,12 +314,20 @@ impl Kv for Node {
         &self,
         request: Request<kv::GetRequest>,
     ) -> Result<Response<kv::GetReply>, Status> {
+        let news = self.fakes.news(request.metadata());
+        let news = news.map(|bytes| MetadataValue::from_bytes(&bytes));
         let request = request.into_inner();
         self.fakes.saw(self.id, Seen::Read(request.key.clone()));
         let stale = request.consistency() == kv::Consistency::Stale;
         let role = self.fakes.role(self.id);
         if !stale || matches!(role, Role::Hang | Role::Stranger) {
-            self.gate().await?;
+            self.gate().await.map_err(|mut refused| {
+                if let Some(news) = &news {
+                    let metadata = refused.metadata_mut();
+                    metadata.insert_bin(raftkv::MEMBERS_METADATA_BIN, news.clone());
+                }
+                refused
+            })?;
         }
         let state = self.fakes.0.lock().unwrap();
         let value = state.values.get(&request.key).cloned();
@@ -301,12 +336,17 @@ impl Kv for Node {
         } else {
             kv::ReadPath::Lease
         };
-        Ok(Response::new(kv::GetReply {
+        let mut reply = Response::new(kv::GetReply {
             found: value.is_some(),
             value: value.unwrap_or_default(),
             applied_index: state.index,
             path: path.into(),
-        }))
+        });
+        if let Some(news) = news {
+            let metadata = reply.metadata_mut();
+            metadata.insert_bin(raftkv::MEMBERS_METADATA_BIN, news);
+        }
+        Ok(reply)
     }
 
     async fn set(

@@ -7,6 +7,9 @@
 //! apart: nothing was done ([`ClientError::NoLeader`]), or nobody can tell
 //! ([`ClientError::OutcomeUnknown`]).
 //!
+//! It may outlive every node that it was given: with each request it says which configuration of the cluster it
+//! knows, and a node that knows a later one says with its answer who votes by now.
+//!
 //! A [`Client`] does one operation at a time, which keeps it within the window of unanswered
 //! writes that a session has. Whoever needs many at a time takes many clients.
 
@@ -14,30 +17,33 @@ mod absence;
 mod backoff;
 pub(crate) mod call;
 pub(crate) mod channel;
-mod connector;
+pub(crate) mod connector;
 mod error;
 #[cfg(test)]
 pub(crate) mod fake;
 pub(crate) mod operations;
 pub(crate) mod refusal;
 mod route;
+pub mod security;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tunnel_trouble;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use raftkv::kv::kv_client::KvClient;
 use raftkv::kv::operation::Operation;
 use raftkv::kv::outcome::Outcome;
-use raftkv::kv::{Consistency, ReadPath, RequestId};
+use raftkv::kv::{ClusterMembers, Consistency, ReadPath, RequestId};
 use raftkv::{KEY_BYTES_MAX, VALUE_BYTES_MAX};
 use tonic::transport::Channel;
 
 use call::{Call, Next};
 use refusal::Refusal;
 use route::Route;
+use security::Security;
 
 pub use absence::Absence;
 pub use error::ClientError;
@@ -94,12 +100,15 @@ struct Session {
 #[derive(Debug)]
 pub struct Client {
     route: Route,
-    channels: BTreeMap<u64, Channel>,
+    /// With the address that each leads to.
+    channels: BTreeMap<u64, (String, Channel)>,
     session: Option<Session>,
     /// The newest log index any reply has told of.
     newest_index: u64,
     timeout: Duration,
     absence: Option<Absence>,
+    /// How the nodes are spoken to that it was given: so are those that it learns of.
+    security: Option<Arc<Security>>,
 }
 
 impl Client {
@@ -114,6 +123,7 @@ impl Client {
             newest_index: 0,
             timeout: TIMEOUT_DEFAULT,
             absence: None,
+            security: members.iter().find_map(|it| security::of(&it.address)),
         }
     }
 
@@ -130,6 +140,34 @@ impl Client {
     pub fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
+    }
+
+    /// Another client over the same connections, with a session of its own. An address that is none fails when
+    /// it is used.
+    #[must_use]
+    pub fn beside(&mut self) -> Client {
+        let members = self.route.members();
+        drop(
+            members
+                .iter()
+                .map(|it| self.channel(it))
+                .collect::<Vec<_>>(),
+        );
+        Client {
+            route: self.route.clone(),
+            channels: self.channels.clone(),
+            session: None,
+            newest_index: self.newest_index,
+            timeout: self.timeout,
+            absence: self.absence.clone(),
+            security: self.security.clone(),
+        }
+    }
+
+    /// The nodes that it asks, those that it has learnt of included.
+    #[must_use]
+    pub fn members(&self) -> Vec<Member> {
+        self.route.members()
     }
 
     /// The node that is believed to lead.
@@ -152,8 +190,11 @@ impl Client {
     pub async fn find_leader(&mut self) -> Result<Member, ClientError> {
         self.get("leader?", Read::Lease).await?;
         let leader = self.route.leader().and_then(|id| self.route.member(id));
-        // A lease read that succeeded has named the leader.
-        Ok(leader.expect("a served read names the leader"))
+        // A lease read that succeeded has named the leader, unless that has left the cluster meanwhile.
+        leader.ok_or_else(|| ClientError::NoLeader {
+            timeout: self.timeout,
+            tried: Default::default(),
+        })
     }
 
     /// Attempt after attempt until success, a final refusal, or the end of the time. With `only`
@@ -234,9 +275,29 @@ impl Client {
         }
         // From here on the request may arrive, whatever becomes of the answer.
         call.in_flight = call.writes;
-        let answer = operations::send(&mut kv, call.operation.clone()).await;
+        let known = self.route.configuration();
+        let (answer, news) = operations::send_knowing(&mut kv, call.operation.clone(), known).await;
         call.in_flight = false;
+        if let Some(news) = news {
+            self.take_in(news);
+        }
         answer.map_err(|status| Refusal::from_status(&status))
+    }
+
+    /// Other nodes vote by now: asks those from now on.
+    fn take_in(&mut self, news: ClusterMembers) {
+        let voters = news.voters.into_iter();
+        let voters: Vec<_> = voters
+            .map(|voter| Member {
+                id: voter.node_id,
+                address: voter.client_address,
+            })
+            .collect();
+        self.route.learnt(news.index, &voters);
+        // Of who left, and of who moved.
+        let route = &self.route;
+        self.channels
+            .retain(|id, (address, _)| route.member(*id).is_some_and(|it| it.address == *address));
     }
 
     /// The id of the next write; opens the session first if there is none.
@@ -344,11 +405,15 @@ impl Client {
 
     /// The connection to a node, made at its first use.
     fn channel(&mut self, member: &Member) -> Result<Channel, ClientError> {
-        if let Some(channel) = self.channels.get(&member.id) {
+        if let Some((_, channel)) = self.channels.get(&member.id) {
             return Ok(channel.clone());
         }
+        if let Some(security) = &self.security {
+            security::secure([&*member.address].into_iter(), security);
+        }
         let channel = channel::channel(&member.address)?;
-        self.channels.insert(member.id, channel.clone());
+        let kept = (member.address.clone(), channel.clone());
+        self.channels.insert(member.id, kept);
         Ok(channel)
     }
 }

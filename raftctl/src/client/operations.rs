@@ -4,8 +4,10 @@ use raftkv::kv;
 use raftkv::kv::kv_client::KvClient;
 use raftkv::kv::operation::Operation;
 use raftkv::kv::outcome::Outcome;
-use tonic::Status;
+use raftkv::{MEMBERS_METADATA, MEMBERS_METADATA_BIN};
+use tonic::metadata::MetadataMap;
 use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
 
 use super::{Client, ClientError, Read, check_key, check_value};
 
@@ -104,6 +106,53 @@ impl Client {
         let outcome = self.call(request.into(), only).await?;
         Ok(R::try_from(outcome).unwrap_or_else(|other| unreachable!("send() returned {other:?}")))
     }
+}
+
+/// One unary call by a client that knows the configuration `known`: the outcome, and who votes by now if that
+/// is news.
+pub async fn send_knowing(
+    kv: &mut KvClient<Channel>,
+    operation: Operation,
+    known: u64,
+) -> (Result<Outcome, Status>, Option<kv::ClusterMembers>) {
+    let reply = match operation {
+        Operation::Get(it) => whole(kv.get(knowing(it, known)).await, Outcome::Get),
+        Operation::Set(it) => whole(kv.set(knowing(it, known)).await, Outcome::Set),
+        Operation::Delete(it) => whole(kv.delete(knowing(it, known)).await, Outcome::Delete),
+        Operation::CompareAndSet(it) => whole(
+            kv.compare_and_set(knowing(it, known)).await,
+            Outcome::CompareAndSet,
+        ),
+        Operation::List(it) => whole(kv.list(knowing(it, known)).await, Outcome::List),
+    };
+    match reply {
+        Ok((outcome, metadata)) => (Ok(outcome), news(&metadata)),
+        Err(status) => {
+            let news = news(status.metadata());
+            (Err(status), news)
+        }
+    }
+}
+
+fn knowing<Q>(request: Q, known: u64) -> Request<Q> {
+    let mut request = Request::new(request);
+    request
+        .metadata_mut()
+        .insert(MEMBERS_METADATA, known.into());
+    request
+}
+
+fn whole<R>(
+    reply: Result<Response<R>, Status>,
+    outcome: fn(R) -> Outcome,
+) -> Result<(Outcome, MetadataMap), Status> {
+    let (metadata, reply, _) = reply?.into_parts();
+    Ok((outcome(reply), metadata))
+}
+
+fn news(metadata: &MetadataMap) -> Option<kv::ClusterMembers> {
+    let bytes = metadata.get_bin(MEMBERS_METADATA_BIN)?.to_bytes().ok()?;
+    kv::ClusterMembers::from_bytes(&bytes)
 }
 
 /// One unary call; the outcome is of the operation's own kind.

@@ -54,7 +54,7 @@ impl Refusal {
             ErrorReason::DiskFull => Refusal::DiskFull(message.to_owned()),
             ErrorReason::OutcomeUnknown => Refusal::Unknown(message.to_owned()),
             ErrorReason::SessionExpired => Refusal::SessionExpired,
-            ErrorReason::Invalid | ErrorReason::RequestIdReused => {
+            ErrorReason::Invalid | ErrorReason::RequestIdReused | ErrorReason::MembersRefused => {
                 Refusal::Invalid(message.to_owned())
             }
             ErrorReason::Stopping | ErrorReason::Incomplete => Refusal::Gone(message.to_owned()),

@@ -1,7 +1,7 @@
 //! Whom to ask next: the believed leader first, the others in turn, and a node that did not
 //! answer only when no other is left. Pure: the time comes in as a value.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Member;
@@ -14,10 +14,15 @@ const SUSPECT_FOR: Duration = Duration::from_secs(1);
 const LEARNT_MAX: usize = 64;
 
 /// The members, the believed leader, and who did not answer lately.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Route {
     members: BTreeMap<u64, String>,
-    configured: usize,
+    /// Those that the client was given, whose addresses stand.
+    configured: BTreeSet<u64>,
+    /// The configuration of the cluster that is known, by its entry; 0: none.
+    configuration: u64,
+    /// Who votes by that. Empty: all.
+    voters: BTreeSet<u64>,
     leader: Option<u64>,
     last_asked: u64,
     /// Until when a silent node is asked last.
@@ -33,7 +38,9 @@ impl Route {
             .map(|member| (member.id, member.address.clone()))
             .collect();
         Route {
-            configured: members.len(),
+            configured: members.keys().copied().collect(),
+            configuration: 0,
+            voters: BTreeSet::new(),
             members,
             leader: None,
             last_asked: start,
@@ -44,6 +51,7 @@ impl Route {
     /// The node to ask now. None only if there are no members.
     pub fn pick(&mut self, now: Instant) -> Option<Member> {
         let fresh = |id: &u64| self.suspects.get(id).is_none_or(|until| *until <= now);
+        let votes = |id: &u64| self.voters.is_empty() || self.voters.contains(id);
         let in_turn = || {
             let after = self.members.keys().filter(|id| **id > self.last_asked);
             let before = self.members.keys().filter(|id| **id <= self.last_asked);
@@ -52,6 +60,7 @@ impl Route {
         let id = self
             .leader
             .filter(fresh)
+            .or_else(|| in_turn().find(|id| fresh(id) && votes(id)))
             .or_else(|| in_turn().find(fresh))
             .or_else(|| in_turn().next())?;
         self.last_asked = id;
@@ -89,7 +98,8 @@ impl Route {
 
     /// `id` answered an operation that only a leader answers.
     pub fn led(&mut self, id: u64) {
-        self.leader = Some(id);
+        // It may have left meanwhile.
+        self.leader = self.members.contains_key(&id).then_some(id);
         self.suspects.remove(&id);
     }
 
@@ -104,7 +114,7 @@ impl Route {
     pub fn hinted(&mut self, asked: u64, hint: Option<Member>) {
         match hint {
             Some(leader) if leader.id != asked => {
-                let room = self.members.len() < self.configured + LEARNT_MAX;
+                let room = self.members.len() < self.configured.len() + LEARNT_MAX;
                 if !self.members.contains_key(&leader.id) && room && !leader.address.is_empty() {
                     self.members.insert(leader.id, leader.address);
                 }
@@ -112,6 +122,33 @@ impl Route {
             }
             _ => self.failed(asked),
         }
+    }
+
+    /// The configuration that is known, by its entry; 0: none.
+    pub fn configuration(&self) -> u64 {
+        self.configuration
+    }
+
+    /// By the configuration of this entry these vote. Who was learnt before and is not among them is forgotten;
+    /// who was configured is asked last, because it may only have been made a learner.
+    pub fn learnt(&mut self, configuration: u64, voters: &[Member]) {
+        if configuration <= self.configuration || voters.is_empty() {
+            return;
+        }
+        let voters = &voters[..voters.len().min(LEARNT_MAX)];
+        self.configuration = configuration;
+        self.voters = voters.iter().map(|voter| voter.id).collect();
+        let (configured, votes) = (&self.configured, &self.voters);
+        self.members
+            .retain(|id, _| configured.contains(id) || votes.contains(id));
+        for voter in voters {
+            if !self.configured.contains(&voter.id) && !voter.address.is_empty() {
+                self.members.insert(voter.id, voter.address.clone());
+            }
+        }
+        let (members, votes) = (&self.members, &self.voters);
+        self.leader
+            .take_if(|id| !members.contains_key(id) || !votes.contains(id));
     }
 
     /// `id` failed fast: refused, stopping, broken off. Asking it again is cheap, so the next hint
@@ -214,6 +251,33 @@ mod tests {
             }),
         );
         assert_eq!(route.member(1).unwrap().address, "host1:7500");
+    }
+
+    /// Who votes by now is asked, at the address that the client was given where it was given one; who left is
+    /// asked last, or forgotten where it was only learnt. What is older changes nothing.
+    #[test]
+    fn a_client_goes_with_its_cluster() {
+        let now = Instant::now();
+        let mut route = route(&[1, 2, 3]);
+        route.led(1);
+        let moved = Member {
+            id: 3,
+            address: "inside:7500".into(),
+        };
+        route.learnt(9, &[moved, member(4)]);
+        assert_eq!(route.leader(), None, "it left");
+        assert_eq!(picks(&mut route, now, 3), [3, 4, 3]);
+        assert_eq!(route.member(3).unwrap().address, "host3:7500");
+        route.learnt(8, &[member(1), member(2)]);
+        assert_eq!(route.configuration(), 9);
+        route.silent(3, now);
+        route.silent(4, now);
+        assert!([1, 2].contains(&route.pick(now).unwrap().id));
+        route.learnt(12, &[member(5)]);
+        assert_eq!(route.member(4), None);
+        assert_eq!(picks(&mut route, now, 2), [5, 5]);
+        route.learnt(13, &[]);
+        assert_eq!(route.configuration(), 12, "nothing is learnt of it");
     }
 
     /// A node that names itself, or nobody, is no leader.

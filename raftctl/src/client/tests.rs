@@ -412,3 +412,31 @@ async fn what_nobody_has_heard_was_not_done() {
         "{somebody}"
     );
 }
+
+/// A client goes on when every node that it was given is gone: with an answer, or with a refusal, it heard of the
+/// nodes that came after them.
+#[tokio::test]
+async fn a_client_outlives_every_node_that_it_knew() {
+    let gone = Role::Refuse(ErrorReason::Stopping);
+    let fakes = Fakes::start(&[Role::Lead, Role::Follow(None), Role::Lead, Role::Lead]).await;
+    let given: Vec<Member> = fakes.members().into_iter().take(2).collect();
+    let mut client = Client::new(&given).with_timeout(LONG);
+    fakes.set_role(3, Role::Follow(None));
+    fakes.set_role(4, Role::Follow(None));
+    client.get("k", Read::Lease).await.unwrap();
+    fakes.tell_members(7, &[2, 3]);
+    client.get("k", Read::Lease).await.unwrap();
+    assert_eq!(client.route.configuration(), 7);
+    for (lead, left) in [(3, 1), (3, 2)] {
+        fakes.set_role(lead, Role::Lead);
+        fakes.set_role(left, gone);
+        client.get("k", Read::Lease).await.unwrap();
+        assert_eq!(client.leader(), Some(lead));
+    }
+    // Whom a refusal tells of.
+    fakes.tell_members(9, &[4]);
+    fakes.set_role(4, Role::Lead);
+    fakes.set_role(3, Role::Refuse(ErrorReason::NotReady));
+    client.get("k", Read::Lease).await.unwrap();
+    assert_eq!(client.leader(), Some(4));
+}

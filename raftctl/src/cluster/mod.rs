@@ -5,6 +5,7 @@
 //! each with its line and a hint.
 
 pub mod docker;
+pub mod edit;
 pub mod environment;
 pub mod gcp;
 pub mod id;
@@ -17,6 +18,7 @@ pub mod reader;
 pub mod select;
 pub mod ssh;
 pub mod timing;
+mod tls;
 pub mod yaml;
 
 #[cfg(test)]
@@ -32,7 +34,8 @@ use crate::error::problem::{Problem, Problems};
 pub use metrics::Metrics;
 pub use nodes::Node;
 pub(crate) use parse::FORMAT_NEWEST;
-pub use parse::{load, parse};
+pub use parse::{from_text, load, parse, read_text};
+pub use tls::Tls;
 
 /// A node's id, unique in its cluster, from 1.
 pub type NodeId = u64;
@@ -53,6 +56,8 @@ pub struct Cluster {
     pub reads: Reads,
     /// Whether a new leader may serve reads while an older lease may be alive.
     pub inherited_reads: bool,
+    /// Whether a leader that is known for certain to have ended is waited for no longer.
+    pub proof_of_death: bool,
     /// Whether nodes obey `partition`.
     pub fault_injection: bool,
     /// A snapshot is taken after the log has grown by so many KiB.
@@ -61,6 +66,12 @@ pub struct Cluster {
     pub format_max: Option<u64>,
     /// Who may read the nodes' metrics.
     pub metrics: Metrics,
+    /// Who may connect to nodes.
+    pub tls: Tls,
+    /// The line that says so; `None`: nothing does.
+    pub tls_line: Option<u64>,
+    /// The certificates of an authority outside that signs, instead of one of the cluster's own.
+    pub tls_ca: Option<PathBuf>,
     /// Where raft-node comes from.
     pub binary: BinarySource,
     /// Ports of the nodes.
@@ -153,6 +164,7 @@ impl NamedFile {
                 ssh::IDENTITY_KEY => {
                     "name a private key, or leave it out: then ssh's own defaults count".into()
                 }
+                tls::CA_KEY => "put the certificate of the authority there, as PEM".into(),
                 _ => "build it, correct the path, or write binary: auto".into(),
             },
         }
@@ -177,6 +189,12 @@ impl Provider {
     #[must_use]
     pub fn has_hosts(self) -> bool {
         self != Provider::Local
+    }
+
+    /// Whether raftctl makes the hosts.
+    #[must_use]
+    pub fn makes_hosts(self) -> bool {
+        matches!(self, Provider::Docker | Provider::Gcp)
     }
 
     /// The name, as written in cluster.yaml.

@@ -10,8 +10,9 @@ use super::limits::Limits;
 use super::reader::{Report, Section};
 use super::ssh::{self, SshSettings};
 use super::timing::Timing;
+use super::tls::CA_KEY;
 use super::yaml::{self, Value};
-use super::{BinarySource, Cluster, Metrics, NamedFile, Ports, Provider, Reads, nodes};
+use super::{BinarySource, Cluster, Metrics, NamedFile, Ports, Provider, Reads, Tls, nodes};
 use crate::cluster::environment::Environment;
 use crate::error::problem::Problems;
 use crate::error::{Error, Result};
@@ -24,10 +25,13 @@ const KEYS: &[&str] = &[
     "lease",
     "reads",
     "inherited_reads",
+    "proof_of_death",
     "fault_injection",
     "snapshot_log_kib",
     "format_max",
     "metrics",
+    "tls",
+    CA_KEY,
     "binary",
     "ports",
     "limits",
@@ -53,8 +57,28 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// # Errors
 /// The file is not there, or wrong: all that is wrong with it.
 pub fn load(path: &Path) -> Result<Cluster> {
-    let is_stdin = path == Path::new("-");
-    let (name, directory) = if is_stdin {
+    from_text(&read_text(path)?, path)
+}
+
+/// Reads a cluster's file; `-` is standard input.
+///
+/// # Errors
+/// The file is not there, or far too large.
+pub fn read_text(path: &Path) -> Result<String> {
+    let text = if path == Path::new("-") {
+        read_bounded(std::io::stdin().lock())
+    } else {
+        std::fs::File::open(path).and_then(read_bounded)
+    };
+    text.map_err(|error| unreadable(path, &error))
+}
+
+/// Checks the text of the cluster's file at `path`.
+///
+/// # Errors
+/// All that is wrong with it.
+pub fn from_text(text: &str, path: &Path) -> Result<Cluster> {
+    let (name, directory) = if path == Path::new("-") {
         ("standard input".to_owned(), PathBuf::from("."))
     } else {
         let parent = path.parent().unwrap_or(Path::new(""));
@@ -65,15 +89,9 @@ pub fn load(path: &Path) -> Result<Cluster> {
         };
         (path.display().to_string(), parent.to_owned())
     };
-    let text = if is_stdin {
-        read_bounded(std::io::stdin().lock())
-    } else {
-        std::fs::File::open(path).and_then(read_bounded)
-    };
-    let text = text.map_err(|error| unreadable(path, &error))?;
     let directory = std::path::absolute(&directory)
         .map_err(|error| Error::file("find the folder", &directory, &error))?;
-    parse(&text, &name, directory, &|variable| {
+    parse(text, &name, directory, &|variable| {
         std::env::var(variable).ok()
     })
     .map_err(Error::Cluster)
@@ -159,6 +177,7 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
         );
     }
     let binary = read_binary(&file, &directory, report);
+    let tls_ca = file.text(CA_KEY, report).map(|path| directory.join(path));
     Some(Cluster {
         name: name.unwrap_or_default(),
         provider,
@@ -166,6 +185,7 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
         timing,
         reads: reads.unwrap_or_default(),
         inherited_reads: file.boolean("inherited_reads", report).unwrap_or(true),
+        proof_of_death: file.boolean("proof_of_death", report).unwrap_or(true),
         // Whoever reaches the port of a node that allows it can cut the node off: harmless on
         // one machine, not in a network.
         fault_injection: file
@@ -176,12 +196,15 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
             .unwrap_or(SNAPSHOT_LOG_KIB),
         format_max: read_format_max(&file, report),
         metrics,
+        tls: read_tls(&file, report),
+        tls_line: file.value("tls").map(|_| file.line_of("tls")),
+        named_files: named_files(&file, (provider, &ssh), &binary, &tls_ca, &directory),
+        tls_ca,
         ports: ports.unwrap_or_default(),
         limits: match file.value("limits") {
             Some(value) => Limits::read(value, report),
             None => Limits::default(),
         },
-        named_files: named_files(&file, provider, &ssh, &binary, &directory),
         binary,
         ssh,
         docker,
@@ -197,9 +220,9 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
 /// The files of this machine that are in use.
 fn named_files(
     file: &Section<'_>,
-    provider: Provider,
-    ssh: &SshSettings,
+    (provider, ssh): (Provider, &SshSettings),
     binary: &BinarySource,
+    tls_ca: &Option<PathBuf>,
     directory: &Path,
 ) -> Vec<NamedFile> {
     let mut named = Vec::new();
@@ -207,6 +230,13 @@ fn named_files(
         named.push(NamedFile {
             key: "binary",
             line: file.line_of("binary"),
+            path: path.clone(),
+        });
+    }
+    if let Some(path) = tls_ca {
+        named.push(NamedFile {
+            key: CA_KEY,
+            line: file.line_of(CA_KEY),
             path: path.clone(),
         });
     }
@@ -305,6 +335,15 @@ fn read_format_max(file: &Section<'_>, report: &mut Report<'_>) -> Option<u64> {
     match &file.value("format_max")?.kind {
         yaml::Kind::Text(text) if text == FORMAT_NEWEST => None,
         _ => file.integer("format_max", 1..=9999, report),
+    }
+}
+
+/// `on` and `off` are truth values in YAML.
+fn read_tls(file: &Section<'_>, report: &mut Report<'_>) -> Tls {
+    match file.value("tls").map(|value| &value.kind) {
+        Some(yaml::Kind::Bool(true)) => Tls::On,
+        Some(yaml::Kind::Bool(false)) => Tls::Off,
+        _ => file.variant("tls", report).unwrap_or_default(),
     }
 }
 

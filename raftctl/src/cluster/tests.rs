@@ -26,7 +26,7 @@ fn a_name_is_enough() {
     assert_eq!(cluster.majority(), 3);
     assert_eq!(cluster.timing, Timing::LAN);
     assert_eq!((cluster.ports.peer, cluster.ports.client), (7400, 7500));
-    assert!(cluster.fault_injection && cluster.inherited_reads);
+    assert!(cluster.fault_injection && cluster.inherited_reads && cluster.proof_of_death);
     assert_eq!(
         (cluster.snapshot_log_kib, cluster.format_max),
         (16384, None)
@@ -53,6 +53,7 @@ fn the_shipped_file_is_right() {
         [
             "# reads:",
             "# inherited_reads:",
+            "# proof_of_death:",
             "# fault_injection:",
             "# snapshot_log_kib:",
             "# format_max:",
@@ -83,7 +84,7 @@ fn the_shipped_file_is_right() {
         offered.push_str(if is_setting(line) { &line[2..] } else { line });
         offered.push('\n');
     }
-    assert_eq!(settings, 21, "{text}");
+    assert_eq!(settings, 22, "{text}");
     right(&offered);
 }
 

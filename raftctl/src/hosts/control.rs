@@ -75,6 +75,18 @@ pub struct NodeFacts {
     pub taken_ports: Vec<TakenPort>,
     /// Whether a packet filter of raftctl cuts it off.
     pub is_filtered: bool,
+    /// Its certificate; empty where it has none, or no key.
+    pub certificate: String,
+    /// Whom it trusts; empty where it knows nobody yet.
+    pub trusted: String,
+}
+
+impl NodeFacts {
+    /// Whether its host was asked. What is only taken for granted of a disk without a machine has data, and never ran.
+    #[must_use]
+    pub fn is_seen(&self) -> bool {
+        !self.has_data || !self.arguments.is_empty()
+    }
 }
 
 /// A port that someone else listens on.
@@ -143,6 +155,8 @@ impl HostFacts {
                 arguments: Vec::new(),
                 taken_ports: Vec::new(),
                 is_filtered: false,
+                certificate: String::new(),
+                trusted: String::new(),
             }],
         }
     }
@@ -322,6 +336,17 @@ pub async fn clean(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<Ve
     answer.those(ids, "cleaned")
 }
 
+/// Takes away what starts nodes that do not run and belong to the cluster no more. Their own files stay.
+///
+/// # Errors
+/// The host can't be reached.
+pub async fn retire(host: &Host, ids: &[NodeId], deadline: Duration) -> Result<()> {
+    let script = scripts::retire(&host.layouts(ids));
+    ask(host, "take nodes down", &script, deadline)
+        .await
+        .map(drop)
+}
+
 /// Deletes the files of nodes that do not run; those that were deleted.
 ///
 /// # Errors
@@ -425,6 +450,12 @@ impl Answer {
         self.lines.iter().filter(fits).map(|line| line.2.as_str())
     }
 
+    /// The lines of a file.
+    pub(super) fn text(&self, subject: &str, key: &str) -> String {
+        let lines = self.all(subject, key);
+        lines.flat_map(|line| [line, "\n"]).collect()
+    }
+
     /// A value that must be there; what the script said on standard error, where it is not.
     pub(super) fn one<'a>(&'a self, subject: &'a str, key: &'a str) -> Result<&'a str> {
         self.all(subject, key)
@@ -489,6 +520,8 @@ impl Answer {
                 .filter_map(taken_port)
                 .collect(),
             is_filtered: optional("filtered").is_some(),
+            certificate: self.text(&subject, "certificate"),
+            trusted: self.text(&subject, "trusted"),
         })
     }
 }

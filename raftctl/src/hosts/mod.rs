@@ -3,12 +3,14 @@
 //!
 //! ```text
 //! inventory      the hosts of a cluster, and which nodes live on them
+//! certificates   keys that are made there, and what is signed for them
 //! control        nodes: found, started, signalled
 //! ship           binaries: sent, verified, switched to
 //! lock           one operator at a time
 //! packet_filter  nodes cut off by their hosts, for a time
 //! ```
 
+pub mod certificates;
 pub mod control;
 pub mod directories;
 pub mod inventory;

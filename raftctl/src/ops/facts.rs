@@ -3,14 +3,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
+use raftkv::admin::StatusReply;
+
 use super::Context;
 use super::status::leader;
 use crate::cluster::NodeId;
 use crate::cluster::outcomes::no_majority;
 use crate::error::Result;
-use crate::hosts::control::HostFacts;
+use crate::hosts::control::{HostFacts, ProcessState};
 use crate::local::known_logs;
 use crate::plan::Facts;
+use crate::plan::membership::Membership;
 
 /// What the hosts and nodes of a cluster are. Hosts that do not answer are left behind as long as
 /// the others make a majority. Hosts that are yet to be made count among the others.
@@ -19,14 +22,31 @@ use crate::plan::Facts;
 /// Too few hosts answer.
 pub async fn gather(context: &Context) -> Result<Facts> {
     let ids = context.cluster.ids();
-    let (hosts, replies) = tokio::join!(context.host_facts(), context.replies(&ids));
+    let all = context.with_former().await?;
+    let former: Vec<NodeId> = context.former().iter().map(|node| node.id).collect();
+    let (hosts, mut replies, gone, others) = tokio::join!(
+        context.host_facts(),
+        context.replies(&ids),
+        all.node_facts(&former),
+        all.replies(&former)
+    );
+    replies.extend(others);
     let missing = ids.len() - hosts.len();
     let needed = context.cluster.majority().saturating_sub(missing);
     let answering = hosts.values().filter(|outcome| outcome.is_ok()).count();
     if answering < needed {
         return Err(no_majority(hosts, "looked at"));
     }
-    let mut facts = Facts::default();
+    let silent = gone.iter().filter(|(_, node)| node.is_err());
+    let former_silent = silent.map(|(id, _)| *id).collect();
+    let seen = gone.into_iter();
+    let mut facts = Facts {
+        former_silent,
+        former: seen
+            .filter_map(|(id, node)| Some((id, node.ok()?)))
+            .collect(),
+        ..Facts::default()
+    };
     for (id, outcome) in hosts {
         let name = context.inventory.host_of(id).name().to_owned();
         facts.names.insert(id, name);
@@ -36,8 +56,27 @@ pub async fn gather(context: &Context) -> Result<Facts> {
         }
     }
     recall(context, &mut facts)?;
+    // What answers where no node of the cluster runs is another cluster's.
+    let runs = |id: NodeId| {
+        let node = facts.node(id).or_else(|| facts.former.get(&id));
+        node.is_none_or(|node| node.state != ProcessState::Stopped)
+    };
     let heard = replies.values().filter_map(|reply| reply.as_ref().ok());
-    facts.leader = leader(heard.filter(|reply| reply.lease_remaining_ms.is_some()));
+    let heard: Vec<&StatusReply> = heard.filter(|reply| runs(reply.node_id)).collect();
+    let with_lease = heard.iter().copied();
+    let leader = leader(with_lease.filter(|reply| reply.lease_remaining_ms.is_some()));
+    let leads = heard.iter().find(|reply| Some(reply.node_id) == leader);
+    let last_index = leads.map_or(0, |reply| reply.last_index);
+    let known = Membership::of(leader, heard.iter().copied());
+    if let Some(known) = &known {
+        facts.named = known.named();
+        facts.strangers = known.strangers(heard.iter().copied());
+    }
+    // What others say may be old; and without a leader nothing can be changed.
+    let membership = known.filter(|_| leader.is_some());
+    facts.leader = leader;
+    facts.last_index = last_index;
+    facts.membership = membership;
     Ok(facts)
 }
 

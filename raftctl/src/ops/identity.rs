@@ -11,19 +11,20 @@ use super::Context;
 use crate::cluster::id::{ClusterId, the_one};
 use crate::error::Result;
 use crate::plan::Facts;
+use crate::plan::arguments::Founders;
 
 /// The id of a cluster, as far as its hosts were asked for it. Cheap to clone; clones share it.
 #[derive(Clone, Default)]
 pub struct Identity(Arc<Mutex<Known>>);
 
 /// What is known of it.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Default)]
 enum Known {
     /// Nobody was asked.
     #[default]
     Unasked,
-    /// It has none yet, or this one.
-    Asked(Option<ClusterId>),
+    /// It has none yet, or this one; it began with these nodes; and whether they know an authority.
+    Asked(Option<ClusterId>, Founders, bool),
 }
 
 impl Identity {
@@ -32,8 +33,23 @@ impl Identity {
     pub fn known(&self) -> Option<ClusterId> {
         match self.get() {
             Known::Unasked => None,
-            Known::Asked(id) => id,
+            Known::Asked(id, _, _) => id,
         }
+    }
+
+    /// With which nodes the cluster began, as far as the hosts were asked.
+    #[must_use]
+    pub fn founders(&self) -> Founders {
+        match self.get() {
+            Known::Unasked => Founders::default(),
+            Known::Asked(_, founders, _) => founders,
+        }
+    }
+
+    /// Whether any node was told whom to trust, as far as the hosts were asked.
+    #[must_use]
+    pub(super) fn knows_authority(&self) -> bool {
+        matches!(self.get(), Known::Asked(_, _, true))
     }
 
     /// Takes the id from what the hosts say, or mints one where that is safe.
@@ -52,12 +68,17 @@ impl Identity {
             let is_whole = facts.left_behind.is_empty();
             (is_new || is_whole).then(|| self.known().unwrap_or_else(ClusterId::mint))
         });
-        self.put(Known::Asked(id));
+        let all = nodes().chain(facts.former.values());
+        let founders = Founders::of(all);
+        self.put(Known::Asked(id, founders, facts.knows_authority()));
         Ok(())
     }
 
     fn get(&self) -> Known {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     fn put(&self, known: Known) {
@@ -66,13 +87,14 @@ impl Identity {
 }
 
 impl Context {
-    /// The id that nodes are started with. Asks the hosts for it, unless they were asked before.
+    /// The id that nodes are started with, and the nodes that the cluster began with. Asks the hosts, unless they
+    /// were asked before.
     ///
     /// # Errors
     /// They have several.
-    pub async fn cluster_id(&self) -> Result<Option<ClusterId>> {
-        if let Known::Asked(id) = self.identity.get() {
-            return Ok(id);
+    pub async fn origin(&self) -> Result<(Option<ClusterId>, Founders)> {
+        if let Known::Asked(id, founders, _) = self.identity.get() {
+            return Ok((id, founders));
         }
         let mut facts = Facts::default();
         for (id, outcome) in self.host_facts().await {
@@ -82,7 +104,7 @@ impl Context {
             }
         }
         self.identity.settle(&facts)?;
-        Ok(self.identity.known())
+        Ok((self.identity.known(), self.identity.founders()))
     }
 }
 

@@ -6,12 +6,15 @@
 
 pub mod anew;
 pub mod backup;
+pub mod certificates;
 pub mod exec;
 pub mod facts;
 pub mod files;
+pub mod guests;
 pub mod identity;
 pub mod links;
 pub mod lock;
+pub mod members;
 pub mod nodes;
 pub mod rollback;
 pub mod run;
@@ -51,11 +54,7 @@ impl Context {
     /// The provider can't tell where they are.
     pub async fn open(cluster: Cluster) -> Result<Self> {
         let inventory = providers::open(&cluster).await?;
-        Ok(Context {
-            cluster: Arc::new(cluster),
-            inventory: Arc::new(inventory),
-            identity: Identity::default(),
-        })
+        Ok(Context::of(cluster, inventory))
     }
 
     /// A cluster on the hosts that it has now, after a look at those that are not known yet; with
@@ -65,11 +64,7 @@ impl Context {
     /// The provider can't tell where they are.
     pub async fn look(cluster: Cluster, again: bool) -> Result<Self> {
         let inventory = providers::look(&cluster, again).await?;
-        Ok(Context {
-            cluster: Arc::new(cluster),
-            inventory: Arc::new(inventory),
-            identity: Identity::default(),
-        })
+        Ok(Context::of(cluster, inventory))
     }
 
     /// A cluster on the hosts that answer at once, for whoever only wants to see what there is to see.
@@ -78,11 +73,18 @@ impl Context {
     /// The provider can't tell where they are.
     pub async fn look_briefly(cluster: Cluster) -> Result<Self> {
         let inventory = providers::look_briefly(&cluster).await?;
-        Ok(Context {
+        Ok(Context::of(cluster, inventory))
+    }
+
+    fn of(cluster: Cluster, inventory: Inventory) -> Self {
+        let context = Context {
             cluster: Arc::new(cluster),
             inventory: Arc::new(inventory),
             identity: Identity::default(),
-        })
+        };
+        context.note_security();
+        context.keep_own_certificate();
+        context
     }
 
     /// Nodes with what the operator calls their hosts.

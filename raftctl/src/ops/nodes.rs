@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Context;
+use super::certificates::Wanted;
 use crate::cluster::NodeId;
 use crate::cluster::outcomes::Outcomes;
 use crate::error::Error;
@@ -15,29 +16,46 @@ use crate::scripts::{NodeSignal, Thaw};
 const OBEY_AT_ONCE: Duration = Duration::from_secs(5);
 
 impl Context {
-    /// Starts those of the nodes that do not run. Whether each was started, and its facts: a node
+    /// Starts those of the nodes that do not run, with good certificates where they speak TLS. Whether each was started, and its facts: a node
     /// that ended right away is not running there.
     pub async fn start(&self, ids: &[NodeId], binary: &Binary) -> Outcomes<(bool, NodeFacts)> {
         let deadline = self.cluster.limits.step;
-        let cluster_id = match self.cluster_id().await {
-            Ok(id) => id,
+        let origin = match self.origin().await {
+            Ok(origin) => origin,
             Err(error) => return ids.iter().map(|id| (*id, Err(error.clone()))).collect(),
         };
-        self.on_hosts(ids, |host, here| {
-            let node = |id: &NodeId| {
-                let what = (binary.path.as_path(), binary.sha256.as_str());
-                arguments::start_node(&self.cluster, &self.inventory, cluster_id, *id, what)
-            };
-            let nodes: Vec<_> = here.iter().map(node).collect();
-            async move {
-                let answers = control::start(&host, &nodes, deadline).await?;
-                Ok(answers
-                    .into_iter()
-                    .map(|answer| (answer.1.id, answer))
-                    .collect())
+        let mut uncertified = Outcomes::new();
+        if self.cluster.tls.needs_certificates() {
+            for (id, outcome) in self.certify(ids, &binary.path, Wanted::Missing).await {
+                if let Err(error) = outcome {
+                    uncertified.insert(id, Err(error));
+                }
             }
-        })
-        .await
+        }
+        let ids = ids
+            .iter()
+            .copied()
+            .filter(|id| !uncertified.contains_key(id));
+        let ids: Vec<NodeId> = ids.collect();
+        let mut started = self
+            .on_hosts(&ids, |host, here| {
+                let node = |id: &NodeId| {
+                    let what = (binary.path.as_path(), binary.sha256.as_str());
+                    let origin = (origin.0, &origin.1);
+                    arguments::start_node(&self.cluster, &self.inventory, origin, *id, what)
+                };
+                let nodes: Vec<_> = here.iter().map(node).collect();
+                async move {
+                    let answers = control::start(&host, &nodes, deadline).await?;
+                    Ok(answers
+                        .into_iter()
+                        .map(|answer| (answer.1.id, answer))
+                        .collect())
+                }
+            })
+            .await;
+        started.extend(uncertified);
+        started
     }
 
     /// Kills nodes as a crash would; each is confirmed to be gone, and stays so until it is

@@ -7,10 +7,13 @@ use crate::cluster::outcomes::{Outcomes, all_or_partial, no_majority};
 use crate::cluster::{NodeId, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::{ProcessState, Signalled};
+use crate::local::authority::Authority;
 use crate::local::binary::Binary;
 use crate::ops::Context;
+use crate::ops::certificates::Wanted;
 use crate::plan::Step;
-use crate::terminal::progress::{Hosts, Progress};
+use crate::providers::Aftermath;
+use crate::terminal::progress::{Hosts, Progress, Running};
 
 /// How long nodes are waited for unless told otherwise.
 pub const TIMEOUT: Duration = Duration::from_secs(30);
@@ -26,6 +29,9 @@ pub type LeftBehind = BTreeMap<NodeId, Error>;
 /// not come up, are left behind as long as the others make a majority; `left_behind` are those
 /// that were before the first step.
 ///
+/// Nodes that join or leave are never left behind: a change of members is one for all, and where one of its steps
+/// fails, the next ones are not taken.
+///
 /// # Errors
 /// Why a step failed.
 pub async fn run(
@@ -39,6 +45,7 @@ pub async fn run(
     let ids = context.cluster.ids();
     let mut run = Run {
         context,
+        all: context.with_former().await?,
         binary,
         timeout,
         progress,
@@ -57,7 +64,7 @@ pub async fn run(
         let running = progress.begin(&step.to_string());
         let (phase, done) = step.phases();
         run.hosts.phase(step.nodes(), phase);
-        run.one(&step).await?;
+        run.one(&step, &running).await?;
         running.done();
         let step = step.without(|id| run.left_behind.contains_key(id));
         step.iter()
@@ -69,6 +76,8 @@ pub async fn run(
 /// A plan on its way.
 struct Run<'a> {
     context: &'a Context,
+    /// With the nodes that cluster.yaml does not name any more.
+    all: Context,
     binary: &'a Binary,
     timeout: Duration,
     progress: &'a Progress,
@@ -80,11 +89,13 @@ struct Run<'a> {
 const LEFT_BEHIND: &str = "left behind";
 
 impl Run<'_> {
-    async fn one(&mut self, step: &Step) -> Result<()> {
+    async fn one(&mut self, step: &Step, running: &Running) -> Result<()> {
         let context = self.context;
         match step {
             Step::Build { .. } => Ok(()),
             Step::Ship { nodes, .. } => self.ship(nodes).await,
+            Step::MakeAuthority { .. } => Authority::of(&context.cluster).ensure().map(drop),
+            Step::Certify { nodes, .. } => self.certify(nodes).await,
             Step::Resume { nodes } => {
                 all_or_partial(context.resume(nodes).await, "resumed").map(drop)
             }
@@ -96,11 +107,47 @@ impl Run<'_> {
                 })
             }
             Step::Start { nodes, .. } => {
-                self.leave_failed(start_each(context, nodes, self.binary).await, "started")
+                self.leave_failed(start_each(&self.all, nodes, self.binary).await, "started")
             }
+            Step::Join { nodes } => start(context, nodes, self.binary).await,
+            Step::Learn { nodes } => self.all.add_learners(nodes, self.timeout).await,
+            Step::CatchUp { nodes, .. } => {
+                let tell = |done, all| running.amount(done, all, "entries");
+                self.all.catch_up(nodes, self.timeout, tell).await
+            }
+            Step::HandOver { from } => {
+                let mut stay = context.cluster.ids();
+                stay.retain(|id| id != from);
+                self.all.hand_over(&stay, self.timeout).await
+            }
+            Step::ChangeVoters { members, .. } => {
+                self.all.change_voters(members, self.timeout).await
+            }
+            Step::TakeDown { nodes } => self.take_down(nodes).await,
             Step::Restart { node, .. } => restart(context, *node, self.binary, self.timeout).await,
             Step::WaitForLeader { nodes } => self.wait_for_leader(nodes).await,
         }
+    }
+
+    /// Whoever left counts no more: what is left of it is told, and hinders nothing.
+    async fn take_down(&self, nodes: &[NodeId]) -> Result<()> {
+        for (id, outcome) in self.all.take_down(nodes, self.progress).await? {
+            self.progress.note(&match outcome {
+                Ok(Aftermath::Deleted) => format!("node {id} has left; its host is deleted"),
+                Ok(Aftermath::DeletedNext) => {
+                    format!("node {id} has left; what there is of its machine is deleted next")
+                }
+                Ok(Aftermath::Stays) => format!(
+                    "node {id} has left; its files stay in {}, and nobody needs them any more",
+                    self.all.files_of(id)
+                ),
+                Err(error) => format!(
+                    "node {id} has left; it could not be taken down ({error}), and ends by itself where it hears of \
+                     that"
+                ),
+            });
+        }
+        Ok(())
     }
 
     /// Sends the binary; those hosts that can't take it are left behind.
@@ -112,9 +159,34 @@ impl Run<'_> {
         self.leave_failed(outcomes, "shipped")
     }
 
+    /// Gives nodes certificates, and waits until those that run use them. While the authority changes, all have to trust
+    /// both before any shows what the next one has signed.
+    async fn certify(&mut self, nodes: &[NodeId]) -> Result<()> {
+        let authority = Authority::of(&self.context.cluster);
+        if authority.is_here() && authority.is_changing()? {
+            let mut all = self.context.cluster.ids();
+            all.retain(|id| !self.left_behind.contains_key(id));
+            self.give(&all, Wanted::Trust).await?;
+        }
+        self.give(nodes, Wanted::Missing).await
+    }
+
+    async fn give(&mut self, nodes: &[NodeId], wanted: Wanted) -> Result<()> {
+        let given = self.context.certify(nodes, &self.binary.path, wanted).await;
+        let replies = self.context.replies(nodes).await;
+        let speaks =
+            |id: &NodeId| matches!(replies.get(id), Some(Ok(reply)) if reply.tls.is_some());
+        let running = given.iter().filter(|(id, _)| speaks(id));
+        let running = running.filter_map(|(id, given)| Some((*id, given.clone().ok()?)));
+        let running = running.collect();
+        self.leave_failed(given, "given its certificate")?;
+        self.context.await_certificates(&running).await
+    }
+
     /// Waits for a leader; nodes that end meanwhile, or do not follow in time, are left behind.
     async fn wait_for_leader(&mut self, nodes: &[NodeId]) -> Result<()> {
-        let (context, timeout) = (self.context, self.timeout);
+        // Who leads may be on its way out.
+        let (context, timeout) = (&self.all.clone(), self.timeout);
         let wait =
             async |nodes: &[NodeId], left| context.wait_for_leader(nodes, left).await.map(drop);
         let leave = |lost: LeftBehind| {
@@ -230,6 +302,12 @@ pub async fn restart(
 ) -> Result<()> {
     if context.leader().await == Some(node) {
         context.wait_for_seasoned(node).await;
+    }
+    if context.cluster.tls.needs_certificates() {
+        // What could not be started again is not stopped.
+        let wanted = Wanted::Missing;
+        let given = context.certify(&[node], &binary.path, wanted).await;
+        all_or_partial(given, "given its certificate")?;
     }
     all_or_partial(context.stop(&[node], STOP_GRACE).await, "stopped")?;
     start(context, &[node], binary).await?;

@@ -15,6 +15,7 @@ use crate::cluster::outcomes::Outcomes;
 use crate::hosts::control::{self, HostFacts, NodeFacts, ProcessState};
 use crate::hosts::inventory::{Host, Member};
 use crate::hosts::packet_filter;
+use crate::plan::membership::Membership;
 use crate::scripts::LookAt;
 
 /// How long a node may take to answer before it counts as unreachable.
@@ -32,7 +33,8 @@ type Replies = BTreeMap<NodeId, Result<StatusReply, AdminError>>;
 /// A cluster at one moment.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
-    /// The node that leads, where one says so; the one of the highest term where two do.
+    /// The node that leads, where one says so; the one of the highest term where two do. It may be one that
+    /// cluster.yaml does not name, as others say.
     pub leader: Option<NodeId>,
     /// The highest term that any node has seen.
     pub term: Option<u64>,
@@ -73,10 +75,16 @@ impl NodeStatus {
 impl Snapshot {
     /// Puts together what is known.
     fn new(nodes: Vec<NodeStatus>) -> Self {
-        let replies = nodes.iter().filter_map(|node| node.reply.as_ref().ok());
-        let term = replies.map(|reply| reply.term).max();
+        let replies = || nodes.iter().filter_map(|node| node.reply.as_ref().ok());
+        let term = replies().map(|reply| reply.term).max();
+        let latest = replies().filter(|reply| Some(reply.term) == term);
+        let elsewhere = || {
+            let named = latest.map(|reply| reply.leader_id).max()?;
+            let is_here = nodes.iter().any(|node| node.id == named);
+            (named != 0 && !is_here).then_some(named)
+        };
         Snapshot {
-            leader: leader(nodes.iter().filter_map(|node| node.reply.as_ref().ok())),
+            leader: leader(replies()).or_else(elsewhere),
             term,
             nodes,
         }
@@ -107,6 +115,14 @@ impl Snapshot {
         };
         let mixed = the_one(ids.into_iter().flat_map(name)).err()?;
         Some(mixed.to_string())
+    }
+
+    /// Who belongs to the cluster, as far as any node says.
+    #[must_use]
+    pub fn membership(&self) -> Option<Membership> {
+        let replies = self.nodes.iter();
+        let replies = replies.filter_map(|node| node.reply.as_ref().ok());
+        Membership::of(self.leader, replies)
     }
 
     /// One node.
@@ -258,6 +274,8 @@ impl Context {
     }
 
     fn asking(&self, ids: &[NodeId]) -> JoinSet<(NodeId, Result<StatusReply, AdminError>)> {
+        // Addresses of tunnels are made as they are needed.
+        self.note_security();
         let mut asked = JoinSet::new();
         for id in ids.iter().copied() {
             let address = self.inventory.member(id).admin_address.clone();

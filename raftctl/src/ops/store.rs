@@ -34,6 +34,7 @@ pub fn absence(context: &Context) -> Absence {
 /// The nodes of the cluster, where this machine reaches them.
 #[must_use]
 pub fn members(context: &Context) -> Vec<Member> {
+    context.note_security();
     let member = |member: &inventory::Member| Member {
         id: member.id,
         address: member.admin_address.clone(),

@@ -28,7 +28,7 @@ pub async fn obtain(context: &Context, progress: &Progress) -> Result<Binary> {
 ///
 /// # Errors
 /// The binary can't be read.
-pub fn target(context: &Context, origin: &Origin) -> Result<Target> {
+pub fn target(context: &Context, origin: &Origin, facts: &Facts) -> Result<Target> {
     let (binary, build) = match origin {
         Origin::Present(_) => (binary::obtain(origin, |_| ())?, None),
         Origin::Build { path, .. } => {
@@ -39,24 +39,33 @@ pub fn target(context: &Context, origin: &Origin) -> Result<Target> {
             (binary, origin.command())
         }
     };
-    Ok(target_of(context, &binary, build))
+    Ok(target_of(context, &binary, build, facts))
 }
 
-fn target_of(context: &Context, binary: &Binary, build: Option<String>) -> Target {
-    let cluster_id = context.identity.known();
+fn target_of(context: &Context, binary: &Binary, build: Option<String>, facts: &Facts) -> Target {
+    let (cluster_id, founders) = (context.identity.known(), context.identity.founders());
     let node = |id| {
         let what = (binary.path.as_path(), binary.sha256.as_str());
-        arguments::start_node(&context.cluster, &context.inventory, cluster_id, id, what)
+        let origin = (cluster_id, &founders);
+        arguments::start_node(&context.cluster, &context.inventory, origin, id, what)
     };
     let ships = context.has_remote_hosts();
     let members = context.inventory.members.iter();
+    let addresses = members.clone().map(|member| {
+        let both = (member.peer_address.clone(), member.client_address.clone());
+        (member.id, both)
+    });
     let guessed = members.filter(|member| !member.is_address_known);
     Target {
         nodes: context.cluster.ids().into_iter().map(node).collect(),
+        addresses: addresses.collect(),
+        founders: founders.clone(),
+        format_max: context.cluster.format_max,
         guessed: guessed.map(|member| member.id).collect(),
         reads_format: build.is_none().then(|| binary.reads_format()).flatten(),
         build,
         release: ships.then(|| release(binary)),
+        certificates: context.certificates(facts),
     }
 }
 
@@ -75,7 +84,8 @@ fn release(binary: &Binary) -> Release {
 /// # Errors
 /// Something stands in the way.
 pub fn steps(context: &Context, origin: &Origin, facts: &Facts) -> Result<Vec<Step>> {
-    let target = target(context, origin)?;
+    let target = target(context, origin, facts)?;
+    context.refuse_unsigned(facts, &target.certificates)?;
     plan::plan(&target, facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
@@ -84,7 +94,8 @@ pub fn steps(context: &Context, origin: &Origin, facts: &Facts) -> Result<Vec<St
 /// # Errors
 /// Something stands in the way.
 pub fn steps_with(context: &Context, binary: &Binary, facts: &Facts) -> Result<Vec<Step>> {
-    let target = target_of(context, binary, None);
+    let target = target_of(context, binary, None, facts);
+    context.refuse_unsigned(facts, &target.certificates)?;
     plan::plan(&target, facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 
@@ -102,7 +113,8 @@ pub async fn unchanged_facts(context: &Context, binary: &Binary) -> Result<Facts
         }
     }
     facts::recall(context, &mut facts)?;
-    let target = target_of(context, binary, None);
+    context.refuse_stranger(&facts)?;
+    let target = target_of(context, binary, None, &facts);
     plan::refuse_changed(&target, &facts).map_err(|found| Error::Usage(found.to_string()))?;
     Ok(facts)
 }

@@ -1,10 +1,11 @@
 //! What a cluster is, and what stands in the way of its nodes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::cluster::{NodeId, list};
 use crate::error::Error;
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState, TakenPort};
+use crate::plan::membership::Membership;
 
 /// Less space than this, and a node is not started: it would stop at its first writes.
 pub const DISK_FREE_KIB_MIN: u64 = 16 << 10;
@@ -23,6 +24,21 @@ pub struct Facts {
     pub left_behind: BTreeMap<NodeId, Error>,
     /// The nodes that had a log, and whose hosts can't be asked, where no host that answers has any.
     pub hidden: Vec<NodeId>,
+    /// Who belongs to the cluster, where a node says so.
+    pub membership: Option<Membership>,
+    /// The voters whose directories the latest configuration names that any node tells of, with a leader or
+    /// without one: with another directory each is another node, and not let in under its id.
+    pub named: BTreeSet<NodeId>,
+    /// Those of them that run with another directory.
+    pub strangers: BTreeSet<NodeId>,
+    /// The nodes whose logs are gone, where the operator accepts that.
+    pub accepted: BTreeSet<NodeId>,
+    /// The last entry of the leader's log.
+    pub last_index: u64,
+    /// The nodes that cluster.yaml does not name any more, where their hosts answer.
+    pub former: BTreeMap<NodeId, NodeFacts>,
+    /// Those of them whose hosts do not answer.
+    pub former_silent: Vec<NodeId>,
     /// The nodes whose disks are there without a machine that could be asked which release is on them.
     pub unasked: Vec<NodeId>,
 }
@@ -33,6 +49,34 @@ impl Facts {
     pub fn node(&self, id: NodeId) -> Option<&NodeFacts> {
         let nodes = &self.hosts.get(&id)?.nodes;
         nodes.iter().find(|node| node.id == id)
+    }
+
+    /// Whether any node of the cluster has a log.
+    #[must_use]
+    pub fn has_data(&self) -> bool {
+        let nodes = self.hosts.values().flat_map(|host| &host.nodes);
+        nodes.chain(self.former.values()).any(|node| node.has_data)
+    }
+
+    /// Whether any node was told whom to trust: then the cluster has an authority, wherever that is.
+    #[must_use]
+    pub fn knows_authority(&self) -> bool {
+        self.told_trust().next().is_some()
+    }
+
+    /// Whom nodes were told to trust, where they were told.
+    pub fn told_trust(&self) -> impl Iterator<Item = &str> {
+        let nodes = self.hosts.values().flat_map(|host| &host.nodes);
+        let nodes = nodes.chain(self.former.values());
+        let trusted = nodes.map(|node| &*node.trusted);
+        trusted.filter(|trusted| !trusted.is_empty())
+    }
+
+    /// Whether a node runs, in cluster.yaml or not.
+    #[must_use]
+    pub fn runs(&self, id: NodeId) -> bool {
+        let node = self.node(id).or_else(|| self.former.get(&id));
+        node.is_some_and(|node| node.state == ProcessState::Running)
     }
 
     /// A node that runs or is paused.
@@ -58,11 +102,28 @@ impl Facts {
         }
     }
 
-    /// Lets nodes begin with nothing whose logs are gone.
+    /// Lets nodes begin with nothing whose logs are gone. Those which the cluster would refuse then have another
+    /// obstacle.
     pub fn accept_lost_data(&mut self) {
         let nodes = self.hosts.values_mut().flat_map(|host| &mut host.nodes);
-        nodes.for_each(|node| node.lost_data = false);
+        for node in nodes.filter(|node| node.lost_data) {
+            node.lost_data = false;
+            self.accepted.insert(node.id);
+        }
         self.hidden.clear();
+    }
+
+    /// The nodes that may begin with nothing, and yet don't before the others have said whether they would let
+    /// them in: nobody could be asked so far, and the others make a majority.
+    pub(super) fn await_others(&self, majority: usize) -> &BTreeSet<NodeId> {
+        const NONE: &BTreeSet<NodeId> = &BTreeSet::new();
+        let others = self.hosts.values().flat_map(|host| &host.nodes);
+        let others = others.filter(|node| node.has_data && !self.accepted.contains(&node.id));
+        let knows = self.membership.is_some() || !self.named.is_empty();
+        if knows || others.count() < majority {
+            return NONE;
+        }
+        &self.accepted
     }
 
     /// Why the nodes that answer can't begin without those whose logs can't be seen.
@@ -81,16 +142,33 @@ impl Facts {
         ))
     }
 
+    /// Why the cluster would not let a node in that begins with nothing, where it would not.
+    pub(super) fn unwelcome(&self, id: NodeId) -> Option<String> {
+        self.named.contains(&id).then(|| {
+            format!(
+                "the log of node {id} is gone, and the cluster's log names the directory that it was in: no other \
+                 one is let in under that id. Put logs_node_{id} back, or put a new node in its place: \
+                 `raftctl replace {id}`"
+            )
+        })
+    }
+
     /// What a person must clear before a node can be started on its host.
     pub(super) fn obstacles(&self, id: NodeId, host: &HostFacts) -> Option<String> {
         let node = host.nodes.iter().find(|node| node.id == id)?;
-        if node.state != ProcessState::Stopped {
-            return None;
-        }
         let at = self
             .names
             .get(&id)
             .map_or(String::new(), |name| format!("{name}: "));
+        if self.strangers.contains(&id) {
+            return Some(format!(
+                "{at}node {id} runs with another directory than the one that the cluster's log names, so no other node \
+                 lets it in. Put the former logs_node_{id} back, or put a new node in its place: `raftctl replace {id}`"
+            ));
+        }
+        if node.state != ProcessState::Stopped {
+            return None;
+        }
         let port = |taken: &TakenPort| {
             let port = taken.port;
             format!(
@@ -100,7 +178,9 @@ impl Facts {
             )
         };
         let mut obstacles: Vec<String> = node.taken_ports.iter().map(port).collect();
-        if node.lost_data {
+        if let (false, Some(unwelcome)) = (node.has_data, self.unwelcome(id)) {
+            obstacles.push(format!("{at}{unwelcome}"));
+        } else if node.lost_data {
             obstacles.push(format!(
                 "{at}the log of node {id} is gone; started with nothing it could vote against what \
                  it voted for before, and acknowledged entries could be lost: put logs_node_{id} \

@@ -4,7 +4,9 @@
 //! none at all means that the cluster is as it should be.
 
 pub mod arguments;
+pub mod change;
 mod facts;
+pub mod membership;
 mod step;
 
 pub use facts::{DISK_FREE_KIB_MIN, Facts};
@@ -15,13 +17,19 @@ use std::collections::BTreeMap;
 use crate::cluster::{NodeId, list};
 use crate::hosts::control::{NodeFacts, ProcessState};
 use crate::scripts::StartNode;
-use arguments::member_ids;
+use arguments::Founders;
 
 /// What a cluster is to be.
 #[derive(Debug, Clone)]
 pub struct Target {
     /// Every node, by rising id.
     pub nodes: Vec<StartNode>,
+    /// Where other nodes and clients reach each.
+    pub addresses: BTreeMap<NodeId, (String, String)>,
+    /// With which nodes the cluster began.
+    pub founders: Founders,
+    /// The newest format that the cluster may go over to; `None`: any.
+    pub format_max: Option<u64>,
     /// Those whose addresses are only guessed: they are no reason to change anything.
     pub guessed: Vec<NodeId>,
     /// What builds the binary, where there is none yet. What runs can't be compared with it then.
@@ -30,6 +38,17 @@ pub struct Target {
     pub release: Option<Release>,
     /// Up to which format of files the binary reads, where that is known.
     pub reads_format: Option<u64>,
+    /// What is to be done about certificates.
+    pub certificates: Certificates,
+}
+
+/// What nodes are to be given so that they can speak TLS.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// Where an authority is to be made first; `None`: there is one, or none is needed.
+    pub makes_authority: Option<String>,
+    /// The nodes that are to be given something, each with the reason.
+    pub due: BTreeMap<NodeId, String>,
 }
 
 impl Target {
@@ -41,7 +60,11 @@ impl Target {
     /// Those of them for which all nodes have to be stopped together.
     fn grave_differences(&self, running: &NodeFacts, wanted: &StartNode) -> Vec<String> {
         let mut differences = self.differences(running, wanted);
-        differences.retain(|difference| !arguments::is_mild(difference));
+        differences.retain(|difference| {
+            let is_step =
+                arguments::is_step_of_tls(difference, &running.arguments, &wanted.arguments);
+            !is_step && !arguments::is_mild(difference)
+        });
         differences
     }
 }
@@ -69,12 +92,16 @@ pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
     let mut obstacles: Vec<String> = hosts
         .filter_map(|(id, host)| facts.obstacles(*id, host))
         .collect();
-    obstacles.extend(other_members(target, facts));
     obstacles.extend(facts.hidden_logs());
     obstacles.extend(newer_format(target, facts));
+    let change = change::steps(target, facts).unwrap_or_else(|others| {
+        obstacles.extend(others);
+        Vec::new()
+    });
     if !obstacles.is_empty() {
         return Err(Obstacles(obstacles));
     }
+    let joining = change::joining(target, facts);
     let mut steps = Vec::new();
     if let Some(command) = &target.build {
         steps.push(Step::Build {
@@ -96,15 +123,57 @@ pub fn plan(target: &Target, facts: &Facts) -> Result<Vec<Step>, Obstacles> {
     if !paused.is_empty() {
         steps.push(Step::Resume { nodes: paused });
     }
+    let at = steps.len();
     changes(target, facts, &mut steps);
-    start(target, ids(ProcessState::Stopped), facts, &mut steps);
+    let mut stopped = ids(ProcessState::Stopped);
+    let late = facts.await_others(target.nodes.len() / 2 + 1);
+    stopped.retain(|id| !joining.contains(id) && !late.contains(id));
+    start(target, stopped, facts, &mut steps);
+    start_former(facts, &mut steps);
     roll(target, facts, &mut steps);
+    let all: Vec<NodeId> = facts.hosts.keys().copied().collect();
     if !steps.is_empty() || facts.leader.is_none() {
-        steps.push(Step::WaitForLeader {
-            nodes: facts.hosts.keys().copied().collect(),
-        });
+        let is_in = |id: &NodeId| !joining.contains(id) && !late.contains(id);
+        let nodes = all.iter().copied().filter(is_in).collect();
+        steps.push(Step::WaitForLeader { nodes });
+    }
+    // Before anybody is started with them; and nobody has to be waited for because of them.
+    steps.splice(at..at, certify(target, facts));
+    if !change.is_empty() {
+        steps.extend(change);
+        steps.push(Step::WaitForLeader { nodes: all });
     }
     Ok(steps)
+}
+
+/// Gives nodes their certificates.
+fn certify(target: &Target, facts: &Facts) -> Vec<Step> {
+    let due = &target.certificates.due;
+    let due = due.iter().filter(|(id, _)| facts.hosts.contains_key(id));
+    let mut by_reason: BTreeMap<&str, Vec<NodeId>> = BTreeMap::new();
+    for (id, why) in due {
+        by_reason.entry(why).or_default().push(*id);
+    }
+    let made = target.certificates.makes_authority.clone();
+    let made = made.filter(|_| !by_reason.is_empty());
+    let certify = by_reason.into_iter().map(|(why, nodes)| Step::Certify {
+        nodes,
+        why: why.to_owned(),
+    });
+    let made = made.map(|path| Step::MakeAuthority { path });
+    made.into_iter().chain(certify).collect()
+}
+
+/// Starts nodes that cluster.yaml does not name any more, where nobody leads: they may be members still, and
+/// needed until they have left.
+fn start_former(facts: &Facts, steps: &mut Vec<Step>) {
+    let is_needed = |node: &&NodeFacts| node.has_data && node.state == ProcessState::Stopped;
+    let former = facts.former.values().filter(is_needed);
+    let nodes: Vec<NodeId> = former.map(|node| node.id).collect();
+    if facts.leader.is_none() && !nodes.is_empty() {
+        let why = "not in cluster.yaml any more, and may be members still".into();
+        steps.push(Step::Start { nodes, why });
+    }
 }
 
 /// Sends the binary where the current one is another.
@@ -222,14 +291,29 @@ pub fn leader_last(ids: &mut [NodeId], leader: Option<NodeId>) {
     ids.sort_by_key(|id| (Some(*id) == leader, *id));
 }
 
-/// Why nodes can't be started one by one: another cluster than that of cluster.yaml has run here, or
-/// runs, or may come back. While some nodes keep one lease and some another, or count other members,
+/// Why nodes can't be started one by one: cluster.yaml has changed, or another cluster has run here, or may come
+/// back. While some nodes keep one lease and some another, or count other members,
 /// nothing that they promise holds.
 ///
 /// # Errors
 /// As said.
 pub fn refuse_changed(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
-    refuse_other_members(target, facts)?;
+    let is_new = |id: &NodeId| {
+        facts
+            .node(*id)
+            .is_some_and(|node| node.arguments.is_empty())
+    };
+    let new = target.nodes.iter().map(|node| node.layout.id);
+    let new: Vec<NodeId> = new
+        .filter(|id| target.founders.joins(*id) && is_new(id))
+        .collect();
+    if !new.is_empty() {
+        return Err(Obstacles(vec![format!(
+            "{} of cluster.yaml did not belong to the cluster yet when it was last started: `raftctl up` brings \
+             in what is new",
+            list(&new)
+        )]));
+    }
     if let Some(newer) = newer_format(target, facts) {
         return Err(Obstacles(vec![newer]));
     }
@@ -267,32 +351,18 @@ fn newer_format(target: &Target, facts: &Facts) -> Option<String> {
     })
 }
 
-/// Refuses to give a cluster other members than it was made of.
+/// What stands in the way of a change of members before hosts are made for it; and of nodes that would begin with
+/// nothing on `blank` disks, where the cluster would not let them in.
 ///
 /// # Errors
 /// As said.
-pub fn refuse_other_members(target: &Target, facts: &Facts) -> Result<(), Obstacles> {
-    match other_members(target, facts) {
-        None => Ok(()),
-        Some(other) => Err(Obstacles(vec![other])),
+pub fn refuse_members(target: &Target, facts: &Facts, blank: &[NodeId]) -> Result<(), Obstacles> {
+    let mut obstacles = change::steps(target, facts).err().unwrap_or_default();
+    obstacles.extend(blank.iter().filter_map(|id| facts.unwelcome(*id)));
+    match obstacles.is_empty() {
+        true => Ok(()),
+        false => Err(Obstacles(obstacles)),
     }
-}
-
-/// A cluster that has data can't be given other members by starting its nodes with them: a
-/// majority of the new ones need not hold what a majority of the old ones had acknowledged.
-fn other_members(target: &Target, facts: &Facts) -> Option<String> {
-    let wanted: Vec<NodeId> = target.nodes.iter().map(|node| node.layout.id).collect();
-    let nodes = facts.hosts.values().flat_map(|host| &host.nodes);
-    let mut used = nodes
-        .filter(|node| node.has_data)
-        .map(|node| member_ids(&node.arguments));
-    let other = used.find(|ids| !ids.is_empty() && *ids != wanted)?;
-    Some(format!(
-        "the cluster was made of {}, and cluster.yaml has {}; entries that were acknowledged could \
-         be lost: write the nodes as they were, or give the new cluster another name",
-        list(&other),
-        list(&wanted)
-    ))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::hosts::control::{HostFacts, Setting, TakenPort};
+use crate::plan::membership::Membership;
 use crate::scripts::layout::HostLayout;
 
 const OLD: &str = "0000";
@@ -26,10 +27,14 @@ fn target() -> Target {
     };
     Target {
         nodes: (1..=3).map(node).collect(),
+        addresses: BTreeMap::new(),
+        founders: Founders::default(),
+        format_max: None,
         guessed: vec![],
         build: None,
         release: None,
         reads_format: Some(2),
+        certificates: Certificates::default(),
     }
 }
 
@@ -91,6 +96,8 @@ fn running(id: NodeId) -> NodeFacts {
         arguments: arguments(id, 2000),
         taken_ports: vec![],
         is_filtered: false,
+        certificate: String::new(),
+        trusted: String::new(),
     }
 }
 
@@ -242,24 +249,42 @@ fn nothing_is_restarted_twice() {
     );
 }
 
-// Other members than a cluster was made of are refused, also while none of it runs.
+// Nodes that cluster.yaml names and the cluster does not have are not started as its founders are, and by `up`
+// alone; those that it does not name any more are started where nobody leads, because they may be needed.
 #[test]
-fn members_are_not_changed_by_editing_a_file() {
+fn members_come_and_go_by_the_log() {
     let mut target = target();
-    target.nodes.pop();
-    for node in &mut target.nodes {
-        node.arguments.drain(6..8);
-    }
-    let error = plan(&target, &facts(vec![stopped(1), stopped(2)], None)).unwrap_err();
-    let text = error.to_string();
-    let expected = "the cluster was made of nodes 1, 2 and 3, and cluster.yaml has nodes 1 and 2;";
-    assert!(text.starts_with(expected), "{text}");
-    // Without data there is nothing to lose.
-    let empty = |id| NodeFacts {
+    target.nodes.remove(0);
+    target.founders = Founders::of([stopped(1)].iter());
+    let new = |id| NodeFacts {
         has_data: false,
+        arguments: vec![],
         ..stopped(id)
     };
-    plan(&target, &facts(vec![empty(1), empty(2)], None)).unwrap();
+    let mut without_leader = facts(vec![stopped(2), stopped(3)], None);
+    without_leader.former = BTreeMap::from([(1, stopped(1))]);
+    assert_eq!(
+        steps(&target, &without_leader),
+        "start nodes 2 and 3 (not running)\n\
+         start node 1 (not in cluster.yaml any more, and may be members still)\n\
+         wait for a leader with a lease, and for nodes 2 and 3\n"
+    );
+    assert_eq!(refuse_changed(&target, &without_leader), Ok(()));
+    target.nodes.push(StartNode {
+        layout: HostLayout::new("/base").node(4),
+        ..target.nodes[0].clone()
+    });
+    without_leader.hosts.extend(facts(vec![new(4)], None).hosts);
+    let first = steps(&target, &without_leader);
+    assert!(
+        !first.contains("node 4") && !first.contains(" 4"),
+        "{first}"
+    );
+    let refused = refuse_changed(&target, &without_leader).unwrap_err();
+    assert!(
+        refused.to_string().starts_with("node 4 of cluster.yaml"),
+        "{refused}"
+    );
 }
 
 // A binary that is not built yet is built first; what runs can't be compared with it.
@@ -323,6 +348,39 @@ fn nothing_begins_beside_a_log_that_is_out_of_sight() {
     assert!(steps(&target(), &facts).starts_with("start nodes 1 and 2 (new, never ran)"));
 }
 
+// Once the log names the directories of its voters, a node that lost its own is another one to the cluster: it
+// is not started anew under its id, whatever is accepted, and the way is told.
+#[test]
+fn a_voter_that_lost_its_disk_is_replaced() {
+    let mut blank = stopped(1);
+    (blank.lost_data, blank.has_data) = (true, false);
+    let mut facts = facts(vec![blank, running(2), running(3)], Some(2));
+    facts.named = [1, 2, 3].into();
+    facts.accept_lost_data();
+    let text = plan(&target(), &facts).unwrap_err().to_string();
+    assert!(text.contains("`raftctl replace 1`"), "{text}");
+    assert!(!text.contains("--allow-data-loss"), "{text}");
+    // Nobody says who the voters are: where the others make a majority, they are asked first, once they run.
+    let mut blank = stopped(1);
+    (blank.lost_data, blank.has_data) = (true, false);
+    let mut facts = self::facts(vec![blank.clone(), stopped(2), stopped(3)], None);
+    facts.accept_lost_data();
+    let first = steps(&target(), &facts);
+    assert!(first.starts_with("start nodes 2 and 3"), "{first}");
+    assert!(
+        !first.contains("node 1") && !first.contains("nodes 1"),
+        "{first}"
+    );
+    facts.hosts.remove(&3);
+    let all = steps(&target(), &facts);
+    assert!(all.starts_with("start nodes 1 and 2"), "{all}");
+    // One that runs with another directory all the same is nobody to the others.
+    let mut facts = self::facts(vec![running(1), running(2), running(3)], Some(2));
+    (facts.named, facts.strangers) = ([1, 2, 3].into(), [1].into());
+    let text = plan(&target(), &facts).unwrap_err().to_string();
+    assert!(text.contains("`raftctl replace 1`"), "{text}");
+}
+
 // Where the others make a majority, what stands in the way of one node is no obstacle to them.
 #[test]
 fn an_obstructed_node_is_left_behind() {
@@ -332,6 +390,10 @@ fn an_obstructed_node_is_left_behind() {
     assert!(plan(&target(), &facts).is_err());
     let mut accepted = facts.clone();
     accepted.accept_lost_data();
+    accepted.membership = Some(Membership {
+        members: [1, 2, 3].map(|id| (id, Default::default())).into(),
+        ..Membership::default()
+    });
     assert!(steps(&target(), &accepted).starts_with("start nodes 1 and 2"));
     facts.leave_obstructed(3);
     assert!(
@@ -346,4 +408,44 @@ fn an_obstructed_node_is_left_behind() {
     );
     let why = facts.left_behind[&1].to_string();
     assert!(why.contains("the log of node 1 is gone"), "{why}");
+}
+
+// Certificates come before whoever is started with them, by their reasons; and where only they are due, nobody is
+// stopped for them.
+#[test]
+fn certificates_come_before_nodes_are_started() {
+    let due = |due: &[(NodeId, &str)], makes: bool| Target {
+        certificates: Certificates {
+            makes_authority: makes.then(|| "/tls/ca.key".to_owned()),
+            due: due
+                .iter()
+                .map(|(id, why)| (*id, (*why).to_owned()))
+                .collect(),
+        },
+        ..target()
+    };
+    let told = |target: &Target, facts: &Facts| {
+        let steps = plan(target, facts).unwrap();
+        steps.iter().map(Step::to_string).collect::<Vec<_>>()
+    };
+    let new = facts(vec![stopped(1), stopped(2), stopped(3)], None);
+    let all = due(&[(1, "none yet"), (2, "none yet"), (3, "none yet")], true);
+    let steps = told(&all, &new);
+    assert_eq!(
+        steps[..2],
+        [
+            "make the authority that signs certificates (/tls/ca.key)",
+            "give nodes 1, 2 and 3 certificates (none yet)"
+        ]
+    );
+    assert!(steps[2].starts_with("start nodes 1, 2 and 3"), "{steps:?}");
+    let up = facts(vec![running(1), running(2), running(3)], Some(2));
+    let renewed = due(
+        &[(2, "it ends in 5 days"), (9, "of a host that is silent")],
+        false,
+    );
+    let steps = told(&renewed, &up);
+    assert_eq!(steps[0], "give node 2 a certificate (it ends in 5 days)");
+    assert_eq!(steps.len(), 1, "{steps:?}");
+    assert!(told(&target(), &up).is_empty());
 }

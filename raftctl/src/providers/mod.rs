@@ -33,6 +33,17 @@ pub struct MachineStates {
     pub in_doubt: Option<String>,
 }
 
+/// What becomes of the host of a node that left its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Aftermath {
+    /// It stays, with the node's files: it is not raftctl's.
+    Stays,
+    /// It is deleted.
+    Deleted,
+    /// It is deleted when all that left are taken down.
+    DeletedNext,
+}
+
 /// What a provider knows of its machines that those who log in to them can't see.
 #[derive(Debug, Default)]
 pub struct Overview {
@@ -91,6 +102,22 @@ trait Hosting: Sync {
         Box::pin(async { Overview::default() })
     }
 
+    /// Deletes the hosts of nodes that left the cluster, where raftctl made them, and that is soon done.
+    ///
+    /// # Errors
+    /// The provider refuses.
+    fn take_away(&self, _: &Cluster, _ids: &[NodeId]) -> Result<Aftermath> {
+        Ok(Aftermath::Stays)
+    }
+
+    /// The nodes that can't stay what they are with cluster.yaml as it is, so that others have to come in their place.
+    ///
+    /// # Errors
+    /// What is kept about the cluster is damaged.
+    fn moved(&self, _: &Cluster) -> Result<Vec<NodeId>> {
+        Ok(Vec::new())
+    }
+
     /// Containers on this machine that raftctl made for a cluster whose folder is gone.
     fn orphans(&self) -> Vec<String> {
         Vec::new()
@@ -134,6 +161,22 @@ pub async fn look_briefly(cluster: &Cluster) -> Result<Inventory> {
     const PATIENCE: Duration = Duration::from_millis(1300);
     let patience = PATIENCE.min(cluster.limits.connect);
     of(cluster).look(cluster, false, patience).await
+}
+
+/// Deletes the hosts of nodes that left the cluster, where raftctl made them, and that is soon done.
+///
+/// # Errors
+/// The provider refuses.
+pub fn take_away(cluster: &Cluster, ids: &[NodeId]) -> Result<Aftermath> {
+    of(cluster).take_away(cluster, ids)
+}
+
+/// The nodes that can't stay what they are with cluster.yaml as it is, so that others have to come in their place.
+///
+/// # Errors
+/// What is kept about the cluster is damaged.
+pub fn moved(cluster: &Cluster) -> Result<Vec<NodeId>> {
+    of(cluster).moved(cluster)
 }
 
 /// What an operator may not expect of the hosts, each with what to do about it.

@@ -67,7 +67,7 @@ impl Runner<'_> {
 
     pub(super) async fn start(&mut self, nodes: &Nodes) -> Observed {
         let ids = self.resolve(nodes).await?;
-        run::start(self.context, &ids, self.binary).await?;
+        run::start(&self.context, &ids, self.binary).await?;
         self.context.wait_until_back(&ids, self.limit(None)).await?;
         Ok(format!("{} answering", list(&ids)))
     }

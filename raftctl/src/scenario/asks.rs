@@ -64,7 +64,7 @@ impl Runner<'_> {
 
     /// The scenario's own client, or one of its own for a step that asks certain nodes only.
     async fn take_client(&mut self, ask: &Ask) -> Result<Client, Unmet> {
-        let members = store::members(self.context);
+        let members = store::members(&self.context);
         let client = match &ask.to {
             Some(nodes) => {
                 let ids = self.resolve(nodes).await?;

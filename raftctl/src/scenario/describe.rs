@@ -29,6 +29,10 @@ impl Display for Step {
                 write!(f, "partition {}", groups.join(" | "))
             }
             Step::Heal(nodes) => write!(f, "heal {nodes}"),
+            Step::Add(guest) => write!(f, "add a node, {}", guest.name),
+            Step::Remove(nodes) => write!(f, "remove {nodes}"),
+            Step::Replace(step) => write!(f, "replace {} by a new node, {}", step.node, step.name),
+            Step::Transfer(nodes) => write!(f, "hand leadership over to {nodes}"),
             Step::Mark(name) => write!(f, "mark {name}"),
             Step::Set(ask) => {
                 let entries: Vec<String> = ask.values.iter().map(entry).collect();
@@ -40,6 +44,13 @@ impl Display for Step {
             }
             Step::ExpectOneLeader(_) => f.write_str("one leader, and all follow it"),
             Step::ExpectNoLeader(_) => f.write_str("nobody leads"),
+            Step::ExpectMembers(step) => {
+                write!(f, "voters: {}", step.voters)?;
+                match step.survives {
+                    Some(count) => write!(f, ", and {count} may fail"),
+                    None => Ok(()),
+                }
+            }
             Step::ExpectRole(step) => match step.role {
                 Role::Leader => write!(f, "{} leads", step.nodes),
                 Role::Follower => write!(f, "{} follows", step.nodes),

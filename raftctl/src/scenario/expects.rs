@@ -106,7 +106,7 @@ impl Runner<'_> {
     pub(super) async fn expect_state(&mut self, step: &ExpectState) -> Observed {
         let ids = self.resolve(&step.nodes).await?;
         let limit = self.limit(step.within);
-        let mut client = Client::new(&store::members(self.context)).with_timeout(limit);
+        let mut client = Client::new(&store::members(&self.context)).with_timeout(limit);
         until(limit, async || {
             let replies = self.replies().await;
             let committed = settled(&replies, &[])?.commit_index;

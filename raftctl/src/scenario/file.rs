@@ -1,4 +1,4 @@
-//! Scenario files: the six that are built in, and those at a path.
+//! Scenario files: those that are built in, and those at a path.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,8 +8,8 @@ use crate::cluster::select;
 use crate::error::problem::closest;
 use crate::error::{Error, Result};
 
-/// The six, by their number.
-const BUILT_IN: [(&str, &str); 6] = [
+/// The six, by their number, and those that need a place for more nodes, without one.
+const BUILT_IN: [(&str, &str); 8] = [
     ("startup", include_str!("../../scenarios/startup.yaml")),
     (
         "replication",
@@ -31,6 +31,14 @@ const BUILT_IN: [(&str, &str); 6] = [
         "two-survivors",
         include_str!("../../scenarios/two-survivors.yaml"),
     ),
+    (
+        "grow-and-shrink",
+        include_str!("../../scenarios/grow-and-shrink.yaml"),
+    ),
+    (
+        "replace-the-lost",
+        include_str!("../../scenarios/replace-the-lost.yaml"),
+    ),
 ];
 
 /// A file larger than this is none that a person wrote.
@@ -47,7 +55,7 @@ pub struct Loaded {
     pub text: String,
 }
 
-/// The six.
+/// All that are built in.
 ///
 /// # Panics
 /// If one of the built-in files can't be read, which a test rules out.
@@ -64,9 +72,11 @@ pub fn built_in() -> Vec<Loaded> {
 /// # Errors
 /// There is none of that name, or the file is wrong.
 pub fn find(word: &str) -> Result<Vec<Loaded>> {
-    let six = built_in();
+    let mut built_in = built_in();
     if word == "all" {
-        return Ok(six);
+        // Others need more than every cluster has.
+        built_in.retain(|loaded| loaded.scenario.number.is_some());
+        return Ok(built_in);
     }
     let called = |loaded: &Loaded| {
         loaded.scenario.name == word
@@ -75,7 +85,7 @@ pub fn find(word: &str) -> Result<Vec<Loaded>> {
                 .number
                 .is_some_and(|number| number.to_string() == word)
     };
-    if let Some(found) = six.into_iter().find(called) {
+    if let Some(found) = built_in.into_iter().find(called) {
         return Ok(vec![found]);
     }
     let path = Path::new(word);
@@ -156,6 +166,8 @@ fn check(step: &Step, given: &mut BTreeSet<String>) -> Result<(), String> {
     match step {
         Step::WaitForLeader(step) => step.name.iter().try_for_each(|name| give(name, given)),
         Step::Choose(step) => give(&step.name, given),
+        Step::Add(guest) => give(&guest.name, given),
+        Step::Replace(step) => give(&step.name, given),
         Step::Mark(name) => {
             given.insert(mark_key(name));
             Ok(())
@@ -202,7 +214,11 @@ fn nodes_of(step: &Step) -> Vec<&Nodes> {
         | Step::Start(nodes)
         | Step::Pause(nodes)
         | Step::Resume(nodes)
+        | Step::Remove(nodes)
+        | Step::Transfer(nodes)
         | Step::Heal(nodes) => vec![nodes],
+        Step::Replace(step) => vec![&step.node],
+        Step::ExpectMembers(step) => vec![&step.voters],
         Step::Partition(step) => step.groups.iter().collect(),
         Step::Set(ask) | Step::Get(ask) => ask.to.iter().collect(),
         Step::ExpectRole(step) => vec![&step.nodes],
@@ -211,7 +227,9 @@ fn nodes_of(step: &Step) -> Vec<&Nodes> {
         Step::ExpectCounters(step) => vec![&step.nodes],
         Step::ExpectDump(step) => vec![&step.nodes],
         Step::ExpectLeaseExpiry(step) => vec![&step.leader],
-        Step::Mark(_) | Step::ExpectOneLeader(_) | Step::ExpectNoLeader(_) => vec![],
+        Step::Add(_) | Step::Mark(_) | Step::ExpectOneLeader(_) | Step::ExpectNoLeader(_) => {
+            vec![]
+        }
     }
 }
 
@@ -234,11 +252,14 @@ mod tests {
         parse(&text, "s.yaml").unwrap_err().to_string()
     }
 
-    /// The six are there, in the order of their numbers, and can be read.
+    /// The six are there, in the order of their numbers, and can be read; the others have none.
     #[test]
     fn the_six_are_built_in() {
         for (number, loaded) in (0..).zip(built_in()) {
-            assert_eq!(loaded.scenario.number, Some(number));
+            assert_eq!(
+                loaded.scenario.number,
+                Some(number).filter(|number| *number < 6)
+            );
             assert_eq!(loaded.source, format!("{}.yaml", loaded.scenario.name));
             assert_eq!(loaded.scenario.nodes, 5);
         }

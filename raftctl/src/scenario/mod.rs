@@ -1,7 +1,7 @@
 //! Scenarios: files of steps and expectations, played against a running cluster.
 //!
 //! ```text
-//! file       the six built-in files, or one at a path -> Scenario, checked
+//! file       the built-in files, or one at a path -> Scenario, checked
 //! notation   what a file may say                amounts    its times and counts
 //! runner     plays it: acts, asks, expects      dumps      what dump.txt proves
 //! play       one after the other, with a workload beside it whose history is checked
@@ -20,6 +20,7 @@ mod dumps;
 mod expects;
 mod fetch;
 mod file;
+mod guests;
 mod notation;
 mod outcome;
 mod play;
@@ -52,9 +53,10 @@ enum Command {
     #[command(after_help = "Examples:
   raftctl scenario run all
   raftctl scenario run leader-failure
+  raftctl scenario run grow-and-shrink
   raftctl scenario run ./my-scenario.yaml")]
     Run {
-        /// A name, a number, the path of a file, or all
+        /// A name, a number, the path of a file, or all: those with a number
         #[arg(value_name = "SCENARIO", required = true)]
         scenarios: Vec<String>,
         /// How many clients read and write meanwhile; what they see is checked, too
@@ -88,8 +90,8 @@ enum Command {
     /// Print a scenario's file, to read or to start your own from
     ///
     /// A file is a list of steps. Some do something: wait_for_leader, choose, kill, stop, start,
-    /// pause, resume, partition, heal, mark, set, get. Others expect something: expect_one_leader,
-    /// expect_no_leader, expect_role, expect_log, expect_state, expect_counters, expect_dump,
+    /// pause, resume, partition, heal, add, remove, replace, transfer, mark, set, get. Others expect
+    /// something: expect_one_leader, expect_no_leader, expect_members, expect_role, expect_log, expect_state, expect_counters, expect_dump,
     /// expect_lease_expiry. The project's page docs/scenarios.md explains each.
     #[command(after_help = "Examples:
   raftctl scenario show lease-timeout

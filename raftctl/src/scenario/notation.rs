@@ -74,6 +74,14 @@ pub enum Step {
     Partition(Partition),
     /// Undoes all partitions.
     Heal(Nodes),
+    /// Brings a node that is not in cluster.yaml into the cluster: a guest.
+    Add(Guest),
+    /// Sends guests away.
+    Remove(Nodes),
+    /// Sends a guest away, and brings another in its place, by one change.
+    Replace(Replace),
+    /// Hands leadership over to a node.
+    Transfer(Nodes),
     /// Remembers counters and the end of every dump.txt under a name.
     Mark(String),
     /// Writes values; expects that each is acknowledged, or fails as said.
@@ -84,6 +92,8 @@ pub enum Step {
     ExpectOneLeader(Within),
     /// No node leads for a time, and dump.txt tells of none that became leader.
     ExpectNoLeader(ExpectNoLeader),
+    /// These nodes vote, and no others belong to the cluster.
+    ExpectMembers(ExpectMembers),
     /// Nodes have a role.
     ExpectRole(ExpectRole),
     /// Logs hold entries.
@@ -215,6 +225,38 @@ pub struct ExpectNoLeader {
     pub length: Span,
     /// dump.txt since here must not tell of a new leader.
     pub since: String,
+}
+
+/// See [`Step::Add`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Guest {
+    /// The name that it gets.
+    #[serde(rename = "as")]
+    pub name: String,
+}
+
+/// See [`Step::Replace`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Replace {
+    /// The guest that goes.
+    pub node: Nodes,
+    /// The name of the one that comes.
+    #[serde(rename = "as")]
+    pub name: String,
+}
+
+/// See [`Step::ExpectMembers`].
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExpectMembers {
+    /// These nodes vote.
+    pub voters: Nodes,
+    /// As many more may fail.
+    pub survives: Option<u64>,
+    /// At most after this.
+    pub within: Option<Span>,
 }
 
 /// See [`Step::ExpectRole`].

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::hosts::control::ProcessState;
 use crate::local::binary::Binary;
 use crate::local::interrupt::Interruptions;
+use crate::ops::guests::Guests;
 use crate::ops::{Context, run};
 use crate::ops::{store, target};
 use crate::terminal::out;
@@ -172,6 +173,14 @@ pub async fn restore(context: &Context, binary: &Binary) -> Result<()> {
     }
     all_or_partial(outcomes, "put back").map_err(|error| error.advise(LEFT_TO_DO.into()))?;
     let limit = context.cluster.timing.recovery() + SLACK;
+    let progress = Progress::new();
+    let guests = Guests {
+        home: context,
+        binary,
+        patience: limit,
+        progress: &progress,
+    };
+    guests.send_away().await?;
     context.wait_for_leader(&all, limit).await.map(drop)
 }
 

@@ -36,7 +36,10 @@ pub struct Mark {
 
 /// A scenario being played.
 pub struct Runner<'a> {
-    pub(super) context: &'a Context,
+    /// The cluster as cluster.yaml has it.
+    pub(super) home: &'a Context,
+    /// The same with the guests that it has now.
+    pub(super) context: Context,
     pub(super) binary: &'a Binary,
     /// Where files of nodes are fetched to.
     pub(super) folder: PathBuf,
@@ -56,7 +59,8 @@ impl<'a> Runner<'a> {
     pub fn new(context: &'a Context, binary: &'a Binary, loaded: &Loaded, run: &str) -> Self {
         let name = &loaded.scenario.name;
         Runner {
-            context,
+            home: context,
+            context: context.clone(),
             binary,
             folder: context.cluster.state_dir().join("scenario").join(name),
             key_prefix: format!("scenario/{name}/{run}/"),
@@ -102,11 +106,16 @@ impl<'a> Runner<'a> {
             Step::Resume(nodes) => self.resume(nodes).await,
             Step::Partition(step) => self.partition(step).await,
             Step::Heal(nodes) => self.heal(nodes).await,
+            Step::Add(guest) => self.add(guest).await,
+            Step::Remove(nodes) => self.remove(nodes).await,
+            Step::Replace(step) => self.replace(step).await,
+            Step::Transfer(nodes) => self.transfer(nodes).await,
             Step::Mark(name) => self.mark(name).await,
             Step::Set(ask) => self.set(ask).await,
             Step::Get(ask) => self.get(ask).await,
             Step::ExpectOneLeader(step) => self.expect_one_leader(step).await,
             Step::ExpectNoLeader(step) => self.expect_no_leader(step).await,
+            Step::ExpectMembers(step) => self.expect_members(step).await,
             Step::ExpectRole(step) => self.expect_role(step).await,
             Step::ExpectLog(step) => self.expect_log(step).await,
             Step::ExpectState(step) => self.expect_state(step).await,

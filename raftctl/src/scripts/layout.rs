@@ -7,6 +7,7 @@
 //! <base>/seen                   remote hosts only: which nodes of the cluster have had a log
 //! <base>/starting               locked by whoever starts nodes
 //! <base>/logs_node_<id>/     a node's own files; its --data-dir
+//! <base>/tls_node_<id>/      its key, its certificate, and whom it trusts, where it speaks TLS
 //! <base>/run/node_<id>.pid   the process, told apart from any later one of the same number
 //! <base>/run/node_<id>.args  the arguments it was started with, one a line
 //! <base>/run/node_<id>.log   what it printed: its last words when it does not come up
@@ -16,7 +17,7 @@
 //! <base>/run/node_<id>.held     while it is there, systemd does not start the node
 //! ```
 //! With systemd all of it is root's, but for what the nodes' user makes itself: `logs_node_<id>/`, the
-//! `.pid` files and the `.log` files. It can make files in `run/`, and take away only its own, so a
+//! `.pid` files and the `.log` files. Of `tls_node_<id>/` it may read all, and owns the key. It can make files in `run/`, and take away only its own, so a
 //! script never writes there through a name that a link can have: it makes a file elsewhere and
 //! renames it, or makes sure that there was none.
 //!
@@ -103,6 +104,7 @@ impl HostLayout {
             id,
             base: self.base.clone(),
             data_dir: format!("{}/logs_node_{id}", self.base),
+            tls_dir: format!("{}/tls_node_{id}", self.base),
             pid_file: format!("{run}/node_{id}.pid"),
             args_file: format!("{run}/node_{id}.args"),
             output_file: format!("{run}/node_{id}.log"),
@@ -123,6 +125,8 @@ pub struct NodeLayout {
     pub base: String,
     /// logs.txt, metadata.txt and dump.txt.
     pub data_dir: String,
+    /// node.key, node.pem and ca.pem.
+    pub tls_dir: String,
     /// Written when the node is started: pid, start time, boot, executable, fingerprint.
     pub pid_file: String,
     /// Its arguments, one a line, in the form that `raft-node @FILE` reads.

@@ -8,6 +8,7 @@
 //! [`END`]. A process is always found through its pid file, and is the right one only if its start
 //! time, the machine's boot and its executable agree with it; never by its name.
 
+pub mod certificates;
 pub mod directories;
 pub mod layout;
 pub mod shell;
@@ -25,14 +26,33 @@ pub const CLUSTER_ID: &str = "--cluster-id";
 /// The option that tells a node how much its log grows between two snapshots.
 pub const SNAPSHOT_LOG: &str = "--snapshot-log-kib";
 
+/// The option that says whether the end of a process that is known for certain counts for anything.
+pub const PROOF_OF_DEATH: &str = "--proof-of-death";
+
 /// The option that holds a cluster at a format.
 pub const FORMAT_MAX: &str = "--format-max";
 
 /// The option that tells a node where to listen for scrapers of metrics.
 pub const METRICS_LISTEN: &str = "--metrics-listen";
 
+/// The option of a node that joins a cluster which runs. An older release must not do without: it would take
+/// itself for a voter.
+pub const JOIN: &str = "--join";
+
+/// The option that has a node speak TLS.
+pub const TLS: &str = "--tls";
+
+/// The option that has it speak clear text as well.
+pub const TLS_OPTIONAL: &str = "--tls-optional";
+
 /// Options that earlier versions know nothing of, and do without: `fitting` in start.sh leaves them out.
-pub const LATER: [&str; 4] = [CLUSTER_ID, SNAPSHOT_LOG, FORMAT_MAX, METRICS_LISTEN];
+pub const LATER: [&str; 5] = [
+    CLUSTER_ID,
+    SNAPSHOT_LOG,
+    FORMAT_MAX,
+    METRICS_LISTEN,
+    PROOF_OF_DEATH,
+];
 
 /// How many lines of a node's output are shown when it does not come up.
 pub const TAIL_LINES: u32 = 20;
@@ -296,7 +316,7 @@ pub struct LookAt {
 /// Looks at a host: `host.system`, `host.machine`, `host.disk_free_kb`, where they can be seen
 /// `host.release`, `host.previous`, `host.libc`, `host.init` and `host.time_ms`, and of each node `state`
 /// (running, paused, stopped), `record` (whether there is a pid file), `data` (present, absent, or
-/// lost: it was seen before), `cluster_id` and `format` where its files say them, while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
+/// lost: it was seen before), `cluster_id` and `format` where its files say them, `certificate` and `trusted` (a line for each of the files), while it lives `pid`, `executable`, `sha256` (of the binary it was started with) and, an
 /// `argument` line each, what it was last started with.
 ///
 /// For a node that does not run, `port_taken=<port> <pid> <executable>` tells which of its ports
@@ -356,6 +376,13 @@ names() {
     1s/^format \\([0-9]*\\) .*\$/$1.format=\\1/p" "$2/metadata.txt"
 }
 
+# certificates ID TLS_DIR: what it was given, which is no secret; without its key it is of no use.
+certificates() {
+  [ -f "$2/node.key" ] || return 0
+  lines "$1.certificate" "$2/node.pem"
+  lines "$1.trusted" "$2/ca.pem"
+}
+
 # filtered ID TABLE: only root sees tables.
 filtered() {
   [ "$(id -u)" = 0 ] && command -v nft >/dev/null || return 0
@@ -373,6 +400,7 @@ filtered() {
         calls.push(call("report", [&*id, &node.pid_file, &node.args_file]));
         calls.push(call("data", [&*id, &node.data_dir, &node.pid_file]));
         calls.push(call("names", [&*id, &node.data_dir]));
+        calls.push(call("certificates", [&*id, &node.tls_dir]));
         if !ports.is_empty() {
             let ports: Vec<String> = ports.iter().map(|port| format!("{port:04X}")).collect();
             calls.push(call("ports", [&*id, &node.pid_file, &ports.join("|")]));
@@ -446,6 +474,28 @@ clean() {
     assemble(&[CLEAN], &calls)
 }
 
+/// Takes away what starts nodes that belong to the cluster no more: pid files, arguments, units. What they wrote
+/// themselves stays. One that runs is left as it is.
+#[must_use]
+pub fn retire(nodes: &[NodeLayout]) -> String {
+    const RETIRE: &str = r#"
+# retire PID_FILE ARGS_FILE
+retire() {
+  look_up "$1"
+  [ "$ALIVE" = no ] || return 0
+  rm -f "$1" "$2" "${1%.pid}.data" "${1%.pid}.thaw"
+}
+"#;
+    let mut calls = Vec::new();
+    for node in nodes {
+        if let Some(name) = &node.unit {
+            calls.push(call("remove_unit", [name.as_str(), &node.pid_file]));
+        }
+        calls.push(call("retire", [&*node.pid_file, &node.args_file]));
+    }
+    assemble(&[RETIRE, systemd(nodes.iter())], &calls)
+}
+
 /// Writes down on a host which nodes of the cluster have had a log, so that whoever comes next knows
 /// a host that lost its disk from one that is new.
 #[must_use]
@@ -485,7 +535,7 @@ purge() {
   fi
   case $5 in
     */logs_node_"$1")
-      rm -rf -- "$5" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" "${2%.pid}.thaw" && echo "$1.purged=yes"
+      rm -rf -- "$5" "${5%/*}/tls_node_$1" "$2" "$3" "$4" "$4.1" "${2%.pid}.data" "${2%.pid}.thaw" && echo "$1.purged=yes"
       rm -f "${2%/*}/starting" "${2%/*/*}/starting"
       rmdir "${2%/*}" 2>/dev/null || :
       ;;

@@ -92,6 +92,12 @@ report() {
   [ ! -r "$3" ] || sed "s/^/$1.argument=/" "$3"
 }
 
+# lines NAME FILE: each line of a small file, the last one too where nothing ends it.
+lines() {
+  [ -r "$2" ] || return 0
+  while IFS= read -r line || [ -n "$line" ]; do printf '%s=%s\n' "$1" "$line"; done <"$2"
+}
+
 # wait_until STATE TENTHS_OF_A_SECOND PID_FILE: polls, finely at first.
 wait_until() {
   tries=0

@@ -24,7 +24,7 @@ fitting() {
   help=$("$1" --help 2>/dev/null 9>&-) || help=
   while IFS= read -r word; do
     case $word in
-      --cluster-id | --snapshot-log-kib | --format-max | --metrics-listen)
+      --cluster-id | --proof-of-death | --snapshot-log-kib | --format-max | --metrics-listen)
         case $help in
           *"$word "*) ;;
           *) IFS= read -r word && continue ;;

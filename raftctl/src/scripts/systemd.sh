@@ -54,6 +54,12 @@ start_unit() {
   done
   [ ! -e "${pid_file%.pid}.data" ] || put "${pid_file%.pid}.data" '' || return 0
   chmod 750 "$data_dir" && chown -Rh "$user:" "$data_dir" || return 0
+  tls=$base/tls_node_$id
+  if [ -d "$tls" ]; then
+    # The folder is root's, so what is in it is what root has put there.
+    chown -h "root:$(id -g "$user")" "$tls" && chmod 750 "$tls" || return 0
+    [ ! -e "$tls/node.key" ] || chown -h "$user:" "$tls/node.key" || return 0
+  fi
   put "$args_file" "$(printf '%s\n' "$@" | fitting "$executable")" && put "${pid_file%.pid}.launch" "$launch_text" || return 0
   if [ "$(cat "/etc/systemd/system/$unit" 2>/dev/null)" != "$unit_text" ]; then
     put "/etc/systemd/system/$unit" "$unit_text" && systemctl daemon-reload || return 0

@@ -271,6 +271,7 @@ fn facts_ask_for_ports_in_hexadecimal() {
          report 1 /base/run/node_1.pid /base/run/node_1.args\n\
          data 1 /base/logs_node_1 /base/run/node_1.pid\n\
          names 1 /base/logs_node_1\n\
+         certificates 1 /base/tls_node_1\n\
          ports 1 /base/run/node_1.pid '1CE9|1D4D'\n\
          filtered 1 raftkv_demo_1\n\
          echo end=ok\n"

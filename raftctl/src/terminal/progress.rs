@@ -111,6 +111,9 @@ const PHASE: &str = "  {prefix:32} {msg}";
 /// A host's line while bytes are sent to it.
 const UPLOAD: &str = "  {prefix:32} {msg} {bar:30} {bytes}/{total_bytes}, {bytes_per_sec}";
 
+/// A step whose amount is known.
+const AMOUNT: &str = "{spinner} {msg} {bar:30} {elapsed}";
+
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates are right")
 }
@@ -188,6 +191,18 @@ impl Running {
         if let Some(bar) = &self.bar {
             bar.set_message(format!("{}: {more}", self.text));
         }
+    }
+
+    /// Tells how much is done of what there is to do; nothing where nobody looks on.
+    pub fn amount(&self, done: u64, all: u64, unit: &str) {
+        let Some(bar) = &self.bar else { return };
+        if bar.length() != Some(all) {
+            bar.set_style(style(AMOUNT));
+            bar.set_length(all);
+        }
+        bar.set_position(done);
+        let left = all.saturating_sub(done);
+        bar.set_message(format!("{}: {left} {unit} to go", self.text));
     }
 
     /// The step is done.

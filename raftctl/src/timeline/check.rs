@@ -7,13 +7,16 @@
 //! 4. That wait is as long as what the votes reported that made it a leader.
 //! 5. A lease ends before the promises of a majority do on which it rests.
 //!
+//! A leader whose process has ended serves nothing. Where a node knew so for certain, by the lock that the process
+//! held to its end, and wrote that down, that leader's lease ends there at the latest, and a wait for it ends, too.
+//!
 //! Clocks are compared with what is unsure about them: only what is certain is a contradiction. What can't be
 //! judged, because a record or a clock is missing, is said.
 
 use std::collections::BTreeMap;
 
 use super::clocks::Clocks;
-use super::record::{Ended, Leadership, Record};
+use super::record::{Ended, Leadership, Proof, Record};
 use super::{Micros, Node};
 
 /// A line is stamped a moment after what it tells, and a wall clock is slewed.
@@ -63,9 +66,9 @@ pub fn check(records: &BTreeMap<Node, Record>, clocks: &Clocks) -> Verdict {
     unreadable(records, &mut verdict);
     for (place, later) in led.iter().enumerate() {
         for earlier in &led[..place] {
-            pair(*earlier, *later, clocks, &mut verdict);
+            pair(*earlier, *later, records, clocks, &mut verdict);
         }
-        own_wait(*later, &mut verdict);
+        own_wait(*later, records, &mut verdict);
         reported_wait(*later, records, clocks, &mut verdict);
         rests_on_promises(*later, records, clocks, &mut verdict);
     }
@@ -102,7 +105,13 @@ fn unreadable(records: &BTreeMap<Node, Record>, verdict: &mut Verdict) {
 }
 
 /// Rules 1 and 2.
-fn pair(earlier: Led, later: Led, clocks: &Clocks, verdict: &mut Verdict) {
+fn pair(
+    earlier: Led,
+    later: Led,
+    records: &BTreeMap<Node, Record>,
+    clocks: &Clocks,
+    verdict: &mut Verdict,
+) {
     let term = later.of.term;
     verdict.compared += 1;
     if earlier.of.term == term && earlier.node != later.node {
@@ -125,11 +134,14 @@ fn pair(earlier: Led, later: Led, clocks: &Clocks, verdict: &mut Verdict) {
             earlier.node, later.node
         ));
     };
-    if lease.until > commit + unsure + STAMP_US {
+    let until = lease
+        .until
+        .min(proved_end(earlier, later.node, records, clocks));
+    if until > commit + unsure + STAMP_US {
         let what = format!(
             "node {} committed in term {term} {} before the lease of node {} (term {}) was over",
             later.node,
-            length(lease.until - commit),
+            length(until - commit),
             earlier.node,
             earlier.of.term,
         );
@@ -137,11 +149,40 @@ fn pair(earlier: Led, later: Led, clocks: &Clocks, verdict: &mut Verdict) {
     }
 }
 
+/// When somebody knew for certain that the run of a leader had ended, on the clock of `node`, or later than that.
+fn proved_end(led: Led, node: Node, records: &BTreeMap<Node, Record>, clocks: &Clocks) -> Micros {
+    let is_it =
+        |proof: &&Proof| proof.node == led.node && proof.run == led.of.run && !proof.run.is_empty();
+    let known = records.iter().flat_map(|(witness, record)| {
+        let unsure = if *witness == node {
+            Some(0)
+        } else {
+            clocks.unsure_us(*witness, node)
+        };
+        let proofs = record.proofs.iter().filter(is_it);
+        proofs.filter_map(move |proof| Some(proof.at + unsure?))
+    });
+    known.min().unwrap_or(Micros::MAX)
+}
+
+/// Whether a leader found, before it committed anything, that it need not wait, and had a proof by then.
+fn is_waived(led: Led, commit: Micros, records: &BTreeMap<Node, Record>) -> bool {
+    let has_proof = |at: Micros| {
+        let record = records.get(&led.node);
+        record.is_some_and(|record| record.proofs.iter().any(|proof| proof.at <= at))
+    };
+    let in_time = |at: &Micros| *at <= commit + STAMP_US;
+    led.of.waived.filter(in_time).is_some_and(has_proof)
+}
+
 /// Rule 3.
-fn own_wait(led: Led, verdict: &mut Verdict) {
+fn own_wait(led: Led, records: &BTreeMap<Node, Record>, verdict: &mut Verdict) {
     let (Some(wait), Some(commit)) = (led.of.wait, led.of.first_commit) else {
         return;
     };
+    if is_waived(led, commit, records) {
+        return;
+    }
     verdict.compared += 1;
     let early = wait.from + wait.remaining - commit;
     if early > STAMP_US {
@@ -166,6 +207,9 @@ fn reported_wait(
     let Some(commit) = led.of.first_commit else {
         return;
     };
+    if is_waived(led, commit, records) {
+        return;
+    }
     let needed = records.len() / 2;
     let mut ends = Vec::new();
     for (node, record) in records {

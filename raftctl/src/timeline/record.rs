@@ -34,6 +34,10 @@ pub struct Leadership {
     pub leases: Vec<Span>,
     /// Whether heartbeats told of the lease: older versions did not.
     pub tells_lease: bool,
+    /// The run of the node that led; empty where that was not told.
+    pub run: String,
+    /// When it found that it need not wait, because those had ended that it would have waited for.
+    pub waived: Option<Micros>,
 }
 
 /// How a leadership ended.
@@ -78,6 +82,14 @@ pub struct Vote {
     pub candidate: Node,
     pub term: u64,
     pub promise: Option<Micros>,
+}
+
+/// That a run of a node has ended, as a node knew for certain from then on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    pub at: Micros,
+    pub node: Node,
+    pub run: String,
 }
 
 /// What a single happening is.
@@ -136,6 +148,7 @@ pub struct Record {
     pub leaderships: Vec<Leadership>,
     pub promises: Vec<Promise>,
     pub votes: Vec<Vote>,
+    pub proofs: Vec<Proof>,
     /// When links were cut, by what was asked for or until they were healed.
     pub cuts: Vec<Span>,
     pub moments: Vec<Moment>,
@@ -147,6 +160,8 @@ pub struct Record {
     pub accepted: Vec<Accepted>,
     commits_stride: usize,
     commits_seen: usize,
+    /// The run whose lines are read.
+    run: String,
     /// The newest promise to each leader and term, by its place in the list.
     open_promises: BTreeMap<(Node, u64), usize>,
 }
@@ -179,6 +194,7 @@ impl Record {
         let starts = line.sentence.ends_with(" started.");
         if starts {
             self.end_of_process();
+            self.run = line.text("run").unwrap_or_default().to_owned();
         }
         if starts || !*is_alive {
             self.alive.push(Span {
@@ -325,6 +341,8 @@ impl Record {
         } else if sentence.contains(" became the leader for term") {
             self.begin_leadership(at, term.unwrap_or_default(), number);
             Kind::Elected
+        } else if self.take_proof(line) {
+            Kind::Ended
         } else if self.take_end_or_wait(line, number) {
             Kind::SteppedDown
         } else if sentence.contains(" cut its links") {
@@ -345,6 +363,24 @@ impl Record {
             }
         };
         self.moment(at, kind, number, sentence);
+    }
+
+    /// The end of a run that is known for certain, and what it waives for a leader. Returns whether it was one of them.
+    fn take_proof(&mut self, line: &DumpLine<'_>) -> bool {
+        let (at, sentence) = (line.at_us, line.sentence);
+        if sentence.contains(" knows for certain that a run of Node ") {
+            if let (Some(node), Some(run)) = (line.number("peer"), line.text("run")) {
+                let run = run.to_owned();
+                self.proofs.push(Proof { at, node, run });
+            }
+        } else if sentence.contains(" need not wait for an older lease") {
+            if let Some(leading) = self.leaderships.last_mut() {
+                leading.waived = Some(at);
+            }
+        } else {
+            return false;
+        }
+        true
     }
 
     /// The end of a leadership, and a new leader's wait. Returns whether it was one of them.
@@ -413,6 +449,8 @@ impl Record {
             wait: None,
             leases: Vec::new(),
             tells_lease: false,
+            run: self.run.clone(),
+            waived: None,
         });
     }
 
@@ -468,12 +506,14 @@ impl Record {
             move_span(&mut leading.span);
             leading.leases.iter_mut().for_each(move_span);
             leading.first_commit = leading.first_commit.map(|at| at + by);
+            leading.waived = leading.waived.map(|at| at + by);
             if let Some(wait) = &mut leading.wait {
                 wait.from += by;
                 wait.over = wait.over.map(|at| at + by);
             }
         }
         self.votes.iter_mut().for_each(|vote| vote.at += by);
+        self.proofs.iter_mut().for_each(|proof| proof.at += by);
         self.moments.iter_mut().for_each(|moment| moment.at += by);
         self.commits.iter_mut().for_each(|(at, _)| *at += by);
         // Rounds and accepted appends have served their purpose.

@@ -73,7 +73,9 @@ impl Paper {
             self.say(
                 node,
                 0,
-                &format!("Node {node} started.\tpid=1 term=0 last_index=0 commit_index=0"),
+                &format!(
+                    "Node {node} started.\tpid=1 term=0 last_index=0 commit_index=0 run=a{node}"
+                ),
             );
         }
         self.say(1, 10, "Node 1 became the leader for term 1.\tterm=1");
@@ -188,6 +190,47 @@ fn a_kept_lease_is_no_contradiction() {
     let verdict = good().timeline().check();
     assert_eq!(verdict.findings, []);
     assert!(verdict.compared >= 3, "{}", verdict.compared);
+}
+
+/// Node 3 knew for certain that a run of node 1 had ended, and then the next leader, which does not wait on from
+/// 1102 on. What is found.
+fn waived(run: &str, leader_knows_at_ms: i64) -> Vec<String> {
+    let mut paper = Paper::with_clocks([(1, 0), (2, 3_000), (3, -500)]);
+    let known = |node: Node| {
+        format!(
+            "Node {node} knows for certain that a run of Node 1 has ended.\tterm=2 peer=1 run={run}"
+        )
+    };
+    paper.say(3, 999, &known(3));
+    paper.change_of_leader(100);
+    paper.say(2, leader_knows_at_ms, &known(2));
+    paper.say(
+        2,
+        leader_knows_at_ms,
+        "Node 2 need not wait for an older lease: who held it has ended.\tterm=2 remaining_us=1810000",
+    );
+    paper.findings()
+}
+
+// A wait that ends because the leader's process had ended for certain is no contradiction; one that ends
+// because of another run of that node is, and one that ends before that was known.
+#[test]
+fn a_wait_that_is_waived_for_a_reason_is_none() {
+    assert_eq!(waived("a1", 1_100), Vec::<String>::new());
+    let found = waived("b7", 1_100);
+    assert!(
+        found
+            .iter()
+            .any(|what| what.contains("before the lease of node 1")),
+        "{found:?}"
+    );
+    let found = waived("a1", 1_500);
+    assert!(
+        found
+            .iter()
+            .any(|what| what.contains("before the promises ended")),
+        "{found:?}"
+    );
 }
 
 // A wait that is too short shows in three ways: in the lease of the one before, in what the votes said,

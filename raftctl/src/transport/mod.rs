@@ -126,6 +126,10 @@ pub trait Transport: Send + Sync {
         None
     }
 
+    /// Lets the next script try to reach a host that could not be reached just now, for whoever waits for it. Else it
+    /// is left alone for a while.
+    fn try_again(&self) {}
+
     /// Runs a script and streams its standard output to `stdout`.
     ///
     /// # Errors

@@ -19,6 +19,8 @@ use crate::terminal::progress::Progress;
 /// It is wrong, or the machines can't be made.
 pub async fn run(path: &Path, options: &Options) -> Result<()> {
     let loaded = cluster::load(path).map(|mut cluster| {
+        let reminder = cluster.clear_text_reminder();
+        cluster.warnings.list.extend(reminder);
         let missing = cluster.named_files.iter().filter(|file| !file.is_there());
         cluster
             .warnings

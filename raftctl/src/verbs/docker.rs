@@ -103,7 +103,7 @@ async fn node_steps(cluster: Cluster, changes: &[Change]) -> Result<Vec<Step>> {
     for (id, error) in &facts.left_behind {
         Progress::new().note(&format!("going on without node {id}: {error}"));
     }
-    let target = target::target(&context, &binary::locate(&context.cluster)?)?;
+    let target = target::target(&context, &binary::locate(&context.cluster)?, &facts)?;
     steps::plan(&target, &facts).map_err(|obstacles| Error::Usage(obstacles.to_string()))
 }
 

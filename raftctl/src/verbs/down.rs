@@ -6,7 +6,7 @@ use crate::cluster::outcomes::{Outcomes, all_or_partial};
 use crate::cluster::{NodeId, list};
 use crate::error::Result;
 use crate::local::folder_lock::FolderLock;
-use crate::local::known_logs;
+use crate::local::{known_logs, known_nodes};
 use crate::ops::{Context, run};
 use crate::providers::ssh::login_facts;
 use crate::terminal::options::{Options, Output};
@@ -25,6 +25,11 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         confirm::all_data("down", &context.cluster.name, options).await?;
     }
     let lock = FolderLock::take(&context.cluster, "down").await?;
+    // Also those that cluster.yaml does not name any more.
+    let context = &match purge {
+        true => context.with_all_left().await?,
+        false => context.with_former().await?,
+    };
     let ids = context.cluster.ids();
     let step = progress.begin(&format!("stop {}", list(&ids)));
     let mut outcomes = run::end(context, &ids, &progress).await;
@@ -35,6 +40,7 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         let purged = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
         let purged: Vec<NodeId> = purged.map(|(id, _)| *id).collect();
         known_logs::remove(&context.cluster.state_dir(), &purged)?;
+        known_nodes::remove(&context.cluster.state_dir(), &purged)?;
     }
     all_or_partial(outcomes, if purge { "deleted" } else { "stopped" })?;
     if purge {

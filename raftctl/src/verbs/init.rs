@@ -99,6 +99,10 @@ fn fill(arguments: &Arguments) -> String {
             _ if in_section => line.trim_start_matches("# ").replacen("#   ", "  ", 1),
             Some("name") => replace(line, &arguments.name),
             Some("provider") => replace(line, &arguments.provider),
+            // Others are on that network, too.
+            Some("# tls") if arguments.provider != "local" => {
+                line.trim_start_matches("# ").to_owned()
+            }
             Some("nodes") if arguments.provider == "ssh" => hosts(arguments.nodes),
             Some("nodes") => replace(line, &arguments.nodes.to_string()),
             _ => line.to_owned(),
@@ -135,6 +139,7 @@ fn replace(line: &str, value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::Tls;
     use clap::ValueEnum;
 
     fn text(provider: &str, nodes: u64) -> String {
@@ -156,6 +161,12 @@ mod tests {
                 .unwrap_or_else(|problems| panic!("{provider:?}: {problems}\n{text}"));
             assert_eq!((cluster.name.as_str(), cluster.nodes.len()), ("mine", 3));
             assert_eq!(cluster.provider, *provider);
+            let wanted = match provider.has_hosts() {
+                true => Tls::On,
+                false => Tls::Off,
+            };
+            assert_eq!(cluster.tls, wanted, "{text}");
+            assert_eq!(cluster.clear_text_reminder(), None);
         }
     }
 

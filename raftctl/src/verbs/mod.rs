@@ -1,6 +1,8 @@
 //! What the verbs print and ask, and how they end. What they do is in [`crate::ops`].
 
 pub mod backup;
+pub mod certs;
+pub mod change;
 pub mod check;
 mod confirm;
 mod docker;
@@ -12,6 +14,7 @@ pub mod init;
 pub mod keys;
 pub mod links;
 pub mod logs;
+mod membership;
 mod node_report;
 pub mod nodes;
 pub mod provision;

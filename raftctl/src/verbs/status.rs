@@ -1,23 +1,37 @@
 //! `status`: the cluster at a glance.
 
-use raftkv::admin::{LogState, StatusReply};
+use std::time::{Duration, Instant};
+
+use raftkv::admin::{LogState, ProofOfDeath, StatusReply, TlsState, UnreachablePeer};
 use serde_json::{Value, json};
 
-use crate::cluster::{Cluster, NodeId, list};
+use crate::cluster::{Cluster, NodeId, Tls, list};
 use crate::error::Result;
 use crate::hosts::control::ProcessState;
-use crate::ops::Context;
 use crate::ops::status::{NodeStatus, Snapshot};
+use crate::ops::{Context, certificates};
+use crate::plan::membership::{Membership, tolerance};
 use crate::providers;
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
+use crate::verbs::{certs, membership};
 
-/// Prints what the cluster is doing.
+/// How long to wait before the cluster is looked at again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How long nodes that were started just now may take to have told their leader that they are there.
+const ALL_HEARD: Duration = Duration::from_secs(3);
+
+/// Prints what the cluster is doing. With `check` it is also looked at whether it survives as many failures
+/// as cluster.yaml wants, again and again where a timeout is given; the last look is printed.
 ///
 /// # Errors
-/// Standard output can't be written. A node that is down is no error.
-pub async fn run(context: &Context, options: &Options) -> Result<()> {
-    show(context, options, None).await
+/// Standard output can't be written. A node that is down is no error, unless `check` says so.
+pub async fn run(context: &Context, options: &Options, check: bool) -> Result<()> {
+    let patience = options.timeout.filter(|_| check).unwrap_or_default();
+    let snapshot = show(context, options, patience, None).await?;
+    let shortfall = membership::shortfall(&context.cluster, &snapshot).filter(|_| check);
+    shortfall.map_or(Ok(()), Err)
 }
 
 /// Prints how the cluster is after `up`; programs learn which nodes were left behind, and why.
@@ -29,16 +43,36 @@ pub async fn after_up(
     options: &Options,
     left_behind: &[(NodeId, String)],
 ) -> Result<()> {
-    show(context, options, Some(left_behind)).await
+    let patience = match left_behind.is_empty() {
+        true => ALL_HEARD,
+        false => Duration::ZERO,
+    };
+    show(context, options, patience, Some(left_behind))
+        .await
+        .map(drop)
+}
+
+/// Looks until the cluster survives as much as it should, for as long as that may take.
+async fn look(context: &Context, patience: Duration) -> Snapshot {
+    let deadline = Instant::now() + patience;
+    loop {
+        let snapshot = context.status().await;
+        let falls_short = || membership::shortfall(&context.cluster, &snapshot).is_some();
+        if Instant::now() >= deadline || !falls_short() {
+            return snapshot;
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
 }
 
 async fn show(
     context: &Context,
     options: &Options,
+    patience: Duration,
     left_behind: Option<&[(NodeId, String)]>,
-) -> Result<()> {
+) -> Result<Snapshot> {
     let (snapshot, machines) = tokio::join!(
-        context.status(),
+        look(context, patience),
         providers::machine_states(&context.cluster)
     );
     match options.output {
@@ -51,21 +85,23 @@ async fn show(
             if let Some(left_behind) = left_behind {
                 value["left_behind"] = left_behind_to_json(left_behind);
             }
-            out::json(&value)
+            out::json(&value)?;
         }
         Output::Text => {
             // Why a node was left behind is told once, with the error that ends the verb.
             let told =
                 |id| left_behind.is_some_and(|left| left.iter().any(|(other, _)| *other == id));
             out::print(&to_text_without(&context.cluster, &snapshot, told))?;
-            out::print(&machines.map_or(String::new(), |machines| machines.text))
+            out::print(&machines.map_or(String::new(), |machines| machines.text))?;
         }
     }
+    Ok(snapshot)
 }
 
 /// The snapshot for programs.
 #[must_use]
 pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
+    let known = snapshot.membership();
     let node = |node: &NodeStatus| {
         let reply = node.reply.as_ref().ok();
         let number = |field: fn(&StatusReply) -> u64| reply.map(field);
@@ -74,6 +110,8 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
             "address": node.address,
             "process": node.process.map(|state| state.name()),
             "role": node.role(),
+            "member": known.as_ref().map(|known| membership::seat(known, node.id)),
+            "behind": known.as_ref().and_then(|known| known.behind.get(&node.id)),
             "term": number(|reply| reply.term),
             "commit_index": number(|reply| reply.commit_index),
             "applied_index": number(|reply| reply.applied_index),
@@ -95,6 +133,8 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
             "cluster_id": reply.map(|reply| &reply.cluster_id),
             "directory_id": reply.map(|reply| &reply.directory_id),
             "metrics": cluster.metrics_listen(node.id, &node.address),
+            "proof_of_death": reply.and_then(|reply| reply.proof_of_death.as_ref()).map(proof),
+            "tls": reply.and_then(|reply| reply.tls.as_ref()).map(tls),
         })
     };
     let ids = snapshot.cluster_ids();
@@ -102,10 +142,52 @@ pub fn to_json(cluster: &Cluster, snapshot: &Snapshot) -> Value {
         "cluster": cluster.name,
         "cluster_ids": ids.keys().map(ToString::to_string).collect::<Vec<_>>(),
         "provider": cluster.provider.name(),
+        "tls": cluster.tls.name(),
         "leader": snapshot.leader,
         "term": snapshot.term,
+        "survives_failures": known.as_ref().and_then(|known| known.survives),
+        "survives_failures_wanted": tolerance(cluster.nodes.len()),
+        "membership": known.as_ref().map(membership::to_json),
         "nodes": snapshot.nodes.iter().map(node).collect::<Vec<_>>(),
     })
+}
+
+fn proof(proof: &ProofOfDeath) -> Value {
+    json!({
+        "run": format!("{:016x}", proof.incarnation),
+        "watched": proof.watched,
+        "ends_proved": proof.ends_proved,
+        "promises_waived": proof.promises_waived,
+        "waits_waived": proof.waits_waived,
+    })
+}
+
+fn tls(tls: &TlsState) -> Value {
+    json!({
+        "certificate_ends_unix_s": tls.certificate_ends_unix_s,
+        "authority_ends_unix_s": tls.authority_ends_unix_s,
+        "clear_too": tls.clear_too,
+        "trouble": tls.trouble,
+    })
+}
+
+/// What the cluster speaks, where that is worth a word.
+fn tls_note(cluster: &Cluster, snapshot: &Snapshot) -> Option<String> {
+    let replies = snapshot
+        .nodes
+        .iter()
+        .filter_map(|node| node.reply.as_ref().ok());
+    let ends = replies.filter_map(|reply| Some(certificates::ends(reply.tls.as_ref()?)));
+    let first = ends.min().map_or(String::new(), |ends| {
+        format!("; the first certificate ends in {}", certs::days(ends))
+    });
+    match cluster.tls {
+        Tls::Off => cluster.clear_text_reminder().map(|problem| problem.message),
+        Tls::Both => Some(format!(
+            "TLS and clear text are both spoken, while the cluster goes over (`tls: both`){first}"
+        )),
+        Tls::On => Some(format!("TLS{first}")),
+    }
 }
 
 fn cut_off_from(reply: &StatusReply) -> Vec<NodeId> {
@@ -199,6 +281,9 @@ fn to_text_without(
     is_told: impl Fn(NodeId) -> bool,
 ) -> String {
     let leader = match snapshot.leader {
+        Some(id) if snapshot.node(id).is_none() => {
+            format!("leader: node {id}, which is not in cluster.yaml")
+        }
         Some(id) => format!("leader: node {id}"),
         None => "no leader".into(),
     };
@@ -218,10 +303,21 @@ fn to_text_without(
     let head = [
         "NODE", "ADDRESS", "PROCESS", "ROLE", "TERM", "COMMIT", "APPLIED", "LAST", "LEASE",
     ];
-    let rows: Vec<Vec<String>> = snapshot.nodes.iter().map(row).collect();
+    let known = snapshot.membership();
+    let rows = snapshot.nodes.iter().map(|node| row(known.as_ref(), node));
+    let rows: Vec<Vec<String>> = rows.collect();
     text.push_str(&out::table(&head, &rows));
+    for line in known
+        .iter()
+        .flat_map(|known| membership::lines(cluster, known))
+    {
+        text.push_str(&format!("{line}\n"));
+    }
     if let Some(mixed) = snapshot.mixed_up() {
         text.push_str(&format!("{mixed}\n"));
+    }
+    if let Some(note) = tls_note(cluster, snapshot) {
+        text.push_str(&format!("{note}\n"));
     }
     if let Some(note) = format_note(snapshot) {
         text.push_str(&format!("{note}\n"));
@@ -272,8 +368,7 @@ pub(super) fn format_note(snapshot: &Snapshot) -> Option<String> {
     }
     let left = leader.format_due_bytes?;
     Some(format!(
-        "format {format}: {open}, until the log has grown by {} more; then the cluster goes over to \
-         format {newest}, for its first snapshot (`format_max: {format}` in cluster.yaml holds it)",
+        "format {format}: {open}, until the log has grown by {} (`format_max: {format}` holds it)",
         amount(left)
     ))
 }
@@ -285,8 +380,9 @@ fn amount(bytes: u64) -> String {
     }
 }
 
-fn row(node: &NodeStatus) -> Vec<String> {
+fn row(known: Option<&Membership>, node: &NodeStatus) -> Vec<String> {
     let reply = node.reply.as_ref().ok();
+    let learns = known.is_some_and(|known| known.learners().contains(&node.id));
     let number = |field: fn(&StatusReply) -> u64| {
         reply.map_or("-".to_owned(), |reply| field(reply).to_string())
     };
@@ -297,7 +393,10 @@ fn row(node: &NodeStatus) -> Vec<String> {
         node.process
             .map_or("unknown", |state| state.name())
             .to_owned(),
-        node.role().to_owned(),
+        match node.role() {
+            "follower" if learns => "learner".to_owned(),
+            role => role.to_owned(),
+        },
         number(|reply| reply.term),
         number(|reply| reply.commit_index),
         number(|reply| reply.applied_index),
@@ -329,27 +428,32 @@ fn note(snapshot: &Snapshot, node: &NodeStatus) -> Option<String> {
     if let Some(left) = reply.and_then(|reply| reply.old_lease_remaining_ms) {
         notes.push(format!("waits up to {left} ms for an older lease to end"));
     }
+    let proof = reply.and_then(|reply| reply.proof_of_death.as_ref());
+    if proof.is_some_and(|proof| !proof.watched) {
+        notes.push("no process watches it: if it is killed, its lease is waited for".to_owned());
+    }
+    if let Some(note) = reply.and_then(|reply| certs::note(reply.tls.as_ref()?)) {
+        notes.push(note);
+    }
     if let Some(reply) = reply {
         notes.extend(troubles(snapshot, reply));
     }
     (!notes.is_empty()).then(|| format!("node {}: {}", node.id, notes.join("; ")))
 }
 
-/// What a node says that it can't do: reach peers whose processes run as far as is known, and take
+/// What a node says that it can't do: reach members whose processes run as far as is known, and take
 /// writes.
 fn troubles(snapshot: &Snapshot, reply: &StatusReply) -> Vec<String> {
+    let known = snapshot.membership();
+    let has_left = |id: &NodeId| {
+        let members = known.as_ref().map(|known| &known.members);
+        members.is_some_and(|members| !members.is_empty() && !members.contains_key(id))
+    };
     let runs = |id: NodeId| {
         let peer = snapshot.node(id);
-        peer.is_none_or(|peer| peer.process != Some(ProcessState::Stopped))
+        !has_left(&id) && peer.is_none_or(|peer| peer.process != Some(ProcessState::Stopped))
     };
-    let peers = reply.unreachable_peers.iter();
-    let mut told: Vec<String> = peers
-        .filter(|peer| runs(peer.peer_id))
-        .map(|peer| {
-            let (id, address) = (peer.peer_id, &peer.address);
-            format!("can't reach node {id} at {address}: {}", peer.text)
-        })
-        .collect();
+    let mut told = unreached(reply, runs);
     if let Some(disk) = reply.disk.filter(|disk| disk.refuses_writes) {
         told.push(format!(
             "refuses writes: {} MiB are free on its disk",
@@ -359,10 +463,32 @@ fn troubles(snapshot: &Snapshot, reply: &StatusReply) -> Vec<String> {
     told
 }
 
+/// Which of the peers that run a node can't reach, those with the same reason together.
+fn unreached(reply: &StatusReply, runs: impl Fn(NodeId) -> bool) -> Vec<String> {
+    let mut reasons: Vec<(&str, Vec<&UnreachablePeer>)> = Vec::new();
+    for peer in reply.unreachable_peers.iter().filter(|it| runs(it.peer_id)) {
+        match reasons.iter_mut().find(|(text, _)| *text == peer.text) {
+            Some((_, peers)) => peers.push(peer),
+            None => reasons.push((&peer.text, vec![peer])),
+        }
+    }
+    let told = |(text, peers): (&str, Vec<&UnreachablePeer>)| match peers[..] {
+        [peer] => format!(
+            "can't reach node {} at {}: {text}",
+            peer.peer_id, peer.address
+        ),
+        _ => {
+            let ids: Vec<NodeId> = peers.iter().map(|peer| peer.peer_id).collect();
+            format!("can't reach {}: {text}", list(&ids))
+        }
+    };
+    reasons.into_iter().map(told).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use raftkv::admin::{DiskRoom, UnreachablePeer};
+    use raftkv::admin::DiskRoom;
 
     // Whom a node can't reach is said with the reason, unless that peer does not run: that is told
     // already. So is a disk without room.
@@ -408,6 +534,15 @@ mod tests {
              MiB are free on its disk"
         );
         assert_eq!(note(&snapshot, &snapshot.nodes[1]), None);
+        let all = StatusReply {
+            unreachable_peers: vec![peer(2), peer(3)],
+            ..StatusReply::default()
+        };
+        let told = unreached(&all, |_| true);
+        assert_eq!(
+            told,
+            ["can't reach nodes 2 and 3: its name does not resolve"]
+        );
     }
 
     // A node whose snapshot was changed on its disk is named, by status and by doctor, until another is there.
@@ -453,7 +588,7 @@ mod tests {
         };
         let told = of([2, 2], open.clone()).unwrap();
         assert!(
-            told.contains("grown by 15 MiB more") && told.contains("`format_max: 1`"),
+            told.contains("grown by 15 MiB (") && told.contains("`format_max: 1`"),
             "{told}"
         );
         let told = of([2, 1], open.clone()).unwrap();

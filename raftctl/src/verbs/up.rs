@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
+use crate::cluster::NodeId;
 use crate::error::{Error, Result};
+use crate::local::authority::Authority;
 use crate::local::binary::{self, Binary};
 use crate::local::folder_lock::FolderLock;
 use crate::ops::run::{self, LeftBehind};
@@ -38,29 +40,42 @@ pub async fn up(context: &Context, options: &Options, dry_run: bool) -> Result<(
     if dry_run {
         return plan(context, options).await;
     }
+    let left_behind = converge(context, options).await?;
+    tell(context, options, left_behind).await
+}
+
+/// Brings the cluster up; the nodes that were left behind.
+///
+/// # Errors
+/// As of [`up`].
+pub async fn converge(context: &Context, options: &Options) -> Result<LeftBehind> {
     let _folder = FolderLock::take(&context.cluster, "up").await?;
     let up = Up {
         context,
         options,
         progress: Progress::new(),
     };
-    let binary = target::obtain(context, &up.progress).await?;
-    let facts = up.look().await?;
-    let steps = target::steps_with(context, &binary, &facts)?;
-    let left_behind = if steps.is_empty() {
-        up.say_it_is_up(facts)
-    } else {
-        // Large: on the heap.
-        let working = Box::pin(async {
-            let facts = up.look_again(facts).await?;
-            let steps = target::steps_with(context, &binary, &facts)?;
-            up.run(&steps, &binary, facts).await
-        });
-        let left_behind = context.locked("up", &up.progress, working).await?;
-        up.remember_logs(&left_behind).await?;
-        left_behind
-    };
-    up.tell(left_behind).await
+    up.converge("up").await
+}
+
+/// Prints the status of a cluster that was brought up.
+///
+/// # Errors
+/// Nodes were left behind: each is named.
+pub async fn tell(context: &Context, options: &Options, left_behind: LeftBehind) -> Result<()> {
+    let failed = left_behind.into_iter();
+    let failed: Vec<_> = failed.map(|(id, error)| (id, error.to_string())).collect();
+    status::after_up(context, options, &failed).await?;
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let done = "brought up".into();
+    Err(Error::Partial { done, failed })
+}
+
+/// Whether it is known only afterwards who belongs to the cluster, because nobody led before.
+fn hides_members(facts: &Facts) -> bool {
+    facts.membership.is_none() && facts.has_data()
 }
 
 /// A cluster on its way up.
@@ -71,6 +86,46 @@ struct Up<'a> {
 }
 
 impl Up<'_> {
+    /// Finds out what is missing, and does it.
+    async fn converge(&self, verb: &str) -> Result<LeftBehind> {
+        let context = self.context;
+        let binary = target::obtain(context, &self.progress).await?;
+        let facts = self.look().await?;
+        let steps = target::steps_with(context, &binary, &facts)?;
+        let left_behind = if steps.is_empty() {
+            self.say_it_is_up(facts)
+        } else {
+            // Large: on the heap.
+            let working = Box::pin(async {
+                let facts = self.look_again(facts).await?;
+                self.work(&binary, facts).await
+            });
+            let left_behind = context.locked(verb, &self.progress, working).await?;
+            self.remember_logs(&left_behind).await?;
+            left_behind
+        };
+        context.remember_nodes()?;
+        Ok(left_behind)
+    }
+
+    /// Takes the steps; and those that are seen only then, where nobody could say who belongs to the cluster.
+    async fn work(&self, binary: &Binary, facts: Facts) -> Result<LeftBehind> {
+        let hid_members = hides_members(&facts);
+        let steps = target::steps_with(self.context, binary, &facts)?;
+        let left_behind = self.run(&steps, binary, facts).await?;
+        if !hid_members {
+            return Ok(left_behind);
+        }
+        let allow = self.options.allow_data_loss;
+        let mut facts = facts::gather_workable(self.context, allow).await?;
+        for (id, error) in left_behind {
+            facts.hosts.remove(&id);
+            facts.left_behind.insert(id, error);
+        }
+        let steps = target::steps_with(self.context, binary, &facts)?;
+        self.run(&steps, binary, facts).await
+    }
+
     async fn look(&self) -> Result<Facts> {
         // Told while it lasts only: it is no step.
         let _looking = self.progress.begin("look at the hosts");
@@ -86,6 +141,7 @@ impl Up<'_> {
     }
 
     fn say_it_is_up(&self, facts: Facts) -> LeftBehind {
+        tell_certificates(self.context, &self.progress);
         tell_left_behind(&facts, &self.progress);
         self.progress.note(&format!(
             "cluster {} is up already: nothing to do",
@@ -97,7 +153,8 @@ impl Up<'_> {
     async fn run(&self, steps: &[Step], binary: &Binary, facts: Facts) -> Result<LeftBehind> {
         let context = self.context;
         if self.options.allow_data_loss {
-            context.accept_loss(&context.cluster.ids()).await;
+            let accepted: Vec<NodeId> = facts.hosts.keys().copied().collect();
+            context.accept_loss(&accepted).await;
         }
         tell_remarks(context, &self.progress);
         tell_left_behind(&facts, &self.progress);
@@ -115,22 +172,31 @@ impl Up<'_> {
         let up = ids.filter(|id| !left_behind.contains_key(id));
         self.context.remember(up.collect()).await
     }
-
-    async fn tell(&self, left_behind: LeftBehind) -> Result<()> {
-        let failed = left_behind.into_iter();
-        let failed: Vec<_> = failed.map(|(id, error)| (id, error.to_string())).collect();
-        status::after_up(self.context, self.options, &failed).await?;
-        if failed.is_empty() {
-            return Ok(());
-        }
-        let done = "brought up".into();
-        Err(Error::Partial { done, failed })
-    }
 }
 
 fn tell_remarks(context: &Context, progress: &Progress) {
     for (remark, advice) in providers::remarks(&context.cluster) {
         progress.note(&format!("{remark}; {advice}"));
+    }
+    tell_certificates(context, progress);
+}
+
+/// What is worth a word about who may connect, whether there is anything to do or not.
+pub fn tell_certificates(context: &Context, progress: &Progress) {
+    let cluster = &context.cluster;
+    let is_said = cluster.tls_line.is_some();
+    if let Some(reminder) = cluster.clear_text_reminder().filter(|_| !is_said) {
+        progress.note(&format!("{}; {}", reminder.message, reminder.hint));
+    }
+    let authority = Authority::of(cluster);
+    if cluster.tls.needs_certificates()
+        && authority.is_here()
+        && authority.is_changing().is_ok_and(|is_changing| is_changing)
+    {
+        progress.note(
+            "two authorities are trusted, because the one that signs was changed; when clients have new certificates, \
+             `raftctl certs rotate --finish` ends the trust in the one before",
+        );
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Farm {
     pub set: TestHosts,
     /// The host of each instance that exists.
     pub taken: BTreeMap<String, usize>,
+    /// The host that an instance had last: what is on it goes with its disk.
+    used: BTreeMap<String, usize>,
     /// The hosts of instances that are off.
     off: BTreeSet<usize>,
     /// What is known of each instance.
@@ -38,9 +40,14 @@ impl Farm {
         self.done.push((action.to_owned(), holder));
         match action {
             "create" => {
-                let free = (0..self.set.hosts.len())
-                    .find(|at| !self.taken.values().any(|taken| taken == at));
+                let is_free = |at: &usize| !self.taken.values().any(|taken| taken == at);
+                let free = (0..self.set.hosts.len()).filter(is_free);
+                let last = self.used.get(&machine.name);
+                let is_others = |at: usize| self.used.values().any(|used| *used == at);
+                let free = free.min_by_key(|at| (last != Some(at), is_others(*at)));
                 let at = free.expect("the farm has a host for every instance");
+                self.used.retain(|_, used| *used != at);
+                self.used.insert(machine.name.clone(), at);
                 self.taken.insert(machine.name.clone(), at);
                 self.machines.insert(machine.name.clone(), machine.clone());
                 // Another machine at the address of an older one has a key of its own.
@@ -101,6 +108,7 @@ impl Farm {
         self.set.hosts[at].must_run(&format!(
             "rm -f {keys}; nft 'table inet boot {{ chain input {{ type filter hook input priority 0; \
              tcp dport 22 reject with tcp reset; }}; }}'
+             ip address flush dev eth0 to 10.80.0.0/16
              ip address replace {}/16 dev eth0; mkdir -p /opt/raftkv
              (sleep 1; nft delete table inet boot
               for try in $(seq 200); do
@@ -126,6 +134,7 @@ impl World {
         let farm = Arc::new(Mutex::new(Farm {
             set: TestHosts::start(hosts),
             taken: BTreeMap::new(),
+            used: BTreeMap::new(),
             off: BTreeSet::new(),
             machines: BTreeMap::new(),
             done: Vec::new(),

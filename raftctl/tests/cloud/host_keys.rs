@@ -138,7 +138,11 @@ fn who_shows_another_key_is_not_worked_on() {
 
 /// Does what is said of a changed host key.
 fn follow_advice(world: &World) {
-    let refused = world.raftctl(&["up"]).code(10).says(CHANGED);
+    let refused = world
+        .raftctl(&["up"])
+        .code(10)
+        .says(CHANGED)
+        .says("`, then `raftctl up`, which finds out whether its new key is the right one");
     let advice = refused
         .stderr
         .split('`')

@@ -1,6 +1,8 @@
 //! A cluster whose machines have no external address: SSH comes through Identity-Aware Proxy, whose
 //! end of gcloud is a stand-in here. All else is real, and takes no other way.
 
+use std::path::Path;
+
 use crate::cloud::{GCLOUD, TERRAFORM, ended, which};
 use crate::farm::World;
 use harness::{Test, tests};
@@ -13,9 +15,18 @@ pub fn tests() -> Vec<Test> {
     )
 }
 
-/// Does for tunnels what gcloud does, and leaves everything else to gcloud itself: bytes between its
-/// own standard input and output and a port of the machine.
-fn gcloud(world: &World) -> String {
+/// Lets tunnels be opened, where lists need no gcloud to start.
+pub fn open_tunnels(world: &World) {
+    world.cloud.list_quickly();
+    let bin = world.cloud.folder.path().join("bin");
+    let listing = bin.join("listing");
+    std::fs::rename(bin.join("gcloud"), &listing).unwrap();
+    world.cloud.install("gcloud", &gcloud(world, &listing));
+}
+
+/// Does for tunnels what gcloud does, and leaves everything else to `others`: bytes between its own standard input and
+/// output and a port of the machine.
+fn gcloud(world: &World, others: &Path) -> String {
     format!(
         "#!/bin/bash
 if [ \"$1 $2\" != 'compute start-iap-tunnel' ]; then exec {} \"$@\"; fi
@@ -30,7 +41,7 @@ cat <&3 & reader=$!
 trap 'kill $reader' EXIT HUP INT TERM
 cat >&3
 ",
-        which("gcloud").display(),
+        others.display(),
         world.farm.lock().unwrap().addresses.path().display()
     )
 }
@@ -51,7 +62,9 @@ gcp:
 "
     );
     let world = World::new(&yaml, 3);
-    world.cloud.install("gcloud", &gcloud(&world));
+    world
+        .cloud
+        .install("gcloud", &gcloud(&world, &which("gcloud")));
     let up = world.raftctl(&["up"]).code(0);
     assert!(up.stdout.contains("leader: node"), "{up:?}");
     let google = &world.cloud.provider.google;

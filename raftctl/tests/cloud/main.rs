@@ -11,6 +11,8 @@ mod host_keys;
 mod iap;
 mod interrupted;
 mod machines;
+mod members;
+mod members_beside;
 mod provider;
 mod refused;
 mod rules;
@@ -36,6 +38,8 @@ fn main() -> ExitCode {
         host_keys::tests(),
         iap::tests(),
         interrupted::tests(),
+        members::tests(),
+        members_beside::tests(),
         provider::tests(),
         refused::tests(),
         rules::tests(),

@@ -152,7 +152,7 @@ fn what_is_not_seen_is_not_gone() {
     );
 }
 
-// One list tells `doctor` what no state knows, and why a host does not answer.
+// One list tells `doctor` what no state knows, and why a host does not answer; without it `doctor` says so.
 fn doctor_lists_the_machines_once() {
     let refused = Refused::new();
     refused.write(
@@ -170,6 +170,12 @@ fn doctor_lists_the_machines_once() {
     assert!(doctor.contains(words), "{doctor}");
     let calls = std::fs::read_to_string(refused.path("calls")).unwrap();
     assert_eq!(calls.matches("instances list").count(), 1, "{calls}");
+    // Where that list is refused nobody's machine is called gone.
+    refused.order(FORBIDDEN, FOR_EVER);
+    let doctor = refused.0.raftctl(&["doctor"]).code(40).stdout;
+    let cause = "your account lacks the permission compute.instances.list";
+    assert!(doctor.contains(cause), "{doctor}");
+    assert!(!doctor.contains("is gone"), "{doctor}");
 }
 
 // Whoever waits for Google hears of it, soon, and before there is an answer.

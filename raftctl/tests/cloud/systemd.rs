@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
 const YAML: &str = "\
 name: demo
 provider: gcp
+tls: on
 nodes: 1
 gcp:
   project: my-project

@@ -2,7 +2,8 @@
 //!
 //! With `RAFTCTL_OTHER=PATH`, another raftctl is run in turns with this one, at the real times of Google's
 //! provider (its polls each 10 s), and the times are told, with the processor's time of all programs that were
-//! started (other than the machines' own), which says more on a busy machine. Both must be built alike.
+//! started (other than the machines' own), which says more on a busy machine. Both must be built alike: in release, as
+//! operators have them, with `RAFTCTL_OWN=PATH` for this one, and raft-node beside each.
 //! `RAFTCTL_OTHER=old/raftctl cargo test --workspace --test cloud -- --include-ignored --nocapture times::`
 
 use std::path::PathBuf;
@@ -30,9 +31,9 @@ fn yaml() -> String {
 
 /// This raftctl, and another one where one is named.
 fn binaries() -> Vec<PathBuf> {
-    let own = PathBuf::from(env!("CARGO_BIN_EXE_raftctl"));
-    let other = std::env::var_os("RAFTCTL_OTHER").map(PathBuf::from);
-    [own].into_iter().chain(other).collect()
+    let named = |variable: &str| std::env::var_os(variable).map(PathBuf::from);
+    let own = named("RAFTCTL_OWN").unwrap_or_else(|| env!("CARGO_BIN_EXE_raftctl").into());
+    [own].into_iter().chain(named("RAFTCTL_OTHER")).collect()
 }
 
 /// How long something took, and the processor's time of it.

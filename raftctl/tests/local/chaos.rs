@@ -236,3 +236,45 @@ fn wrong_flags_touch_nothing() {
     chaos("kill").code(30).says("raftctl up");
     assert!(!cluster.state("chaos").exists());
 }
+
+// Members change while other faults strike: what clients saw is linearizable, some changes completed, and the
+// cluster is left as cluster.yaml has it. A run in which none could complete shows nothing, and fails.
+#[test]
+fn members_change_while_faults_strike() {
+    let cluster = TestCluster::with_room(3);
+    let chaos = |faults: &str, duration: &str, clients: &str| {
+        let words = [
+            "scenario",
+            "chaos",
+            "--seed",
+            "5",
+            "--duration",
+            duration,
+            "--clients",
+            clients,
+            "--faults",
+            faults,
+            "--output",
+            "json",
+        ];
+        cluster.raftctl(&words)
+    };
+    let report = chaos("member,kill,pause", "15s", "8").ok().json();
+    assert_eq!(report["verdict"], "linearizable", "{report:#}");
+    assert!(
+        !report["faults"].as_array().unwrap().is_empty(),
+        "{report:#}"
+    );
+    let changes = report["changes"].as_array().unwrap();
+    assert!(
+        changes.iter().any(|change| change["given_up"].is_null()),
+        "{report:#}"
+    );
+    let status = cluster.status();
+    assert_eq!(status["membership"]["voters"], serde_json::json!([1, 2, 3]));
+    assert!(all_run(&cluster));
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
+    // Too short for any.
+    let failed = chaos("member", "20ms", "1").code(40);
+    failed.says("no change of members completed");
+}

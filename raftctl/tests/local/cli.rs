@@ -127,7 +127,7 @@ fn a_missing_binary_says_what_to_do() {
 fn missing_files_are_told_before_they_are_needed() {
     let folder = tempfile::tempdir().unwrap();
     let text = "name: test\nprovider: ssh\nbinary: not/there\nnodes: [{id: 1, host: 127.0.0.1}]\n\
-                ssh: {identity_file: no/key}\n";
+                ssh: {identity_file: no/key}\ntls: on\n";
     std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
     raftctl(folder.path(), &["check"])
         .ok()

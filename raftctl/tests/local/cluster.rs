@@ -46,6 +46,8 @@ pub struct TestCluster {
     folder: tempfile::TempDir,
     pub ports: Ports,
     pub nodes: u16,
+    /// The ports of clients, where ids get as large as not to leave them their place among the others.
+    client_ports: Option<Ports>,
 }
 
 impl TestCluster {
@@ -60,17 +62,35 @@ impl TestCluster {
             folder: tempfile::tempdir().unwrap(),
             ports: Ports::reserve(),
             nodes,
+            client_ports: None,
         };
         cluster.configure(lines);
+        cluster
+    }
+
+    /// A cluster that is up, in which ids may go up to 19.
+    pub fn with_room(nodes: u16) -> TestCluster {
+        TestCluster::with_room_and(nodes, "")
+    }
+
+    /// The same with more lines in cluster.yaml.
+    pub fn with_room_and(nodes: u16, lines: &str) -> TestCluster {
+        let mut cluster = TestCluster::new(nodes);
+        cluster.client_ports = Some(Ports::reserve());
+        cluster.configure(lines);
+        cluster.raftctl(&["up"]).ok();
         cluster
     }
 
     /// Writes cluster.yaml anew.
     pub fn configure(&self, lines: &str) {
         let (nodes, base) = (self.nodes, self.ports.base);
+        let clients = self
+            .client_ports
+            .as_ref()
+            .map_or(base + 10, |ports| ports.base);
         let text = format!(
-            "name: test\nnodes: {nodes}\nports: {{peer: {base}, client: {}, metrics: {}}}\n{lines}\n",
-            base + 10,
+            "name: test\nnodes: {nodes}\nports: {{peer: {base}, client: {clients}, metrics: {}}}\n{lines}\n",
             base + METRICS
         );
         std::fs::write(self.path("cluster.yaml"), text).unwrap();

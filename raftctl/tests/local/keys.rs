@@ -210,6 +210,51 @@ fn a_benchmark_measures_and_cleans_up() {
         .says("no leader answered");
 }
 
+// The leader is killed twice: clients wait, nothing fails, and in the end every node runs and no key is left. A command
+// that fails is told, and its figures with it. Interrupted, the bench leaves no node dead.
+#[test]
+fn a_benchmark_tells_what_clients_notice() {
+    let cluster = TestCluster::up(3);
+    let failover = ["bench", "failover", "--in-flight", "8", "--times"];
+    let json = ["2", "--output", "json"];
+    let report = cluster.raftctl(&[&failover[..], &json].concat()).ok();
+    let report = report.json();
+    for gap in ["read_gap", "write_gap"] {
+        let each = report[gap]["each_ms"].as_array().unwrap();
+        assert_eq!(each.len(), 2, "{report:#}");
+        let is_positive = |ms: &serde_json::Value| ms.as_f64().unwrap() > 0.0;
+        assert!(each.iter().all(is_positive), "{report:#}");
+    }
+    assert_eq!(report["failed"], serde_json::json!({}), "{report:#}");
+    assert!(report["answered"].as_u64().unwrap() > 10, "{report:#}");
+    interrupted(&cluster, &["bench", "failover"], "1 of 20", || {}).code(1);
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
+
+    let during = |command: &[&str]| {
+        let bench = ["bench", "during", "--in-flight", "8", "--"];
+        cluster.raftctl(&[&bench[..], command].concat())
+    };
+    let raftctl = env!("CARGO_BIN_EXE_raftctl");
+    let handed_over = during(&[raftctl, "transfer"]).ok();
+    assert!(
+        handed_over
+            .stdout
+            .contains(" 0 failed; 1 change of the leader"),
+        "{handed_over:?}"
+    );
+    let failed = during(&["false"]).code(1).says("false: exit status: 1");
+    assert!(failed.stdout.contains("run of the command"), "{failed:?}");
+    during(&["./not-there"]).code(2).says("can't be run");
+    let empty = cluster
+        .raftctl(&["list", "bench/", "--output", "json"])
+        .ok();
+    assert_eq!(empty.json()["entries"].as_array().unwrap().len(), 0);
+    cluster
+        .raftctl(&["bench", "failover", "--read-share", "1"])
+        .code(2)
+        .says("both are measured");
+}
+
 /// Runs `bench` until it says that it does `phase`, and interrupts it after `meanwhile`.
 fn interrupted_bench(
     cluster: &TestCluster,
@@ -217,9 +262,18 @@ fn interrupted_bench(
     phase: &str,
     meanwhile: impl FnOnce(),
 ) -> Ended {
-    let started = std::time::Instant::now();
     let arguments = [&["bench", "--duration", "10m"][..], more].concat();
-    let mut child = command(cluster.folder(), &arguments)
+    interrupted(cluster, &arguments, phase, meanwhile)
+}
+
+fn interrupted(
+    cluster: &TestCluster,
+    arguments: &[&str],
+    phase: &str,
+    meanwhile: impl FnOnce(),
+) -> Ended {
+    let started = std::time::Instant::now();
+    let mut child = command(cluster.folder(), arguments)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()

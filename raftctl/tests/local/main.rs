@@ -9,6 +9,7 @@ mod cluster;
 mod damage;
 mod identity;
 mod keys;
+mod members;
 mod metrics;
 mod nodes;
 mod promises;
@@ -16,4 +17,5 @@ mod scenarios;
 #[path = "../support/mod.rs"]
 mod support;
 mod timeline;
+mod tls;
 mod versions;

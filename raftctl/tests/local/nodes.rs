@@ -11,7 +11,7 @@ fn process(node: &Value) -> &str {
 }
 
 /// Whether a process is there, whoever's it is. A zombie is not.
-fn is_alive(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat
         .rsplit(") ")
@@ -41,8 +41,12 @@ fn up_converges_and_down_leaves_nothing() {
         "cluster",
         "cluster_ids",
         "provider",
+        "tls",
         "leader",
         "term",
+        "survives_failures",
+        "survives_failures_wanted",
+        "membership",
         "nodes",
     ];
     assert_eq!(keys, expected);
@@ -57,6 +61,8 @@ fn up_converges_and_down_leaves_nothing() {
         "address",
         "process",
         "role",
+        "member",
+        "behind",
         "term",
         "commit_index",
         "applied_index",
@@ -78,6 +84,8 @@ fn up_converges_and_down_leaves_nothing() {
         "cluster_id",
         "directory_id",
         "metrics",
+        "proof_of_death",
+        "tls",
     ];
     assert_eq!(keys, expected);
     assert_eq!(

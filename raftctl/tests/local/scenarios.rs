@@ -187,7 +187,7 @@ fn scenarios_can_be_read_without_a_cluster() {
     let list = raftctl(folder.path(), &["scenario", "list", "--output", "json"])
         .ok()
         .json();
-    assert_eq!(list.as_array().unwrap().len(), 6);
+    assert_eq!(list.as_array().unwrap().len(), 8);
     let shown = raftctl(folder.path(), &["scenario", "show", "lease-timeout"]).ok();
     assert!(
         shown.stdout.starts_with("scenario: lease-timeout\n"),
@@ -200,4 +200,38 @@ fn scenarios_can_be_read_without_a_cluster() {
     raftctl(folder.path(), &["scenario", "run", "all"])
         .code(2)
         .says("raftctl init");
+}
+
+// Members that come, lead, are lost and go: each story passes, with a verdict on what clients saw meanwhile, and
+// leaves the cluster as cluster.yaml has it, with no process and no file of a guest.
+#[test]
+fn members_come_and_go_for_a_scenario() {
+    let cluster = TestCluster::with_room(5);
+    let words = [
+        "scenario",
+        "run",
+        "grow-and-shrink",
+        "replace-the-lost",
+        "--output",
+        "json",
+    ];
+    let report = cluster.raftctl(&words).ok().json();
+    assert_eq!(report["passed"], true, "{report:#}");
+    for scenario in report["scenarios"].as_array().unwrap() {
+        assert_eq!(
+            scenario["workload"]["verdict"], "linearizable",
+            "{scenario:#}"
+        );
+    }
+    let status = cluster.status();
+    assert_eq!(
+        status["membership"]["voters"],
+        serde_json::json!([1, 2, 3, 4, 5])
+    );
+    assert_eq!(
+        status["membership"]["retired_ids"],
+        serde_json::json!([6, 7, 8, 9, 10])
+    );
+    assert!(!cluster.state("logs_node_6").exists() && cluster.pid(6).is_none());
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
 }

@@ -27,11 +27,12 @@ fn hurry(text: &str) -> String {
     lines.concat()
 }
 
-// A leader is killed: its lease outlives it in the picture, the next one's wait is there, and nothing
-// contradicts the lease. Had the next one not waited, the same look would end with 40.
+// A leader is killed, and nobody may say so for certain: its lease outlives it in the picture, the next one's
+// wait is there, and nothing contradicts the lease. Had the next one not waited, the same look would end with 40.
 #[test]
 fn a_lost_leader_is_drawn_and_its_lease_is_proved() {
-    let cluster = TestCluster::up(3);
+    let cluster = TestCluster::with(3, "proof_of_death: false\n");
+    cluster.raftctl(&["up"]).ok();
     let first = cluster.leader(|_| true);
     let home = cluster.state("");
     cluster.eventually("a heartbeat under a lease", |_| {
@@ -74,4 +75,46 @@ fn a_lost_leader_is_drawn_and_its_lease_is_proved() {
         broken.stdout.contains("before the lease of node"),
         "{broken:?}"
     );
+}
+
+// A leader is killed whose process was watched: the others know for certain, its lease of seconds is not
+// waited for, and the same look finds that in order; but not without the lines that tell of the proof.
+#[test]
+fn a_proved_death_is_no_contradiction() {
+    let cluster = TestCluster::with(3, "timing:\n  preset: lan\n  lease: 10s\n");
+    cluster.raftctl(&["up"]).ok();
+    let first = cluster.leader(|_| true);
+    let home = cluster.state("");
+    cluster.eventually("a heartbeat under a lease", |_| {
+        dump(&home, first).contains(" lease_us=9")
+    });
+    cluster.raftctl(&["kill", &first.to_string()]).ok();
+    let second = cluster.leader(|id| id != first);
+    cluster.raftctl(&["set", "a", "b"]).ok();
+    let known = format!("knows for certain that a run of Node {first} has ended.");
+    let says = |id: &u64| dump(&home, *id).contains(&known);
+    cluster.eventually("both others know", |_| {
+        (1..=3).filter(|id| *id != first).all(|id| says(&id))
+    });
+    let status = cluster.raftctl(&["status", "--output", "json"]).json();
+    let node = &status["nodes"][second as usize - 1]["proof_of_death"];
+    assert_eq!(
+        (&node["watched"], &node["ends_proved"]),
+        (&true.into(), &1.into())
+    );
+
+    let look = ["timeline", "raft-logs-test", "--check", "--output", "json"];
+    cluster.raftctl(&["timeline"]).ok();
+    let proved = cluster.raftctl(&look).ok().json();
+    assert_eq!(proved["findings"].as_array().unwrap().len(), 0, "{proved}");
+    let folder = cluster.path("raft-logs-test");
+    for id in 1..=3 {
+        let kept: String = dump(&folder, id)
+            .split_inclusive('\n')
+            .filter(|line| !line.contains(&known))
+            .collect();
+        std::fs::write(folder.join(format!("logs_node_{id}/dump.txt")), kept).unwrap();
+    }
+    let broken = cluster.raftctl(&look);
+    assert_eq!(broken.code, 40, "{broken:?}");
 }

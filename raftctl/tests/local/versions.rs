@@ -79,13 +79,13 @@ fn a_cluster_is_taken_over_and_goes_back_until_its_first_snapshot() {
     assert!(!plan.contains("stop"), "{plan}");
     cluster.raftctl(&["up"]).ok();
     cluster.set(20);
-    cluster.all_say("the format of snapshots", |node| node["format"] == 2);
+    cluster.all_say("the format of snapshots", |node| node["format"] == 3);
 
     cluster.configure(&former);
     let before = cluster.pid(1);
     for verb in ["upgrade", "up", "plan"] {
         let refused = cluster.raftctl(&[verb]).code(2);
-        refused.says("are of format 2, and the raft-node of cluster.yaml reads up to 1");
+        refused.says("are of format 3, and the raft-node of cluster.yaml reads up to 1");
     }
     assert_eq!(cluster.pid(1), before, "nothing was changed");
     cluster.configure("snapshot_log_kib: 8");

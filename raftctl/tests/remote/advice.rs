@@ -303,7 +303,7 @@ fn an_interrupted_upgrade_goes_on(cluster: &mut RemoteCluster) {
     other.extend(b"another");
     std::fs::write(cluster.path("raft-node"), other).unwrap();
     let elsewhere = tempfile::tempdir().unwrap();
-    cluster.write(
+    cluster.share(
         elsewhere.path(),
         ROOT,
         &format!("binary: {}", cluster.path("raft-node").display()),
@@ -349,7 +349,7 @@ struct Another {
 impl Another {
     fn freezes_with_the_lock(cluster: &RemoteCluster) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        cluster.write(folder.path(), ROOT, "");
+        cluster.share(folder.path(), ROOT, "");
         let mut restart = command(folder.path(), &["restart", "all"]);
         restart.stdout(Stdio::null()).stderr(Stdio::null());
         let another = Another {

@@ -1,9 +1,11 @@
 //! A cluster on test hosts, with the provider `ssh`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use raftctl::client::Member;
+use raftctl::client::security::{Security, secure};
 use serde_json::Value;
 
 use crate::support::{Ended, PATIENCE, raftctl};
@@ -38,11 +40,17 @@ impl RemoteCluster {
         self.write(self.folder.path(), self.user, lines);
     }
 
-    /// Writes a cluster.yaml of these hosts into a folder.
+    /// Writes a cluster.yaml of these hosts into a folder. As `init` does, it says `tls: on`, unless the lines
+    /// say another word.
     pub fn write(&self, folder: &Path, user: &str, lines: &str) {
+        let tls = if lines.contains("tls: ") {
+            ""
+        } else {
+            "tls: on\n"
+        };
         let mut text = format!(
             "name: test\nprovider: ssh\nfault_injection: true\n\
-             ssh: {{user: {user}, identity_file: {}}}\n{lines}\nnodes:\n",
+             ssh: {{user: {user}, identity_file: {}}}\n{tls}{lines}\nnodes:\n",
             self.set.key().display()
         );
         for (at, host) in self.set.hosts.iter().enumerate() {
@@ -53,6 +61,17 @@ impl RemoteCluster {
             ));
         }
         std::fs::write(folder.join("cluster.yaml"), text).unwrap();
+    }
+
+    /// The same for a colleague with whom the certificates are shared.
+    pub fn share(&self, folder: &Path, user: &str, lines: &str) {
+        self.write(folder, user, lines);
+        let to = folder.join(".raftctl/test/tls");
+        std::fs::create_dir_all(&to).unwrap();
+        for file in std::fs::read_dir(self.path(".raftctl/test/tls")).unwrap() {
+            let file = file.unwrap();
+            std::fs::copy(file.path(), to.join(file.file_name())).unwrap();
+        }
     }
 
     pub fn folder(&self) -> &Path {
@@ -98,14 +117,21 @@ impl RemoteCluster {
         }
     }
 
-    /// Where clients reach the nodes.
+    /// Where clients reach the nodes, with this folder's certificate.
     pub fn members(&self) -> Vec<Member> {
+        let security = Arc::new(Security {
+            folder: self.path(".raftctl/test/tls"),
+            name: "test.raftkv".into(),
+            clear_too: false,
+        });
         let hosts = self.set.hosts.iter().zip(1..);
         let member = |(host, id): (&TestHost, u64)| Member {
             id,
             address: format!("{}:7500", host.address),
         };
-        hosts.map(member).collect()
+        let members: Vec<Member> = hosts.map(member).collect();
+        secure(members.iter().map(|member| &*member.address), &security);
+        members
     }
 
     /// Waits until a leader that fits has its lease.

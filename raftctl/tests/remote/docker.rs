@@ -37,6 +37,8 @@ pub fn tests() -> Vec<Test> {
         a_name_that_is_taken_is_told,
         an_orphan_is_named,
         addresses_of_containers_change,
+        a_node_is_a_container_for_as_long_as_it_is_a_member,
+        a_lost_disk_is_replaced_once_members_have_changed,
         down_removes_what_was_made_and_nothing_else
     );
     tests.extend(tests!([CONTAINERS], what_others_made_stays));
@@ -69,7 +71,7 @@ impl Containers {
     }
 
     fn yaml(&self) -> String {
-        format!("name: {}\nprovider: docker\nnodes: 3\n", self.name)
+        format!("name: {}\nprovider: docker\ntls: on\nnodes: 3\n", self.name)
     }
 
     fn configure(&self, yaml: &str) {
@@ -270,10 +272,79 @@ fn nobody_leaves_with_the_list(cluster: &Containers) {
         cluster
             .raftctl(&[verb])
             .code(2)
+            .says("most of the nodes that vote now");
+    }
+    // What raftctl does not remember is no node that it could ask to leave.
+    let memory = format!(".raftctl/{}/nodes.json", cluster.name);
+    let memory = cluster.folder.path().join(memory);
+    let text = std::fs::read_to_string(&memory).unwrap();
+    std::fs::remove_file(&memory).unwrap();
+    for verb in ["plan", "up"] {
+        cluster
+            .raftctl(&[verb])
+            .code(2)
             .says("nodes that are not in cluster.yaml");
     }
+    std::fs::write(&memory, text).unwrap();
     cluster.configure(&cluster.yaml());
     assert_eq!(cluster.count(), 3);
+}
+
+/// Another cluster in place of one whose members have changed: whose log names directories lets no container begin
+/// anew, and stories come in any order.
+fn begin_anew(cluster: &Containers) {
+    cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+    let memory = format!(".raftctl/{}/nodes.json", cluster.name);
+    let memory = cluster.folder.path().join(memory);
+    assert!(!memory.exists() || std::fs::remove_file(memory).is_ok());
+    cluster.configure(&cluster.yaml());
+    cluster.raftctl(&["up"]).ok();
+}
+
+// A node that is added becomes a container and a voter; one that leaves takes its container with it.
+fn a_node_is_a_container_for_as_long_as_it_is_a_member(cluster: &Containers) {
+    a_node_comes_and_goes(cluster);
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
+    begin_anew(cluster);
+}
+
+fn a_node_comes_and_goes(cluster: &Containers) {
+    cluster.raftctl(&["set", "k", "v"]).ok();
+    cluster
+        .raftctl(&["add"])
+        .ok()
+        .says("make a container for node 4");
+    assert_eq!(cluster.count(), 4);
+    cluster.raftctl(&["transfer", "4"]).ok();
+    let removed = cluster.raftctl(&["remove", "4"]).ok();
+    let removed = removed.says("node 4 has left; its host is deleted");
+    assert!(removed.stdout.contains("survives 1 failure"), "{removed:?}");
+    assert_eq!(cluster.count(), 3);
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+}
+
+// Members have changed, so the log names the directories of the nodes. A container that is gone took one with it,
+// and no other one is let in under that id, whatever is accepted: another node takes its place.
+fn a_lost_disk_is_replaced_once_members_have_changed(cluster: &Containers) {
+    a_node_comes_and_goes(cluster);
+    // The leader, so that nobody leads when the others are asked.
+    cluster.raftctl(&["transfer", "3"]).ok();
+    docker(&["rm", "--force", &cluster.container(3)]);
+    for up in [&["up"][..], &["up", "--allow-data-loss"]] {
+        let refused = cluster.raftctl(up).code(3);
+        assert!(
+            refused.stderr.contains("`raftctl replace 3`"),
+            "{refused:?}"
+        );
+    }
+    let replaced = cluster.raftctl(&["replace", "3"]).ok();
+    assert!(
+        replaced.stdout.contains("survives 1 failure"),
+        "{replaced:?}"
+    );
+    assert_eq!(cluster.raftctl(&["get", "k"]).ok().stdout, "v\n");
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
+    begin_anew(cluster);
 }
 
 // A container that is gone took a log with it: the others serve, and nobody begins with nothing in

@@ -66,7 +66,7 @@ fn another_login_s_nodes_are_not_called_stopped() {
     let cluster = RemoteCluster::new(1, PLAIN);
     cluster.raftctl(&["up"]).ok();
     let elsewhere = tempfile::tempdir().unwrap();
-    cluster.write(elsewhere.path(), ROOT, "");
+    cluster.share(elsewhere.path(), ROOT, "");
     for verb in [
         &["stop", "1"][..],
         &["kill", "1"],

@@ -8,11 +8,14 @@ mod hosts;
 mod life;
 mod load;
 mod logins;
+mod members;
+mod others;
 mod partial;
 mod ssh;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
+mod tls;
 mod trouble;
 mod ways;
 
@@ -28,10 +31,13 @@ fn main() -> ExitCode {
         docker::tests(),
         partial::tests(),
         systemd::tests(),
+        tls::tests(),
         trouble::tests(),
         ways::tests(),
         advice::tests(),
         logins::tests(),
+        members::tests(),
+        others::tests(),
     ];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/remote");
     let program = Program::new(folder, tests.concat()).heavy();

@@ -15,6 +15,7 @@ pub fn tests() -> Vec<Test> {
         [CONTAINERS],
         &CLUSTER,
         nodes_are_confined_and_tell_when_they_are_ready,
+        the_sandbox_has_a_good_mark,
         a_crashed_node_is_started_again,
         a_killed_node_is_dead_until_told,
         a_kill_forestalls_a_new_try,
@@ -75,9 +76,9 @@ fn eventually(what: &str, is_so: impl Fn() -> bool) {
 }
 
 /// A cluster.yaml of these hosts.
-fn configure(folder: &Path, set: &TestContainers) {
+pub fn configure(folder: &Path, set: &TestContainers) {
     let mut text = format!(
-        "name: test\nprovider: ssh\nssh: {{user: root, identity_file: {}}}\nnodes:\n",
+        "name: test\nprovider: ssh\ntls: on\nssh: {{user: root, identity_file: {}}}\nnodes:\n",
         set.key().display()
     );
     for (at, address) in set.addresses.iter().enumerate() {
@@ -98,6 +99,26 @@ fn nodes_are_confined_and_tell_when_they_are_ready(cluster: &Units) {
         "CapabilityBoundingSet= NoNewPrivileges=yes ProtectSystem=strict Type=notify"
     );
     cluster.raftctl(&["up"]).ok().says("nothing to do");
+}
+
+/// The worst mark that the sandbox may get, from 0 (nothing can be done) to 10 (everything).
+const EXPOSURE_MAX: f64 = 2.0;
+
+// systemd's own judge gives the sandbox a good mark, the one that the page on security tells.
+fn the_sandbox_has_a_good_mark(cluster: &Units) {
+    let judge = "systemd-analyze security --no-pager raftkv-test-1.service";
+    let told = cluster.set.must_run(0, judge);
+    let line = told
+        .lines()
+        .find(|line| line.contains("Overall exposure level"));
+    let words = line.unwrap_or_else(|| panic!("{told}")).split_whitespace();
+    let mark: f64 = words.filter_map(|word| word.parse().ok()).next().unwrap();
+    assert!(mark <= EXPOSURE_MAX, "{told}");
+    let page = std::fs::read_to_string("../docs/security.md").unwrap();
+    assert!(
+        page.contains(&format!("gives it {mark:.1} (")),
+        "{mark}: {told}"
+    );
 }
 
 // A crash: systemd starts the node again, and raftctl knows the new process.

@@ -23,7 +23,7 @@ pub fn tests() -> Vec<Test> {
 fn through_the_first(cluster: &RemoteCluster, login: &str) {
     let gate = cluster.set.hosts[0].address;
     let mut text = format!(
-        "name: test\nprovider: ssh\nssh: {{user: {ROOT}, identity_file: {}, jump: \"{login}@{gate}\"}}\n\
+        "name: test\nprovider: ssh\ntls: on\nssh: {{user: {ROOT}, identity_file: {}, jump: \"{login}@{gate}\"}}\n\
          nodes:\n",
         cluster.set.key().display()
     );

@@ -18,6 +18,57 @@ const FOLLOWED: &[(&str, &[&str], &[&str])] = &[
         &["local::cli::a_missing_file_says_what_to_do"],
     ),
     (
+        "client/security.rs",
+        &["up", "certs renew"],
+        &["local::tls::ended_certificates_are_renewed_as_it_is_told"],
+    ),
+    (
+        "local/authority.rs",
+        &["certs rotate", "certs rotate --finish"],
+        &["local::tls::certificates_change_under_load"],
+    ),
+    (
+        "verbs/certs.rs",
+        &["up"],
+        &[
+            "local::tls::a_running_cluster_goes_over_and_back",
+            "local::tls::an_authority_outside_signs",
+        ],
+    ),
+    (
+        "cluster/tls.rs",
+        &["up"],
+        &["remote::tls::hosts_go_over_to_tls"],
+    ),
+    (
+        "ops/certificates.rs",
+        &["certs use"],
+        &["local::tls::an_issued_certificate_is_judged_before_it_is_used"],
+    ),
+    (
+        "scripts/certificates.rs",
+        &["up"],
+        &["remote::systemd::a_node_without_its_binary_says_so"],
+    ),
+    (
+        "verbs/up.rs",
+        &["certs rotate --finish"],
+        &["local::tls::certificates_change_under_load"],
+    ),
+    (
+        "verbs/certs.rs",
+        &["certs issue", "certs rotate --finish"],
+        &[
+            "local::tls::certificates_change_under_load",
+            "local::tls::certificates_are_made_for_clients",
+        ],
+    ),
+    (
+        "verbs/certs.rs",
+        &["certs renew"],
+        &["local::tls::ended_certificates_are_renewed_as_it_is_told"],
+    ),
+    (
         "error/mod.rs",
         &["{verb}"],
         &["local::nodes::an_interrupted_up_is_run_again"],
@@ -67,6 +118,14 @@ const FOLLOWED: &[(&str, &[&str], &[&str])] = &[
         &[
             "local::nodes::a_lost_log_is_missed",
             "remote::docker::a_container_that_is_gone_took_its_log",
+        ],
+    ),
+    (
+        "plan/facts.rs",
+        &["replace {id}"],
+        &[
+            "local::members::a_directory_that_is_gone_is_replaced",
+            "remote::docker::a_lost_disk_is_replaced_once_members_have_changed",
         ],
     ),
     (
@@ -203,6 +262,45 @@ const FOLLOWED: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "ops/members.rs",
+        &["up"],
+        &["local::members::an_interrupted_change_goes_on"],
+    ),
+    (
+        "plan/change.rs",
+        &[
+            "up",
+            "add {id}",
+            "remove {owner}",
+            "start {their}",
+            "replace {first}",
+        ],
+        &["local::members::wrong_wishes_are_refused"],
+    ),
+    (
+        "plan/change.rs",
+        &["remove {first}"],
+        &[
+            "remote::partial::a_changed_file_is_for_all_nodes",
+            "remote::members::members_come_and_go_over_ssh",
+        ],
+    ),
+    (
+        "verbs/change.rs",
+        &["up", "down"],
+        &["local::members::a_file_that_can_t_be_edited_is_for_a_person"],
+    ),
+    (
+        "verbs/membership.rs",
+        &["doctor"],
+        &["local::members::too_few_that_may_fail_are_missed"],
+    ),
+    (
+        "verbs/membership.rs",
+        &["up"],
+        &["local::members::a_cluster_grows_and_shrinks_by_its_file"],
+    ),
+    (
         "verbs/nodes.rs",
         &["plan"],
         &["local::nodes::a_lost_log_is_missed"],
@@ -279,10 +377,20 @@ const READ_ONLY: &[(&str, &[&str], &str)] = &[
         "a look at keys that are left, where the cluster had no leader any more",
     ),
     (
+        "verbs/change.rs",
+        &["status", "doctor"],
+        "looks: without a leader no member can change, and they tell why there is none",
+    ),
+    (
         "verbs/doctor/mod.rs",
         &["restart {id}", "transfer", "start"],
         "for a process that hangs, for a leader whose disk is full (node/tests/tools/full_disks.rs), and for a node \
          whose files were given up",
+    ),
+    (
+        "bench/moments.rs",
+        &["status"],
+        "a look at a cluster that has found no leader",
     ),
     ("verbs/nodes.rs", &["exec {id} -- df -h", "status"], "looks"),
     (

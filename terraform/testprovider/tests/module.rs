@@ -17,6 +17,7 @@ pub fn tests() -> Vec<Test> {
         behind_iap_there_is_no_external_address,
         a_new_node_only_adds,
         a_removed_node_only_removes_its_own,
+        of_a_node_that_leaves_parts_are_kept,
         another_zone_replaces_the_data_disk,
         a_subnet_grows_in_place_and_is_replaced_when_it_moves,
         another_machine_type_is_changed_in_place,
@@ -181,6 +182,35 @@ fn a_removed_node_only_removes_its_own() {
         of(&actions, "google_"),
         expected.map(|address| (address, "delete"))
     );
+}
+
+// A node that is about to go keeps what is named of it: nothing of that is made again, and the rest goes. A machine
+// can't be without the others.
+fn of_a_node_that_leaves_parts_are_kept() {
+    let mut workspace = Workspace::new();
+    workspace.apply();
+    workspace.variables["nodes"]["n2"]["parts"] = json!(["address", "disk", "machine"]);
+    assert_eq!(workspace.plan(), [], "all of it is what it has");
+    workspace.variables["nodes"]["n2"]["parts"] = json!(["address", "disk"]);
+    let machine = r#"google_compute_instance.node["n2"]"#;
+    let actions = workspace.plan();
+    assert_eq!(of(&actions, "google_"), [(machine, "delete")]);
+    workspace.apply();
+    assert!(workspace.output()["nodes"]["n2"].is_null());
+    workspace.variables["nodes"]["n2"]["parts"] = json!(["address"]);
+    let disk = r#"google_compute_disk.data["n2"]"#;
+    let actions = workspace.plan();
+    assert_eq!(of(&actions, "google_"), [(disk, "delete")]);
+    for wrong in [json!(["machine"]), json!(["disk", "house"])] {
+        workspace.variables["nodes"]["n2"]["parts"] = wrong;
+        let plan = workspace.terraform(&["plan", "-no-color"]);
+        assert_eq!(plan.code, 1);
+        assert!(
+            plan.text.contains("and a machine needs the"),
+            "{}",
+            plan.text
+        );
+    }
 }
 
 // Another zone means another data disk, and the plan says so: this is what raftctl looks for

@@ -42,11 +42,15 @@ fn entries() -> Vec<Entry> {
     (1..).zip(commands).map(entry).collect()
 }
 
-/// The directory of a node that has stopped, with these entries.
+/// The directory of a node that has stopped.
 fn stopped(path: &Path) {
+    stopped_with(path, &entries());
+}
+
+fn stopped_with(path: &Path, entries: &[Entry]) {
     let (mut log, mut text) = (LogWriter::default(), Vec::new());
-    for entry in entries() {
-        log.append(&entry, &mut text);
+    for entry in entries {
+        log.append(entry, &mut text);
     }
     let metadata = Metadata {
         hard_state: HardState {
@@ -182,4 +186,42 @@ fn a_wrong_state_is_not_told() {
     assert!(refused.to_string().contains("1a2b"), "{refused}");
     let exported = export(folder.path(), &mut io::sink());
     assert!(matches!(exported, Err(DiskError::OtherState { .. })));
+}
+
+// In force is the configuration that was appended last, committed or not (Raft paper, section 6). A cluster that is
+// made of a backup begins with the voters that it was given.
+#[test]
+fn the_configuration_that_was_appended_last_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("old");
+    stopped(&path);
+    let told = |path: &Path| {
+        let recovery = inspect(path).unwrap().recovery.unwrap().unwrap();
+        configuration(&recovery).map(|(index, members)| (index, members.clone()))
+    };
+    assert_eq!(told(&path), None);
+
+    let joint = Members {
+        voters: [1, 2, 4].into(),
+        outgoing: [1, 2, 3].into(),
+        ..Members::of_voters([1, 2, 3, 4])
+    };
+    let new = Members::of_voters([1, 2, 4]);
+    let mut entries = entries();
+    for command in [&joint, &new].map(|it| Command::Members(Arc::new(it.clone()))) {
+        entries.push(Entry {
+            index: entries.len() as u64 + 1,
+            term: 3,
+            command: Arc::new(command),
+        });
+    }
+    stopped_with(&path, &entries[..entries.len() - 1]);
+    assert_eq!(told(&path), Some((8, joint)));
+    stopped_with(&path, &entries);
+    assert_eq!(told(&path), Some((9, new)));
+
+    let text = exported(&path);
+    let made = folder.path().join("made");
+    restore(&made, CLUSTER, None, &mut &text[..]).unwrap();
+    assert_eq!(told(&made), None);
 }

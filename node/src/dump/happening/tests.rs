@@ -190,3 +190,26 @@ fn what_is_not_shown_is_not_rendered() {
     let line = sentence(Happening::Received(Asked::Get(long)));
     assert!(line.contains("GET xxx") && line.contains("x…"), "{line}");
 }
+
+// Who belongs to the cluster, and in which part: as far as there is somebody in it.
+#[test]
+fn configurations_are_told() {
+    let told = |members: Members| {
+        let members = Arc::new(members);
+        Happening::Configuration { index: 17, members }.render(ID)
+    };
+    let mut members = Members::of_voters([1, 2, 3]);
+    let (sentence, fields) = told(members.clone());
+    assert_eq!(sentence, "Configuration 17: voters 1,2,3.");
+    assert_eq!(fields, "index=17 voters=1,2,3");
+    members.outgoing = [1, 2].into();
+    for id in [4, 5] {
+        members.nodes.insert(id, Default::default());
+    }
+    let (sentence, fields) = told(members);
+    assert_eq!(
+        sentence,
+        "Configuration 17: voters 1,2,3; former voters 1,2; learners 4,5."
+    );
+    assert_eq!(fields, "index=17 voters=1,2,3 outgoing=1,2 learners=4,5");
+}

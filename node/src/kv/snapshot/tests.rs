@@ -1,7 +1,7 @@
 //! The state goes out and comes back, while writes go on.
 
 use super::*;
-use crate::command::{Command, Format, Operation, RequestId, Write};
+use crate::command::{Command, Format, Members, Operation, RequestId, Write};
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
@@ -162,6 +162,28 @@ fn too_many_changes_end_an_export() {
     assert_eq!((head.keys, records.len()), (100, 100));
 }
 
+// An export outlives changes of up to 64 MiB of what it has not told yet, and no more.
+#[test]
+fn what_an_export_keeps_is_bounded() {
+    let value: Arc<str> = "x".repeat(1024 * 1024).into();
+    let set = |key: usize, value: &Arc<str>| {
+        let operation = Operation::Set {
+            key: format!("k{key}").into(),
+            value: Arc::clone(value),
+        };
+        let request = None;
+        Command::Write(Write { request, operation })
+    };
+    let mut store = Store::default();
+    (0..70).for_each(|key| drop(apply_all(&mut store, &[set(key, &value)])));
+    for (changed, goes_on) in [(63, true), (64, false)] {
+        store.begin_export();
+        (0..changed).for_each(|key| drop(apply_all(&mut store, &[set(key, &value)])));
+        let step = store.export_next(1);
+        assert_eq!(step != ExportStep::GivenUp, goes_on, "{changed} MiB");
+    }
+}
+
 // Records that are lost, doubled, moved or made up are no state.
 #[test]
 fn what_is_no_state_is_refused() {
@@ -291,4 +313,166 @@ fn closed_sessions_apply_nothing_from_before() {
     assert!(matches!(answers[0], Applied::Written { resent: true, .. }));
     assert_eq!(answers[1..3], [Applied::SessionExpired; 2]);
     assert!(answers[3..].iter().all(is_applied), "{answers:?}");
+}
+
+/// A state with three members by a configuration, and one session and key.
+fn with_configuration() -> Store {
+    let mut store = Store::default();
+    let begins = Command::Format(Format {
+        version: 3,
+        cluster: 9,
+        voters: vec![1, 2],
+    });
+    let members = Command::Members(Arc::new(Members::of_voters([1, 2, 3])));
+    let operation = Operation::Set {
+        key: "k".into(),
+        value: "v".into(),
+    };
+    let request = Some(RequestId {
+        client_id: 7,
+        sequence: 1,
+        since_index: 0,
+    });
+    let write = Command::Write(Write { request, operation });
+    apply_all(&mut store, &[begins, write, members]);
+    store
+}
+
+// The configuration goes with the state, whatever number of records is asked for, and no step is longer
+// than that.
+#[test]
+fn the_configuration_goes_with_the_state() {
+    let mut store = with_configuration();
+    for most in 1..6 {
+        let head = store.begin_export();
+        let mut all = Vec::new();
+        while let ExportStep::Records(records) = store.export_next(most) {
+            // A session is told with its results.
+            let asked_for = |record: &&Record| !matches!(record, Record::Result { .. });
+            assert!(records.iter().filter(asked_for).count() <= most, "{most}");
+            all.extend(records);
+        }
+        let restored = import(head, &all).unwrap();
+        assert_eq!(restored.configuration(), store.configuration(), "{most}");
+        assert!(restored.configuration().is_some());
+    }
+}
+
+// Members and their configuration come first, in order, once, and are what the head tells of.
+#[test]
+fn members_out_of_place_are_refused() {
+    let mut store = with_configuration();
+    let (head, records) = export(&mut store, 10);
+    let [one, two, three, configuration, session, result, key] = &records[..] else {
+        panic!("{records:?}");
+    };
+    let refused = |records: &[&Record]| {
+        let records: Vec<_> = records.iter().map(|it| (*it).clone()).collect();
+        import(head, &records).unwrap_err()
+    };
+    let order = ImportError::Order;
+    assert_eq!(refused(&[one, one, two]), order("members"));
+    assert_eq!(refused(&[two, one, three]), order("members"));
+    let after = [one, two, three, session, result, key];
+    assert_eq!(refused(&[&after[..4], &[three]].concat()), order("members"));
+    let another = &Record::Member { id: 4, since: 1 };
+    for place in [4, 6] {
+        let late = |record| refused(&[&after[..place], &[record]].concat());
+        assert_eq!(late(another), order("members"), "{place}");
+        assert_eq!(late(configuration), order("the configuration"), "{place}");
+    }
+    let twice = [one, two, three, configuration, configuration];
+    assert_eq!(refused(&twice), order("the configuration"));
+    for too_early in [configuration, session, key] {
+        assert_eq!(
+            refused(&[one, two, too_early]),
+            ImportError::Count("members")
+        );
+    }
+    let none = StateHead { members: 2, ..head };
+    let refused = import(none, &records).unwrap_err();
+    assert_eq!(refused, ImportError::Count("members"));
+
+    let since = head.applied_index + 1;
+    let Record::Members { members, .. } = configuration else {
+        panic!("{configuration:?}");
+    };
+    let late = Record::Members {
+        members: Arc::clone(members),
+        since,
+    };
+    let of_others = Record::Members {
+        members: Arc::new(Members::of_voters([1, 2, 4])),
+        since: 1,
+    };
+    for wrong in [late, of_others] {
+        let mut import = Import::new(head).unwrap();
+        for record in [one, two, three] {
+            import.take(record.clone()).unwrap();
+        }
+        let refused = import.take(wrong).unwrap_err();
+        assert_eq!(refused, ImportError::Bounds("the configuration"));
+    }
+}
+
+// Sessions are told in the order of their clients, each with a last use of its own; results in the order
+// of their sequences, above all that were dropped.
+#[test]
+fn sessions_out_of_order_are_refused() {
+    let session = |client_id, last_used, dropped_until, results| {
+        Record::Session(SessionRecord {
+            client_id,
+            last_used,
+            dropped_until,
+            not_before: 0,
+            results,
+        })
+    };
+    let result = |sequence| Record::Result {
+        sequence,
+        digest: 1,
+        result: crate::kv::WriteResult::Set,
+    };
+    let told = |sessions, records: &[Record]| {
+        let head = StateHead {
+            applied_index: 9,
+            sessions,
+            ..StateHead::default()
+        };
+        import(head, records).map(|store| store.session_count())
+    };
+    let order = ImportError::Order;
+    assert_eq!(told(2, &[session(1, 4, 0, 0), session(2, 3, 0, 0)]), Ok(2));
+    for (client, last_used) in [(1, 5), (0, 5), (2, 4)] {
+        let sessions = [session(1, 4, 0, 0), session(client, last_used, 0, 0)];
+        let refused = told(2, &sessions).unwrap_err();
+        assert_eq!(refused, order("sessions"), "{client} {last_used}");
+    }
+    let results = |dropped, sequences: [u64; 2]| {
+        let [first, second] = sequences.map(result);
+        told(1, &[session(1, 4, dropped, 2), first, second])
+    };
+    assert_eq!(results(2, [3, 4]), Ok(1));
+    assert_eq!(results(0, [0, 1]), Ok(1), "nothing was dropped");
+    for (dropped, sequences) in [(2, [3, 3]), (0, [4, 3]), (3, [3, 4])] {
+        let refused = results(dropped, sequences).unwrap_err();
+        assert_eq!(refused, order("results"), "{dropped} {sequences:?}");
+    }
+}
+
+// Whoever ends a walk ends that one: its records are not asked for any more, and a newer one goes on.
+#[test]
+fn a_walk_is_given_up_by_name() {
+    let mut store = with_configuration();
+    store.begin_export();
+    let (first, _) = store.begin_backup();
+    store.end_backup(first);
+    assert_eq!(store.backup_next(first, 1), ExportStep::GivenUp);
+    let (second, _) = store.begin_backup();
+    store.end_backup(first);
+    let goes_on = |step| matches!(step, ExportStep::Records(_));
+    assert!(goes_on(store.backup_next(second, 1)));
+    assert!(goes_on(store.export_next(1)), "the snapshot goes on");
+    store.end_export();
+    assert_eq!(store.export_next(1), ExportStep::GivenUp);
 }

@@ -37,6 +37,7 @@ fn leading(voters: u64) -> Raft {
             granted: true,
             pre: true,
             promise_remaining_ms: None,
+            owed: Default::default(),
         };
         receive(&mut raft, TIMEOUT, peer, yes);
     }
@@ -143,17 +144,53 @@ fn a_follower_tells_and_is_told() {
         let mut messages = output.messages.into_iter();
         messages.any(|(to, message)| to == 2 && message == state(raft, RIGHT, false))
     };
-    assert!(told_state(&mut raft, 1));
-    assert!(!told_state(&mut raft, 2), "it knows");
-    assert!(told_state(&mut raft, 1 + LEASE), "it may have got lost");
+    assert!(told_state(&mut raft, 10));
+    assert!(!told_state(&mut raft, 11), "it knows");
+    assert!(told_state(&mut raft, 10 + LEASE), "it may have got lost");
 
     let ends = |raft: &mut Raft, from: NodeId, hash: u32| {
         let message = state(raft, hash, true);
-        receive(raft, 2 + LEASE, from, message)
+        receive(raft, 20 + LEASE, from, message)
             .contradiction
             .is_some()
     };
     assert!(!ends(&mut raft, 2, RIGHT));
     assert!(!ends(&mut raft, 3, WRONG), "it does not lead");
     assert!(ends(&mut raft, 2, WRONG));
+}
+
+// What was told of an earlier entry does not take back that a peer differs at a later one; what is told of a
+// later one does.
+#[test]
+fn the_latest_entry_tells_whether_a_peer_differs() {
+    let mut raft = leading(5);
+    let later = INDEX + 4;
+    let mut tells_of = |peer, index, hash| {
+        let message = Message::State {
+            term: raft.term(),
+            index,
+            hash,
+            agreed: false,
+        };
+        receive(&mut raft, TIMEOUT, peer, message);
+        let peers = raft.status().peers.into_iter();
+        peers.map(|it| it.state_differs_at).max().unwrap_or(0)
+    };
+    for peer in [2, 3, 4] {
+        tells_of(peer, INDEX, RIGHT);
+        tells_of(peer, later, RIGHT);
+    }
+    assert_eq!(tells_of(5, INDEX, WRONG), INDEX);
+    assert_eq!(tells_of(5, later, RIGHT), 0);
+    assert_eq!(tells_of(5, later, WRONG), later);
+    assert_eq!(tells_of(5, INDEX, RIGHT), later);
+}
+
+// Followers may take their snapshots later, so the last few are compared; no more are remembered.
+#[test]
+fn the_last_few_states_are_remembered() {
+    let mut states = super::hashes::StateHashes::default();
+    (1..=20).for_each(|index| states.note(2, index, RIGHT));
+    let remembered: Vec<Index> = states.told.into_keys().collect();
+    assert_eq!(remembered, (5..=20).collect::<Vec<_>>());
 }

@@ -46,6 +46,7 @@ fn purged_leader(terms: &[Term]) -> Raft {
         granted: true,
         pre: true,
         promise_remaining_ms: None,
+        owed: Default::default(),
     };
     receive(&mut raft, TIMEOUT, 2, yes);
     let term = raft.term();
@@ -95,7 +96,17 @@ fn read(raft: &mut Raft, now: Micros, asked: &Output) -> u64 {
         },
     );
     match &output.messages[..] {
-        [(2, Message::InstallSnapshot { sequence, .. })] => *sequence,
+        [
+            (
+                2,
+                Message::InstallSnapshot {
+                    sequence, lease_ms, ..
+                },
+            ),
+        ] => {
+            assert_eq!(*lease_ms, LEASE / MS);
+            *sequence
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -152,6 +163,7 @@ fn a_follower_with_nothing_is_brought_up() {
         let term = raft.term();
         let done = receive(&mut raft, now + 101 * MS, 2, accepted(term, *sequence, 5));
         assert_eq!(raft.status().peers[0].match_index, 5);
+        assert!(!raft.is_installing(), "it has what was sent");
         let brought = match &done.messages[..] {
             [
                 (
@@ -177,6 +189,7 @@ fn a_transfer_goes_on_where_it_was() {
     let now = TIMEOUT + MS;
     let asked = too_short(&mut raft, now, 1);
     let first = read(&mut raft, now, &asked);
+    assert_eq!(first, 3, "its own, behind those of the first appends");
     raft.step(now, Input::Disconnected { peer: 2 });
     let again = raft.step(
         now,
@@ -213,6 +226,130 @@ fn a_transfer_goes_on_where_it_was() {
     assert_eq!(wanted(&retried), [(2, 5, 70_000)]);
 }
 
+/// A leader that the other follower keeps in office, with a heartbeat at each time. When it asked for pieces.
+fn in_office(raft: &mut Raft, times: std::ops::Range<Micros>) -> Vec<Micros> {
+    let mut asked = Vec::new();
+    for now in times.step_by(100 * MS as usize) {
+        let beat = raft.step(now, Input::Tick);
+        asked.extend(beat.chunks.iter().map(|_| now));
+        raft.step(now, Input::Flushed { since_us: now });
+        for (peer, sequence) in sequences(&beat) {
+            if peer == 3 {
+                let reply = accepted(raft.term(), sequence, 0);
+                receive(raft, now, 3, reply);
+            }
+        }
+    }
+    assert_eq!(raft.role(), Role::Leader);
+    asked
+}
+
+/// Goal: a piece that the disk does not bring is asked for again a lease later.
+#[test]
+fn a_piece_is_asked_for_again_in_time() {
+    let mut raft = purged_leader(&[]);
+    let asked = too_short(&mut raft, TIMEOUT, 1);
+    assert_eq!(wanted(&asked), [(2, 5, 0)]);
+    let again = in_office(&mut raft, TIMEOUT + 100 * MS..TIMEOUT + 2 * LEASE);
+    assert_eq!(again, [TIMEOUT + LEASE]);
+}
+
+/// Goal: what was read of another place than was asked for is not sent.
+#[test]
+fn only_what_was_asked_for_is_sent() {
+    let mut raft = purged_leader(&[]);
+    let asked = too_short(&mut raft, TIMEOUT, 1);
+    let chunk = |offset| Input::Chunk {
+        peer: 2,
+        snapshot: snapshot(5, 2),
+        offset,
+        data: vec![b'x'; 9].into(),
+    };
+    assert_eq!(raft.step(TIMEOUT, chunk(9)).messages, []);
+    let sequence = read(&mut raft, TIMEOUT, &asked);
+    answer(&mut raft, TIMEOUT, sequence, 5, BYTES);
+    let late = raft.step(TIMEOUT, chunk(asked.chunks[0].offset));
+    assert_eq!(late.messages, [], "all is there");
+}
+
+/// Goal: as long as the entries that a follower lacks are let go, its transfer goes on, whatever else it holds;
+/// where they are not, it gets them.
+#[test]
+fn a_transfer_goes_on_as_long_as_it_is_needed() {
+    let mut raft = purged_leader(&[2, 2]);
+    let asked = too_short(&mut raft, TIMEOUT, 1);
+    let sequence = read(&mut raft, TIMEOUT, &asked);
+    let reply = accepted(raft.term(), sequence, 4);
+    let still = receive(&mut raft, TIMEOUT, 2, reply);
+    assert_eq!(
+        (wanted(&still), still.messages),
+        (vec![], vec![]),
+        "under way"
+    );
+    let mut raft = purged_leader(&[2, 2]);
+    let asked = too_short(&mut raft, TIMEOUT, 1);
+    let sequence = read(&mut raft, TIMEOUT, &asked);
+    let message = Message::AppendReply {
+        term: raft.term(),
+        sequence: sequence + 1,
+        outcome: AppendOutcome::Rejected {
+            conflict_index: 7,
+            conflict_term: None,
+        },
+    };
+    let elsewhere = receive(&mut raft, TIMEOUT, 2, message);
+    assert_eq!(wanted(&elsewhere), []);
+    let [
+        (
+            2,
+            Message::Append {
+                base_index,
+                entries,
+                ..
+            },
+        ),
+    ] = &elsewhere.messages[..]
+    else {
+        panic!("{elsewhere:?}");
+    };
+    assert_eq!((*base_index, entries.len()), (6, 2));
+}
+
+/// Goal: a snapshot is on its way to a peer for one lease after the peer's last answer.
+#[test]
+fn a_silent_peer_is_sent_nothing() {
+    let mut raft = purged_leader(&[]);
+    assert!(!raft.is_installing());
+    let begun = TIMEOUT + 500 * MS;
+    let asked = too_short(&mut raft, begun, 1);
+    let sequence = read(&mut raft, begun, &asked);
+    answer(&mut raft, begun, sequence, 5, 1_000);
+    in_office(&mut raft, begun..begun + LEASE);
+    raft.step(begun + LEASE - 1, Input::Tick);
+    assert!(raft.is_installing());
+    raft.step(begun + LEASE, Input::Tick);
+    assert_eq!((raft.role(), raft.is_installing()), (Role::Leader, false));
+}
+
+/// Goal: a snapshot that was found damaged is told of once and sent to nobody; what is said of another one
+/// changes nothing.
+#[test]
+fn a_damaged_snapshot_is_sent_to_nobody() {
+    let mut raft = purged_leader(&[]);
+    let damaged = |of| Input::SnapshotDamaged { snapshot: of };
+    let told = |output: &Output| {
+        let is_told = |event: &Event| matches!(event, Event::SnapshotDamaged { .. });
+        output.events.iter().any(is_told)
+    };
+    assert!(!told(&raft.step(TIMEOUT, damaged(snapshot(4, 2)))));
+    assert!(!raft.status().snapshot_damaged);
+    assert!(told(&raft.step(TIMEOUT, damaged(snapshot(5, 2)))));
+    assert!(raft.status().snapshot_damaged);
+    assert!(!told(&raft.step(TIMEOUT, damaged(snapshot(5, 2)))), "once");
+    assert!(!told(&raft.step(TIMEOUT, damaged(snapshot(4, 2)))));
+    assert_eq!(wanted(&too_short(&mut raft, TIMEOUT, 1)), []);
+}
+
 /// Goal: a newer snapshot takes the place of the one that is being sent.
 #[test]
 fn the_newest_snapshot_is_sent() {
@@ -225,6 +362,17 @@ fn the_newest_snapshot_is_sent() {
     assert_eq!(raft.commit_index(), index);
     raft.step(TIMEOUT, taken(index, term));
     assert_eq!(raft.base_index(), 5, "what is small stays for others");
+    let same = SnapshotId {
+        hash: 1,
+        ..snapshot(index, term)
+    };
+    let keep_bytes = 0;
+    let again = Input::SnapshotTaken {
+        snapshot: same,
+        keep_bytes,
+    };
+    raft.step(TIMEOUT, again);
+    assert_eq!(raft.snapshot(), Some(snapshot(index, term)), "not newer");
     let next = answer(&mut raft, TIMEOUT, sequence, 5, 65_000);
     assert_eq!(wanted(&next), [(2, index, 0)]);
 }
@@ -237,6 +385,7 @@ fn piece(term: Term, snapshot: SnapshotId, offset: u64, bytes: u64) -> Message {
         data: vec![b'x'; bytes as usize].into(),
         lease_ms: LEASE / MS,
         sequence: 1 + offset,
+        incarnation: 0,
     }
 }
 
@@ -284,8 +433,9 @@ fn the_rest_stays_only_behind_the_same_entry() {
     ] {
         let mut raft = follower(3, terms);
         receive(&mut raft, 0, 2, piece(4, snapshot(4, 2), 0, BYTES));
-        let output = raft.step(0, Input::Installed(snapshot(4, 2)));
+        let output = raft.step(0, installed(snapshot(4, 2)));
         assert_eq!(output.installed, Some(stays));
+        assert_eq!(raft.counters.installs, 1);
         assert_eq!((raft.commit_index(), raft.base_index()), (4, 4));
         let last = if stays { 5 } else { 4 };
         assert_eq!(
@@ -309,14 +459,14 @@ fn a_snapshot_of_the_past_changes_nothing() {
     receive(&mut raft, 0, 2, append(2, (3, 1), vec![], 3, 1));
     let output = receive(&mut raft, 0, 2, piece(2, snapshot(3, 1), 0, BYTES));
     assert_eq!((have(&output), output.piece), (BYTES, None));
-    let output = raft.step(0, Input::Installed(snapshot(3, 1)));
+    let output = raft.step(0, installed(snapshot(3, 1)));
     assert_eq!((output.installed, raft.snapshot()), (None, None));
 
     let mut raft = follower(3, &[1]);
     receive(&mut raft, 0, 2, piece(2, snapshot(3, 1), 0, BYTES));
     raft.step(10 * LEASE, Input::Tick);
     assert_eq!(raft.role(), Role::Candidate);
-    let output = raft.step(10 * LEASE, Input::Installed(snapshot(3, 1)));
+    let output = raft.step(10 * LEASE, installed(snapshot(3, 1)));
     assert_eq!((output.installed, raft.last_index()), (None, 1));
 }
 
@@ -357,7 +507,7 @@ fn a_snapshot_heals_as_far_as_it_reaches() {
         };
         let mut raft = Raft::new(config(3), damaged, 0);
         receive(&mut raft, 0, 2, piece(4, of, 0, BYTES));
-        raft.step(0, Input::Installed(of));
+        raft.step(0, installed(of));
         let whole = raft.log_state() == LogState::Whole;
         assert_eq!(whole, heals, "{of:?}");
     }
@@ -387,4 +537,26 @@ fn the_log_keeps_a_little() {
     raft.step(TIMEOUT, taken(index, term));
     assert_eq!(raft.base_index(), index - 4);
     assert_eq!(raft.entries(0, index).len(), 4);
+}
+
+/// Goal: a log that is small stays in memory, also where nothing was let go before.
+#[test]
+fn a_small_log_stays() {
+    let (mut raft, elected) = leader(3, &[1]);
+    let (peer, sequence) = sequences(&elected)[0];
+    receive(&mut raft, TIMEOUT, peer, accepted(2, sequence, 2));
+    raft.step(TIMEOUT, taken(2, 2));
+    assert_eq!(
+        (raft.snapshot(), raft.base_index()),
+        (Some(snapshot(2, 2)), 0)
+    );
+    assert_eq!(raft.entries(0, 9).len(), 2);
+}
+
+/// All pieces of a snapshot are here, which names no configuration.
+fn installed(snapshot: SnapshotId) -> Input {
+    Input::Installed {
+        snapshot,
+        configuration: None,
+    }
 }

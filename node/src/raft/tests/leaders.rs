@@ -233,6 +233,119 @@ fn the_backlog_is_bounded_in_bytes() {
         .step(TIMEOUT, Input::Propose(vec![of_bytes(half)]))
         .proposed;
     assert!(matches!(taken, Some(Ok(_))), "{taken:?}");
+    let full = raft.step(TIMEOUT, Input::Propose(vec![of_bytes(100)]));
+    let refused = Some(Err(Refusal::Overloaded));
+    assert_eq!(full.proposed, refused, "no more room than was made");
+}
+
+/// Goal: a follower that lacks what it had acknowledged in an earlier leadership is named: its log is not the
+/// one that it was. One that has just that is not.
+#[test]
+fn what_was_acknowledged_is_remembered_beyond_a_leadership() {
+    for (conflict_index, lacks) in [(3, false), (2, true)] {
+        let (mut raft, elected) = leader(3, &[1]);
+        for (peer, sequence) in sequences(&elected) {
+            receive(&mut raft, TIMEOUT, peer, accepted(2, sequence, 2));
+        }
+        assert_eq!(raft.commit_index(), 2);
+        receive(&mut raft, TIMEOUT, 3, heartbeat(3, (2, 2), 1));
+        let now = 2 * TIMEOUT;
+        raft.step(now, Input::Tick);
+        let yes = Message::VoteReply {
+            term: 4,
+            granted: true,
+            pre: true,
+            promise_remaining_ms: None,
+            owed: Default::default(),
+        };
+        receive(&mut raft, now, 2, yes);
+        raft.step(now, Input::HardStatePersisted { term: 4 });
+        let elected = vote(&mut raft, now, 2, Some(0));
+        let (peer, sequence) = sequences(&elected)[0];
+        let outcome = AppendOutcome::Rejected {
+            conflict_index,
+            conflict_term: None,
+        };
+        let reply = Message::AppendReply {
+            term: 4,
+            sequence,
+            outcome,
+        };
+        let output = receive(&mut raft, now, peer, reply);
+        let named = Event::PeerLostEntries {
+            peer,
+            term: 4,
+            acknowledged: 2,
+            last_index: 1,
+        };
+        assert_eq!(output.events.contains(&named), lacks, "{:?}", output.events);
+        let told = |it: &Event| matches!(it, Event::PeerLostEntries { .. });
+        assert_eq!(output.events.iter().any(told), lacks);
+    }
+}
+
+/// Goal: as many nodes may fail as are more than a majority of those that answered lately: of both sets of
+/// voters, where there are two.
+#[test]
+fn how_many_nodes_may_fail() {
+    assert_eq!(follower(5, &[1]).spare_nodes(), 0);
+    let (mut raft, elected) = leader(5, &[1]);
+    let (term, index) = (raft.term(), raft.last_index());
+    assert_eq!(raft.spare_nodes(), 0, "nobody has answered");
+    for ((peer, sequence), spare) in sequences(&elected).into_iter().zip([0, 0, 1, 2]) {
+        receive(&mut raft, TIMEOUT, peer, accepted(term, sequence, index));
+        assert_eq!(raft.spare_nodes(), spare, "{peer}");
+    }
+    assert_eq!(raft.status().survives_failures, Some(2));
+    // Two of them answer on.
+    let now = TIMEOUT + 500 * MS;
+    for (peer, sequence) in sequences(&raft.step(now, Input::Tick)) {
+        if peer <= 3 {
+            receive(&mut raft, now, peer, accepted(term, sequence, index));
+        }
+    }
+    let since_us = TIMEOUT + LEASE;
+    raft.step(since_us, Input::Flushed { since_us });
+    assert_eq!(raft.spare_nodes(), 2, "that was within a lease");
+    raft.step(since_us + 1, Input::Tick);
+    assert_eq!(raft.spare_nodes(), 0);
+
+    let mut joint = crate::command::Members::of_voters(1..=5);
+    joint.voters = [1, 2, 3].into();
+    joint.outgoing = [1, 2, 3, 4, 5].into();
+    let recovered = Recovered {
+        configuration: Some((1, Arc::new(joint))),
+        ..recovered(&[1])
+    };
+    let mut raft = Raft::new(config(5), recovered, 0);
+    raft.step(TIMEOUT, Input::Tick);
+    for pre in [true, false] {
+        for peer in [2, 3] {
+            let message = Message::VoteReply {
+                term: 2,
+                granted: true,
+                pre,
+                promise_remaining_ms: Some(0),
+                owed: Default::default(),
+            };
+            let output = receive(&mut raft, TIMEOUT, peer, message);
+            let all = sequences(&output).into_iter().map(|(peer, _)| peer);
+            let all: Vec<NodeId> = all.collect();
+            if raft.role() == Role::Leader && !all.is_empty() {
+                assert_eq!(all, [2, 3, 4, 5]);
+            }
+        }
+        raft.step(TIMEOUT, Input::HardStatePersisted { term: 2 });
+    }
+    assert_eq!(raft.role(), Role::Leader);
+    for (sequence, peer) in (1..).zip([2, 3]) {
+        receive(&mut raft, TIMEOUT, peer, accepted(2, sequence, 1));
+    }
+    assert_eq!(raft.spare_nodes(), 0, "three of five, and three of three");
+    for (sequence, peer) in (3..).zip([4, 5]) {
+        receive(&mut raft, TIMEOUT, peer, accepted(2, sequence, 1));
+    }
+    assert_eq!(raft.spare_nodes(), 1, "by the smaller set");
 }
 
 /// Goal: what a leader shows of itself and its followers, and that it commits as leader.

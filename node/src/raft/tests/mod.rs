@@ -2,10 +2,16 @@
 //! told by the scripts and the simulator; here stands what they would rarely meet.
 
 mod agreement;
+mod damage;
 mod elections;
+mod formats;
 mod installs;
+mod joint;
 mod leaders;
+mod logs;
+mod members;
 mod promises;
+mod proofs;
 mod reads;
 mod replication;
 mod timers;
@@ -89,6 +95,7 @@ fn candidate(voters: u64, terms: &[Term]) -> (Raft, Term) {
             granted: true,
             pre: true,
             promise_remaining_ms: None,
+            owed: Default::default(),
         };
         if raft.counters.elections_started == 0 {
             receive(&mut raft, TIMEOUT, peer, message);
@@ -110,6 +117,7 @@ fn vote(raft: &mut Raft, now: Micros, from: NodeId, remaining_ms: Option<u64>) -
         granted: true,
         pre: false,
         promise_remaining_ms: remaining_ms,
+        owed: Default::default(),
     };
     receive(raft, now, from, message)
 }
@@ -134,6 +142,7 @@ fn append(
         commit_index,
         lease_ms: LEASE / MS,
         sequence,
+        incarnation: 0,
     }
 }
 

@@ -19,6 +19,7 @@ fn every_append_of_a_leader_is_promised_a_lease() {
         let (leader, term) = (2, 3);
         let promise = Promise {
             leader,
+            incarnation: 0,
             term,
             until_us,
         };
@@ -60,6 +61,7 @@ fn a_vote_tells_what_is_left() {
             last_term: 1,
             pre: false,
             released,
+            incarnation: 0,
         };
         let output = receive(&mut raft, now, candidate, message);
         match &output.messages_after_persist[..] {
@@ -91,6 +93,7 @@ fn a_new_leader_waits_for_the_longest() {
     let waits_until = |own_until: Option<Micros>, told: Option<u64>| {
         let kept = own_until.map(|until_us| Promise {
             leader: 3,
+            incarnation: 0,
             term: 1,
             until_us,
         });
@@ -105,6 +108,7 @@ fn a_new_leader_waits_for_the_longest() {
             granted: true,
             pre: true,
             promise_remaining_ms: None,
+            owed: Default::default(),
         };
         receive(&mut raft, TIMEOUT, 2, granted);
         raft.step(TIMEOUT, Input::HardStatePersisted { term: 2 });

@@ -2,6 +2,7 @@
 
 use super::log::Log;
 use super::*;
+use crate::command::Members;
 
 /// The appends to one peer: base, and indexes of the entries.
 fn sent(output: &Output, peer: NodeId) -> Vec<((Index, Term), Vec<Index>)> {
@@ -48,6 +49,8 @@ fn rejected(
 fn a_peer_is_asked_before_it_is_flooded() {
     let (mut raft, elected) = leader(3, &[1]);
     assert_eq!(sent(&elected, 2), [((1, 1), vec![2])]);
+    let asks_for_a_lease = |(_, message): &(NodeId, Message)| matches!(message, Message::Append { lease_ms, .. } if *lease_ms == LEASE / MS);
+    assert!(elected.messages.iter().all(asks_for_a_lease));
     assert_eq!(sent(&propose(&mut raft, TIMEOUT, 2), 2), []);
     let beat = raft.step(TIMEOUT + 100 * MS, Input::Tick);
     assert_eq!(sent(&beat, 2), [((1, 1), vec![])]);
@@ -95,6 +98,12 @@ fn an_old_rejection_is_old_news() {
     assert_eq!(sent(&probe, 2), [((2, 1), vec![3, 4])]);
     let again = receive(&mut raft, TIMEOUT, 2, rejected(term, first, 1, None));
     assert_eq!(sent(&again, 2), [], "the same one again");
+    let newest = sequences(&probe)[0].1;
+    for (conflict_index, entries) in [(3, 1), (1, 0)] {
+        let reply = rejected(term, newest, conflict_index, None);
+        let output = receive(&mut raft, TIMEOUT, 3, reply);
+        assert_eq!(sent(&output, 3).len(), entries, "once");
+    }
     let sequence = sequences(&probe)[0].1;
     receive(&mut raft, TIMEOUT, 2, accepted(term, sequence, 4));
     let match_index = |raft: &Raft| raft.status().peers[0].match_index;
@@ -130,6 +139,34 @@ fn a_new_connection_begins_anew() {
     );
     assert_eq!(sent(&up, 2), [((2, 2), vec![3, 4])]);
     assert!(raft.status().peers[0].connected);
+    let last_before = sequences(&up)[0].1 - 1;
+    let late = receive(&mut raft, TIMEOUT, 2, rejected(term, last_before, 1, None));
+    assert_eq!(sent(&late, 2), [], "it was sent on the one before");
+}
+
+/// Goal: entries that fill an append to the byte go together, and one more byte makes two of them.
+#[test]
+fn an_append_is_filled_to_its_end() {
+    let of_bytes = |bytes: usize| {
+        let write = |value: String| {
+            let (key, value) = ("k".into(), value.into());
+            let operation = crate::command::Operation::Set { key, value };
+            let request = None;
+            Command::Write(crate::command::Write { request, operation })
+        };
+        let fixed = write(String::new()).size_bytes();
+        Arc::new(write("x".repeat(bytes - fixed)))
+    };
+    let half = 32 * 1024;
+    for (second, appends) in [(half, vec![vec![3, 4]]), (half + 1, vec![vec![3], vec![4]])] {
+        let (mut raft, elected) = leader(3, &[1]);
+        let (term, first) = (raft.term(), sequences(&elected)[0].1);
+        let commands = vec![of_bytes(half), of_bytes(second)];
+        raft.step(TIMEOUT, Input::Propose(commands));
+        let output = receive(&mut raft, TIMEOUT, 2, accepted(term, first, 2));
+        let sent: Vec<_> = sent(&output, 2).into_iter().map(|it| it.1).collect();
+        assert_eq!(sent, appends);
+    }
 }
 
 /// Goal: appends under way, and entries in one, are bounded.
@@ -166,7 +203,8 @@ fn what_is_under_way_is_bounded() {
 fn what_the_log_knows_of_itself() {
     let terms = [1, 1, 3, 3, 4];
     let entries = (1..).zip(terms).map(|(index, term)| entry(index, term));
-    let log = Log::new(SnapshotId::default(), entries.collect());
+    let members = (0, Arc::new(Members::of_voters([1])));
+    let log = Log::new(SnapshotId::default(), members, entries.collect());
     assert_eq!((log.last_index(), log.last_term()), (5, 4));
     let known: Vec<_> = (0..7).map(|index| log.term_at(index)).collect();
     let some = [0, 1, 1, 3, 3, 4].map(Some);

@@ -22,6 +22,7 @@ fn denied(raft: &mut Raft, now: Micros, from: NodeId, pre: bool) -> Output {
         granted: false,
         pre,
         promise_remaining_ms: None,
+        owed: Default::default(),
     };
     receive(raft, now, from, message)
 }
@@ -49,6 +50,7 @@ fn silence_is_followed_by_a_question() {
         last_term: 1,
         pre: false,
         released: None,
+        incarnation: 0,
     };
     receive(&mut raft, 200 * MS, 3, vote);
     assert_eq!(raft.wake_at(), 200 * MS + TIMEOUT);
@@ -74,6 +76,7 @@ fn only_a_new_node_is_in_a_hurry() {
         granted: false,
         pre: true,
         promise_remaining_ms: None,
+        owed: Default::default(),
     };
     receive(&mut new, 10, 2, elsewhere);
     assert_eq!(new.wake_at(), 10 + TIMEOUT);
@@ -89,6 +92,7 @@ fn who_steps_down_waits_anew() {
         granted: false,
         pre: false,
         promise_remaining_ms: None,
+        owed: Default::default(),
     };
     let output = receive(&mut stood, 2 * TIMEOUT - 10, 2, message);
     assert_eq!(output.events, [Event::SteppedDown { term: term + 1 }]);
@@ -141,6 +145,15 @@ fn a_lost_election_is_tried_again_soon() {
     }
     denied(&mut raft, TIMEOUT, 4, false);
     assert!(soon(&raft));
+
+    for (before, again) in [(4, true), (5, false)] {
+        let (mut raft, _) = candidate(3, &[1]);
+        raft.early_attempts = before;
+        for from in [2, 3] {
+            denied(&mut raft, TIMEOUT, from, false);
+        }
+        assert_eq!(raft.wake_at() < 2 * TIMEOUT, again, "a few in a row");
+    }
 
     let (mut raft, _) = candidate(3, &[1]);
     raft.step(TIMEOUT, Input::Disconnected { peer: 3 });
@@ -211,6 +224,14 @@ fn a_commit_is_told_soon() {
     };
     assert!(told.messages.iter().all(|m| commit(m) == Some(index)));
     assert_eq!(sequences(&raft.step(TIMEOUT + 50 * MS, Input::Tick)), []);
+
+    let (mut raft, elected) = leader(3, &[1]);
+    for (peer, sequence) in sequences(&elected) {
+        receive(&mut raft, TIMEOUT, peer, accepted(term, sequence, index));
+    }
+    let told = raft.step(TIMEOUT + MS, Input::Propose(vec![Arc::new(Command::NoOp)]));
+    assert_eq!(sequences(&told), [(2, 3), (3, 4)]);
+    assert_eq!(sequences(&raft.step(TIMEOUT + 50 * MS, Input::Tick)), []);
 }
 
 /// Goal: a leader whose disk has not answered for a lease gives up, just then; one whose disk has
@@ -242,4 +263,13 @@ fn a_stalled_disk_ends_a_leadership() {
             false => assert!(ended != Some(begun + LEASE), "{ended:?}"),
         }
     }
+}
+
+/// Goal: a time that goes back is not gone back to.
+#[test]
+fn time_goes_on() {
+    let mut raft = follower(3, &[1]);
+    raft.step(100 * MS, Input::Tick);
+    raft.step(50 * MS, Input::Tick);
+    assert_eq!(raft.now(), 100 * MS);
 }

@@ -51,6 +51,7 @@ fn a_lease_is_given_up_for_good() {
         last_term: 2,
         pre: true,
         released: None,
+        incarnation: 0,
     };
     let helps = receive(&mut raft, TIMEOUT, 3, pre_vote);
     let granted = |(_, message): &(NodeId, Message)| {
@@ -166,4 +167,34 @@ fn who_is_told_stands_at_once() {
     };
     let output = receive(&mut asks_already, TIMEOUT, 2, message);
     assert_eq!(asked(&output), None);
+}
+
+/// Goal: where anybody may take over, it is who answers what was sent since, not what was sent before: that
+/// one may stand still by now.
+#[test]
+fn who_takes_over_has_answered_since() {
+    let mut raft = followed();
+    let beat = raft.step(TIMEOUT + 100 * MS, Input::Tick);
+    let now = TIMEOUT + 110 * MS;
+    let begun = raft.step(now, Input::Transfer { target: None });
+    for (peer, sequence) in sequences(&beat) {
+        let output = receive(&mut raft, now, peer, accepted(2, sequence, 2));
+        assert_eq!(word(&output), None, "sent before");
+    }
+    let (peer, sequence) = sequences(&begun)[0];
+    let output = receive(&mut raft, now, peer, accepted(2, sequence, 2));
+    assert_eq!(word(&output).map(|(to, _)| *to), Some(peer));
+}
+
+/// Goal: who answers and lacks an entry is not chosen: another one may hold all.
+#[test]
+fn who_takes_over_holds_the_whole_log() {
+    let mut raft = followed();
+    raft.step(TIMEOUT, Input::Propose(vec![Arc::new(Command::NoOp)]));
+    let begun = raft.step(TIMEOUT, Input::Transfer { target: None });
+    let sent = sequences(&begun);
+    let lacks = receive(&mut raft, TIMEOUT, 2, accepted(2, sent[0].1, 2));
+    assert_eq!(word(&lacks), None);
+    let holds = receive(&mut raft, TIMEOUT, 3, accepted(2, sent[1].1, 3));
+    assert_eq!(word(&holds).map(|(to, _)| *to), Some(3));
 }

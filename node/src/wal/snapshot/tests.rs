@@ -1,7 +1,7 @@
 //! The text of a snapshot, the log behind it, and what becomes of both when bytes change.
 
 use super::*;
-use crate::command::{Command, Format, Operation, RequestId, Write};
+use crate::command::{Command, Format, Members, Operation, RequestId, Write};
 use crate::kv::ExportStep;
 use crate::raft::{Entry, HardState};
 use crate::wal::{
@@ -60,12 +60,7 @@ fn node(entries: Index, index: Index) -> Node {
         term: entry(index).term,
         log_crc,
     };
-    let mut text = Vec::new();
-    let mut snapshot = SnapshotWriter::begin(head, &mut text);
-    while let ExportStep::Records(records) = store.export_next(2) {
-        records.iter().for_each(|r| snapshot.record(r, &mut text));
-    }
-    let id = snapshot.end(&mut text);
+    let (id, text) = write(head, &mut store);
     assert_eq!(id.bytes, text.len() as u64);
     Node {
         writer,
@@ -78,11 +73,33 @@ fn node(entries: Index, index: Index) -> Node {
     }
 }
 
+/// The text of the export that was begun with `head`.
+fn write(head: SnapshotHead, store: &mut Store) -> (SnapshotId, Vec<u8>) {
+    let mut text = Vec::new();
+    let mut writer = SnapshotWriter::begin(head, &mut text);
+    while let ExportStep::Records(records) = store.export_next(2) {
+        records.iter().for_each(|r| writer.record(r, &mut text));
+    }
+    (writer.end(&mut text), text)
+}
+
 fn read(text: &[u8], piece: usize) -> Result<Restored, SnapshotError> {
     let mut reader = SnapshotReader::default();
     text.chunks(piece)
         .try_for_each(|piece| reader.feed(piece))?;
     reader.finish()
+}
+
+fn metadata_of(commit_index: Index) -> Vec<u8> {
+    let metadata = Metadata {
+        hard_state: HardState {
+            term: 1,
+            voted_for: None,
+        },
+        commit_index,
+        ..Metadata::default()
+    };
+    metadata.encode()
 }
 
 impl Node {
@@ -98,17 +115,9 @@ impl Node {
     }
 
     fn recover(&self, commit_index: Index) -> Result<Recovery, RecoverError> {
-        let metadata = Metadata {
-            hard_state: HardState {
-                term: 1,
-                voted_for: None,
-            },
-            commit_index,
-            ..Metadata::default()
-        };
         let files = Files {
             logs: Some(&self.logs),
-            metadata: Some(&metadata.encode()),
+            metadata: Some(&metadata_of(commit_index)),
             ..Files::default()
         };
         recover_behind(Some(read(&self.snapshot, 7)), files)
@@ -175,12 +184,7 @@ fn a_snapshot_names_cluster_and_members() {
         term: 1,
         log_crc: 0,
     };
-    let mut text = Vec::new();
-    let mut writer = SnapshotWriter::begin(head, &mut text);
-    while let ExportStep::Records(records) = store.export_next(2) {
-        records.iter().for_each(|r| writer.record(r, &mut text));
-    }
-    writer.end(&mut text);
+    let (_, text) = write(head, &mut store);
     let told = String::from_utf8(text.clone()).unwrap();
     assert!(told.contains(" cluster=000000000000000000000000000000ab members=3 sessions=0 "));
     let members = told.lines().filter(|line| line.starts_with("MEMBER "));
@@ -356,6 +360,45 @@ fn a_first_line_is_not_guessed() {
     }
 }
 
+// However much of a first line is unreadable: where the line behind it goes on from the snapshot, it must
+// be that one, and nothing is lost.
+#[test]
+fn the_next_line_tells_of_the_first() {
+    let mut cut = node(9, 6);
+    cut.cut(true);
+    let good = cut.logs.clone();
+    let first_line = cut.base.encode().len();
+    cut.logs[10..first_line - 1].fill(b'x');
+    let recovery = cut.recover(0).unwrap();
+    assert_eq!(recovery.damage, None);
+    assert_eq!(recovery.recovered.last_index(), 9);
+    let mended: Vec<_> = recovery.mends.iter().map(|mend| &mend.bytes[..]).collect();
+    assert_eq!(mended, [&good[..first_line]]);
+}
+
+// A log that ends within its first line has lost what it was cut behind, not only a line that was torn; and
+// without the snapshot the node knows that it had something.
+#[test]
+fn a_first_line_that_is_cut_short_is_damage() {
+    let mut cut = node(9, 6);
+    cut.cut(true);
+    let logs = &cut.logs[..20];
+    let metadata = metadata_of(0);
+    let files = Files {
+        logs: Some(logs),
+        metadata: Some(&metadata),
+        ..Files::default()
+    };
+    let other = read(&node(9, 5).snapshot, 7);
+    for (snapshot, until) in [(Some(other), 5), (None, 1)] {
+        let recovery = recover_behind(snapshot, files).unwrap();
+        let damage = recovery.damage.unwrap();
+        assert_eq!(damage.snapshot, Some(SnapshotDamage::FirstLine));
+        assert_eq!((damage.until, recovery.torn), (until, None));
+        assert_eq!(recovery.recovered.damaged_until, until);
+    }
+}
+
 // What is in files by now stays readable: the line that begins a log behind a snapshot, checksums included.
 #[test]
 fn the_first_line_stays_what_it_is() {
@@ -394,14 +437,197 @@ fn lines_keep_their_lengths_behind_a_snapshot() {
             let bytes = line.unwrap().len();
             assert_eq!(node.writer.line_bytes(index), bytes as u64, "{index}");
             begin += bytes;
+            assert_eq!(node.writer.end_bytes(index), Some(begin as u64), "{index}");
             ends.push((index, begin as u64));
         }
         for index in [0, 10, first - 1] {
             assert_eq!(node.writer.line_bytes(index), 0, "{index}");
         }
+        assert_eq!(node.writer.end_bytes(10), None);
         for (index, end) in ends.into_iter().rev() {
             assert_eq!(node.writer.truncate_after(index), end, "{index}");
             assert_eq!(node.writer.last_index(), index);
         }
+    }
+}
+
+// The configuration and each kind of result come back from the text.
+#[test]
+fn a_snapshot_keeps_configuration_and_results() {
+    let key: Arc<str> = "k".into();
+    let value = || key.clone();
+    let delete = Operation::Delete { key: value() };
+    let compare_and_set = |expected| Operation::CompareAndSet {
+        key: value(),
+        expected,
+        value: value(),
+    };
+    let operations = [
+        compare_and_set(Some(value())),
+        compare_and_set(None),
+        delete.clone(),
+        delete,
+        Operation::Set {
+            key: value(),
+            value: value(),
+        },
+    ];
+    let mut store = Store::default();
+    let members = Members::of_voters([1, 2, 3]);
+    store.apply(1, &Command::Members(Arc::new(members)));
+    for (index, operation) in (2..).zip(operations) {
+        let request = Some(RequestId {
+            client_id: 7,
+            sequence: index,
+            since_index: 0,
+        });
+        store.apply(index, &Command::Write(Write { request, operation }));
+    }
+    let head = SnapshotHead {
+        state: store.begin_export(),
+        term: 1,
+        log_crc: 0,
+    };
+    let (id, text) = write(head, &mut store);
+    let restored = read(&text, 7).unwrap();
+    assert_eq!(restored.id, id);
+    let mut again = restored.store;
+    assert_eq!(again.configuration(), store.configuration());
+    let head = SnapshotHead {
+        state: again.begin_export(),
+        ..head
+    };
+    assert_eq!(write(head, &mut again), (id, text));
+}
+
+// A text that can't be read is refused with the number of its line; what was taken in so far is known.
+#[test]
+fn a_bad_line_is_named() {
+    let node = node(9, 9);
+    let lines: Vec<_> = node
+        .snapshot
+        .split_inclusive(|byte| *byte == b'\n')
+        .collect();
+    let first = lines[0].len();
+    let mut reader = SnapshotReader::default();
+    reader.feed(&node.snapshot[..first - 1]).unwrap();
+    assert_eq!((reader.head(), reader.bytes()), (None, first as u64 - 1));
+    reader.feed(&node.snapshot[first - 1..first + 3]).unwrap();
+    assert_eq!(reader.bytes(), first as u64 + 3);
+    assert_eq!(reader.head().unwrap().state.applied_index, 9);
+    for (number, _) in (1..).zip(&lines) {
+        let mut bad = node.snapshot.clone();
+        bad[lines[..number].concat().len() - 2] ^= 1;
+        let error = read(&bad, 64).unwrap_err();
+        assert_eq!(error.line, number as u64);
+        let short = read(&lines[..number - 1].concat(), 64).unwrap_err();
+        let what = SnapshotFault::Short;
+        let line = number as u64;
+        assert_eq!(short, SnapshotError { line, what });
+    }
+}
+
+// A last line is that of its first: another index or term ends nothing, whatever the checksum says.
+#[test]
+fn the_end_is_that_of_the_beginning() {
+    let node = node(9, 9);
+    let end = node.snapshot.len() - 1;
+    let last = node.snapshot[..end].iter().rposition(|byte| *byte == b'\n');
+    let before = &node.snapshot[..last.unwrap() + 1];
+    let (_, crc) = split(&before[..before.len() - 1]).unwrap();
+    let term = node.base.snapshot.term;
+    let ended = |index: Index, term: Term| {
+        let mut text = before.to_vec();
+        let line = format!("END {index} {term}\tindex={index} crc=");
+        let crc = crc32c::crc32c_append(crc, line.as_bytes());
+        text.extend(format!("{line}{crc:08x}\n").bytes());
+        read(&text, 64)
+    };
+    assert!(ended(9, term).is_ok());
+    for (index, term) in [(8, term), (9, term + 1)] {
+        let error = ended(index, term).unwrap_err();
+        assert_eq!(error.what, SnapshotFault::Line, "{index} {term}");
+    }
+}
+
+fn looks_like(pieces: &[&[u8]], snapshot: SnapshotId) -> bool {
+    let mut look = SnapshotLook::default();
+    pieces.iter().for_each(|piece| look.feed(piece));
+    look.is(snapshot)
+}
+
+// Whoever only looks at a text knows it as that snapshot in whatever pieces it comes, and sees every
+// changed bit, all that is missing and all that is too much.
+#[test]
+fn a_look_sees_what_reading_would() {
+    let node = node(9, 9);
+    let (text, id) = (&node.snapshot, node.base.snapshot);
+    for piece in [1, 5, 64, usize::MAX] {
+        assert!(looks_like(&text.chunks(piece).collect::<Vec<_>>(), id));
+    }
+    for at in 0..text.len() {
+        for bit in 0..8 {
+            let mut bad = text.clone();
+            bad[at] ^= 1 << bit;
+            assert!(!looks_like(&[&bad], id), "byte {at}, bit {bit}");
+        }
+        assert!(!looks_like(&[&text[..at]], id), "cut at {at}");
+    }
+    assert!(!looks_like(&[text, b"\n"], id));
+    let (hash, bytes) = (id.hash ^ 1, id.bytes + 1);
+    assert!(!looks_like(&[text], SnapshotId { hash, ..id }));
+    assert!(!looks_like(&[text], SnapshotId { bytes, ..id }));
+    // What was begun is not the end, though all lines before it and the length fit.
+    assert!(!looks_like(&[text, b"x"], SnapshotId { bytes, ..id }));
+}
+
+// The longest value comes back, also where each of its bytes takes six in the text.
+#[test]
+fn the_longest_value_comes_back() {
+    let value: Arc<str> = "\u{1}".repeat(1024 * 1024).into();
+    let key: Arc<str> = "k".into();
+    let operation = Operation::Set {
+        key: key.clone(),
+        value: value.clone(),
+    };
+    let mut store = Store::default();
+    let request = None;
+    store.apply(1, &Command::Write(Write { request, operation }));
+    let head = SnapshotHead {
+        state: store.begin_export(),
+        term: 1,
+        log_crc: 0,
+    };
+    let (id, text) = write(head, &mut store);
+    assert!(text.len() > 6 * value.len());
+    let restored = read(&text, 1024 * 1024).unwrap();
+    assert_eq!(restored.id, id);
+    let query = crate::kv::Query::Get { key };
+    let answer = crate::kv::Answer::Value(Some(value));
+    assert_eq!(restored.store.read(&query), answer);
+}
+
+// No line is longer than any that is written, so whoever sends one takes no more memory than that. The
+// longest may come.
+#[test]
+fn longer_lines_are_no_snapshot() {
+    let long = vec![b'x'; LINE_BYTES_MAX];
+    let mut reader = SnapshotReader::default();
+    reader.feed(&long).unwrap();
+    let error = reader.feed(b"x").unwrap_err();
+    assert_eq!(error.what, SnapshotFault::Line);
+    let at_once = SnapshotReader::default().feed(&[&long[..], b"x"].concat());
+    assert_eq!(at_once, Err(error));
+
+    for (longer, same) in [(0, true), (1, false)] {
+        let covered = &long[..LINE_BYTES_MAX - CRC_DIGITS - 1 + longer];
+        let hash = crc32c::crc32c(covered);
+        let line = [covered, format!("{hash:08x}\n").as_bytes()].concat();
+        let snapshot = SnapshotId {
+            hash,
+            bytes: line.len() as u64,
+            ..SnapshotId::default()
+        };
+        assert_eq!(looks_like(&[&line], snapshot), same, "{longer} longer");
     }
 }

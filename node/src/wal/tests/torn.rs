@@ -74,7 +74,8 @@ fn what_was_durable_is_not_torn() {
             ..Files::default()
         });
         let recovery = recovery.unwrap();
-        assert_eq!(recovery.damage.is_some(), damaged, "{mark:?}");
+        let damage = damaged.then(|| at_line(5, 5));
+        assert_eq!(recovery.damage, damage, "{mark:?}");
         assert_eq!(recovery.lost_notes.contains(&LostNote::Mark), damaged);
     }
     assert_eq!(marked(&file, committed).recovered.commit_index, 5);
@@ -161,4 +162,25 @@ fn damage_ends_with_a_later_leader() {
         );
         assert_eq!(recovery.damage_mark == DamageMark::Remove, until == 0);
     }
+}
+
+/// Goal: lines that were written twice are damage of one entry more than there is, at least: what stood in
+/// their place is not known.
+#[test]
+fn lines_from_before_count_as_the_next() {
+    let file = log_of(&five());
+    let starts = line_starts(&file);
+    let doubled = [&file[..], &file[starts[1]..starts[3]]].concat();
+    assert_eq!(recover_log(&doubled).damage, Some(at_line(6, 6)));
+}
+
+/// Goal: a line counts where its beginning can't be read and its end can, too.
+#[test]
+fn the_end_of_a_line_counts() {
+    let mut file = log_of(&five());
+    let starts = line_starts(&file);
+    file[starts[3]] ^= 1;
+    let fields = file[starts[4]..].iter().position(|byte| *byte == b'\t');
+    file[starts[4] + fields.unwrap()] ^= 1;
+    assert_eq!(recover_log(&file).damage, Some(at_line(4, 5)));
 }

@@ -330,13 +330,41 @@ pub fn only_disk_taken_away(mutation: Option<Mutation>) -> Checked {
     world.set(only, "new")?;
     expect(world.read(ghost).is_none(), "the old lease is over")?;
     world.end_ghost()?;
-    // On the same machine it is known.
-    world.crash(only);
-    let boot = world.machine(only).ran_in_boot;
-    world.machine(only).boot = boot.unwrap_or_default();
+    // On the same machine it is known, once nothing is owed to the old process.
+    world.run_ms(1_500)?;
+    world.kill(only);
     world.start(only)?;
     world.until("no wait", 500, |world| world.lease_holder() == Some(only))?;
     world.judge()
+}
+
+/// # The same, and the node elsewhere dies and is started once more: that its own former run is dead says
+/// nothing of the one before, whether or not it names its runs.
+pub fn only_disk_taken_away_and_a_crash(mutation: Option<Mutation>) -> Checked {
+    for names_runs in [0, u64::MAX] {
+        let plan = Plan {
+            names_runs,
+            election_timeout_us: 300 * MS..=400 * MS,
+            ..Plan::quiet(1)
+        };
+        let (mut world, only) = world_with_leader(plan, mutation)?;
+        world.run_ms(2_200)?;
+        expect(world.take_disk(only, [].into()), "its disk is taken")?;
+        let ghost = world.ghost_id();
+        for _ in 0..2 {
+            world.start(only)?;
+            world.run_ms(450)?;
+            world.kill(only);
+        }
+        world.start(only)?;
+        world.run_ms(450)?;
+        expect(world.read(ghost).is_some(), "the old lease lives")?;
+        world.set(only, "new")?;
+        expect(world.read(ghost).is_none(), "the old lease is over")?;
+        world.end_ghost()?;
+        world.judge()?;
+    }
+    Ok(())
 }
 
 /// # A leader that is stopped beyond its lease, with a read in flight, does not answer it.

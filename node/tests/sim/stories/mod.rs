@@ -9,7 +9,9 @@ pub mod elections;
 pub mod formats;
 pub mod leases;
 pub mod logs;
+pub mod members;
 pub mod promises;
+pub mod proofs;
 pub mod quorum;
 pub mod reads;
 pub mod snapshots;
@@ -219,12 +221,14 @@ told! {
     formats: older_version_among_the_voters version_taken_back;
     leases: isolated_leader restarted_followers shorter_lease_after_a_crash stopped_followers two_old_leaders late_acknowledgements
         slow_leader_clock narrow_wire vote_of_the_leader stalled_disk idle_stalled_disk disk_taken_away
-        only_disk_taken_away paused_leader;
+        only_disk_taken_away only_disk_taken_away_and_a_crash paused_leader;
     reads: read_before_own_commit key_in_limbo inherited_read nobody_acknowledges_the_new_leader
         reader_held_up_between_value_and_clock;
     quorum: read_of_a_minority read_and_earlier_heartbeats;
     promises: rejected_append;
-    transfers: stale_read_after_transfer late_word_to_take_over lease_given_up_for_good
+    proofs: killed_leader all_killed two_runs_in_a_row broken_connection start_elsewhere name_on_disk
+        name_on_disk_in_time restored_copy proof_of_another_run proof_for_nobody another_old_leader;
+    transfers: stale_read_after_transfer handed_over_and_over late_word_to_take_over lease_given_up_for_good
         frozen_follower;
     elections: equal_timeouts returning_node;
     snapshots: empty_follower conflict_at_the_last_entry two_in_a_row second_while_the_first_waits log_cut_to_its_end
@@ -233,6 +237,10 @@ told! {
         resend_after_an_install writes_during_a_snapshot leader_with_a_damaged_snapshot
         state_goes_astray;
     switch: crash_at_every_write_of_the_switch replaced_while_it_is_copied received_during_the_switch;
+    members: grow_and_shrink leader_that_leaves learners_alone new_voters_alone change_on_change
+        change_before_own_commit members_that_are_cut voter_that_lags voter_that_is_silent id_used_again
+        two_operators leader_that_would_go_back members_in_a_snapshot vote_for_a_stranger back_from_the_dead
+        way_back;
     votes: candidate_that_dies voter_that_dies;
     logs: all_die_after_the_acknowledgement resend_across_a_change_of_leader figure_8 damaged_voter
         flushed_but_replaced accepted_damage power_loss_leaves_holes;

@@ -31,6 +31,34 @@ pub fn stale_read_after_transfer(mutation: Option<Mutation>) -> Checked {
     world.judge()
 }
 
+/// # Leadership may be handed over again and again: what one leader gave up is waited for by none of those that
+/// follow, within the time of that lease too. A later leader that is cut off is waited for.
+pub fn handed_over_and_over(mutation: Option<Mutation>) -> Checked {
+    let (mut world, first) = world_with_leader(three_nodes(), mutation)?;
+    let others = world.others(first);
+    let mut leader = first;
+    for next in [others[0], others[1], first, others[1]] {
+        world.transfer(leader, Some(next));
+        let leads = move |world: &World| world.leader() == Some(next);
+        world.until("the next one leads", 100, leads)?;
+        let value = format!("of {next}");
+        let set = world.ask(next, Kind::Set { value });
+        let done = |world: &World| world.outcome(set).is_some();
+        world.until("a commit without a wait", 100, done)?;
+        leader = next;
+    }
+    world.until("a lease", 100, |world| world.lease_holder() == Some(leader))?;
+    world.isolate(leader);
+    let next = world.next_leader(leader, 1_500)?;
+    let value = "last".into();
+    let set = world.ask(next, Kind::Set { value });
+    world.run_ms(100)?;
+    expect(world.read(leader).is_some(), "the last lease lives")?;
+    let done = |world: &World| world.outcome(set).is_some();
+    world.until("the write after the wait", 2_500, done)?;
+    world.judge()
+}
+
 /// # Who hands leadership over to anybody hands it to one who answers, not to one that stands still
 /// and seems to be connected; where nobody answers it does not wait long.
 pub fn frozen_follower(mutation: Option<Mutation>) -> Checked {

@@ -8,8 +8,8 @@ use super::{container_name, containers, not_in_network};
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Result, TransportError};
 use crate::hosts::inventory::Inventory;
-use crate::providers::Hosting;
 use crate::providers::ssh::{self, ClientPorts};
+use crate::providers::{Aftermath, Hosting};
 use crate::transport::BoxFuture;
 use crate::transport::ssh::key_pair;
 use crate::transport::ssh::login::{self, Login};
@@ -29,6 +29,10 @@ impl Hosting for Docker {
         deadline: Duration,
     ) -> BoxFuture<'a, Result<Inventory>> {
         Box::pin(look(cluster, again, deadline))
+    }
+
+    fn take_away(&self, cluster: &Cluster, ids: &[NodeId]) -> Result<Aftermath> {
+        super::remove_nodes(cluster, ids).map(|()| Aftermath::Deleted)
     }
 
     fn orphans(&self) -> Vec<String> {
@@ -142,5 +146,6 @@ fn login(cluster: &Cluster, name: &str, address: &str) -> Result<Login> {
         identity_file: Some(state_dir.join(key_pair::FILE)),
         jump: None,
         config_file: login::write_config(&state_dir, None)?,
+        key_checked_by: None,
     })
 }

@@ -27,7 +27,7 @@ use sha2::{Digest, Sha256};
 
 use crate::cluster::{Cluster, NodeId, state_dir};
 use crate::error::{Error, Result};
-use crate::local::state_files;
+use crate::local::{known_nodes, state_files};
 use crate::providers::ssh::login_facts;
 use crate::text::hex::hex;
 use crate::transport::ssh::{key_pair, login};
@@ -145,12 +145,13 @@ fn to_run(containers: &[Container], network_id: Option<&str>) -> Vec<Change> {
     connect.chain(start).collect()
 }
 
-/// A member can't leave a cluster by leaving cluster.yaml.
+/// What raftctl does not remember may be a member, and nobody could say where: it is not made to leave.
 fn refuse_strays(cluster: &Cluster, containers: &[Container]) -> Result<()> {
     let ids = cluster.ids();
+    let known = known_nodes::load(&cluster.state_dir());
     let strays = containers
         .iter()
-        .filter(|container| !ids.contains(&container.node));
+        .filter(|container| !ids.contains(&container.node) && !known.contains_key(&container.node));
     let strays: Vec<&str> = strays.map(|container| container.name.as_str()).collect();
     if strays.is_empty() {
         return Ok(());
@@ -265,6 +266,20 @@ fn apply(cluster: &Cluster, engine: &Engine, public_key: &str, change: &Change) 
             }
         }
     }
+}
+
+/// Removes the containers of nodes that left the cluster.
+///
+/// # Errors
+/// The engine refuses.
+pub fn remove_nodes(cluster: &Cluster, ids: &[NodeId]) -> Result<()> {
+    let engine = Engine::find()?;
+    for container in containers(cluster, &engine)? {
+        if ids.contains(&container.node) {
+            engine.run(&["rm", "--force", "--volumes", &container.name])?;
+        }
+    }
+    Ok(())
 }
 
 /// Removes the containers and the network of a cluster, and with `all` the image, if this cluster

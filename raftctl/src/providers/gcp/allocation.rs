@@ -3,7 +3,8 @@
 //!
 //! A range that changes makes Google's provider replace the subnet with every machine in it, and a
 //! zone that changes replaces the node's data disk. So neither is computed from the position in a
-//! list: each is decided when it is first needed, and kept in `gcp.json`.
+//! list: each is decided when it is first needed, and kept in `gcp.json`. What another operator has
+//! decided since is in Terraform's state.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -11,7 +12,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::gcp::region_of;
-use crate::cluster::{Cluster, NodeId, list};
+use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result};
 use crate::local::state_files;
 
@@ -33,8 +34,12 @@ pub struct Allocation {
     schema: u32,
     /// Region to CIDR. A region that is no longer in use keeps its range for when it comes back.
     pub regions: BTreeMap<String, String>,
-    /// The nodes of the cluster.
+    /// The nodes of cluster.yaml.
     pub nodes: BTreeMap<NodeId, Placement>,
+    /// The nodes that cluster.yaml does not name any more. They leave the cluster first; until then, and until
+    /// they are deleted, what there is of their machines is kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub leaving: BTreeMap<NodeId, Placement>,
     /// The nodes that may have data of each other, since the cluster has been up with them. None
     /// before that. Who is a member can't be changed by a file.
     #[serde(default)]
@@ -43,6 +48,10 @@ pub struct Allocation {
     /// keys are not settled yet. Kept here, because whoever waits for them may be killed.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub new_machines: BTreeSet<String>,
+    /// Those of [`Self::leaving`] that this cluster.yaml has never named, and only Terraform's state knows: another
+    /// operator may just be adding them. They are kept, and nothing is remembered of them.
+    #[serde(skip)]
+    pub strangers: BTreeSet<NodeId>,
 }
 
 impl Default for Allocation {
@@ -51,8 +60,10 @@ impl Default for Allocation {
             schema: SCHEMA,
             regions: BTreeMap::new(),
             nodes: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             members: BTreeSet::new(),
             new_machines: BTreeSet::new(),
+            strangers: BTreeSet::new(),
         }
     }
 }
@@ -93,8 +104,10 @@ impl Allocation {
     /// # Errors
     /// The file can't be written.
     pub fn save(&self, path: &Path) -> Result<()> {
+        let mut own = self.clone();
+        own.leaving.retain(|id, _| !self.strangers.contains(id));
         let text =
-            serde_json::to_string_pretty(self).map_err(|error| Error::Other(error.to_string()))?;
+            serde_json::to_string_pretty(&own).map_err(|error| Error::Other(error.to_string()))?;
         state_files::replace(path, &(text + "\n"))
     }
 
@@ -105,21 +118,26 @@ impl Allocation {
     pub fn extended(&self, cluster: &Cluster) -> Result<Self> {
         let mut next = Allocation {
             nodes: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             ..self.clone()
         };
         self.keep_nodes(cluster, &mut next);
         deal_zones(cluster, &mut next);
+        let former = self.leaving.iter().chain(&self.nodes);
+        let former = former.filter(|(id, _)| !next.nodes.contains_key(id));
+        next.leaving = former.map(|(id, at)| (*id, at.clone())).collect();
+        next.strangers.retain(|id| next.leaving.contains_key(id));
         let regions: BTreeSet<_> = next
-            .nodes
-            .values()
-            .filter_map(|node| region_of(&node.zone))
+            .placements()
+            .filter_map(|(_, at)| region_of(&at.zone))
             .collect();
+        let regions: Vec<String> = regions.into_iter().map(String::from).collect();
         for region in regions {
-            if !next.regions.contains_key(region) {
+            if !next.regions.contains_key(&region) {
                 let range = free_range(&next.regions).ok_or_else(|| {
                     Error::Other("no range is left for another region; 256 are in use".into())
                 })?;
-                next.regions.insert(region.into(), range);
+                next.regions.insert(region, range);
             }
         }
         Ok(next)
@@ -129,7 +147,7 @@ impl Allocation {
     /// still among the zones.
     fn keep_nodes(&self, cluster: &Cluster, next: &mut Self) {
         for node in &cluster.nodes {
-            let before = self.nodes.get(&node.id);
+            let before = self.of(node.id);
             let dealt = before.map(|before| &before.zone);
             let dealt = dealt.filter(|zone| cluster.gcp.zones.contains(zone));
             if let Some(zone) = node.zone.as_ref().or(dealt) {
@@ -146,28 +164,39 @@ impl Allocation {
         }
     }
 
-    /// Why the cluster can't have the nodes of cluster.yaml, if it can't: known before any machine
-    /// is made for them, and also while there is no machine to ask.
+    /// Where a node is, in cluster.yaml or not.
     #[must_use]
-    pub fn other_members(&self, cluster: &Cluster) -> Option<String> {
-        let wanted = cluster.ids();
-        let members: Vec<NodeId> = self.members.iter().copied().collect();
-        if members.is_empty() || members == wanted {
-            return None;
+    pub fn of(&self, id: NodeId) -> Option<&Placement> {
+        self.nodes.get(&id).or_else(|| self.leaving.get(&id))
+    }
+
+    /// Every node, in cluster.yaml or not.
+    pub fn placements(&self) -> impl Iterator<Item = (NodeId, &Placement)> {
+        let all = self.nodes.iter().chain(&self.leaving);
+        all.map(|(id, at)| (*id, at))
+    }
+
+    /// The nodes whose zone is to be another one, in a cluster that has been up: their disks can't follow. A zone that
+    /// was dealt stays as long as it is among the zones.
+    #[must_use]
+    pub fn moved(&self, cluster: &Cluster) -> Vec<NodeId> {
+        if self.members.is_empty() {
+            return Vec::new();
         }
-        Some(format!(
-            "the cluster was made of {}, and cluster.yaml has {}; a node can't join or leave a cluster that has data: \
-             write the nodes as they were, or give the new cluster another name, or delete this one with all its data \
-             first (`raftctl down`)",
-            list(&members),
-            list(&wanted)
-        ))
+        let moves = cluster.nodes.iter().filter(|node| {
+            let is_to_be = |at: &Placement| match &node.zone {
+                Some(zone) => *zone == at.zone,
+                None => cluster.gcp.zones.contains(&at.zone),
+            };
+            self.of(node.id).is_some_and(|at| !is_to_be(at))
+        });
+        moves.map(|node| node.id).collect()
     }
 
     /// The regions in use, each with its range.
     #[must_use]
     pub fn used_regions(&self) -> BTreeMap<&str, &str> {
-        let used = self.nodes.values().filter_map(|node| region_of(&node.zone));
+        let used = self.placements().filter_map(|(_, at)| region_of(&at.zone));
         used.filter_map(|region| Some((region, self.regions.get(region)?.as_str())))
             .collect()
     }
@@ -267,6 +296,47 @@ mod tests {
             zones(&after),
             ["us-central1-f", "us-central1-a", "us-central1-a"]
         );
+    }
+
+    // Who leaves stays where it is until it is deleted, counts for nothing where zones are dealt, and comes back to
+    // where it was.
+    #[test]
+    fn who_leaves_keeps_its_place() {
+        let before = Allocation::default()
+            .extended(&cluster("3", "us-central1-a, us-east1-b"))
+            .unwrap();
+        let list = "[{id: 2}, {id: 3}, {id: 4}]";
+        let after = before
+            .extended(&cluster(list, "us-central1-a, us-east1-b"))
+            .unwrap();
+        let (a, b) = ("us-central1-a", "us-east1-b");
+        assert_eq!(zones(&after), [b, a, a], "nobody moves");
+        assert_eq!(after.leaving[&1], before.nodes[&1]);
+        let later = after.extended(&cluster(list, b)).unwrap();
+        assert!(later.used_regions().contains_key("us-central1"));
+        let back = later.extended(&cluster("4", "us-central1-a, us-east1-b"));
+        let back = back.unwrap();
+        assert_eq!(zones(&back), [a, b, b, b]);
+        assert!(back.leaving.is_empty());
+    }
+
+    // A node of a cluster that has been up moves where its own zone is another one, or the one that it was dealt is
+    // not among the zones any more; a list in another order moves nobody.
+    #[test]
+    fn moves_are_known() {
+        let zones = "us-central1-a, us-east1-b";
+        let mut before = Allocation::default()
+            .extended(&cluster("3", zones))
+            .unwrap();
+        let other = cluster("[{id: 1, zone: us-central1-f}, {id: 2}, {id: 3}]", zones);
+        assert!(before.moved(&other).is_empty(), "nothing has data yet");
+        before.members = [1, 2, 3].into();
+        assert_eq!(before.moved(&other), [1]);
+        let same = "[{id: 1, zone: us-central1-a}, {id: 2}, {id: 3}, {id: 4, zone: asia-east1-a}]";
+        assert!(before.moved(&cluster(same, zones)).is_empty());
+        let turned = cluster("4", "asia-east1-a, us-east1-b, us-central1-a");
+        assert!(before.moved(&turned).is_empty());
+        assert_eq!(before.moved(&cluster("3", "us-central1-a")), [2]);
     }
 
     // A region that was left and comes back has its old range; nobody else got it meanwhile.

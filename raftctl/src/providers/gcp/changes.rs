@@ -167,6 +167,20 @@ pub fn to_start(json: &str) -> Result<BTreeSet<String>> {
     Ok(keys.collect())
 }
 
+/// The types that the machines have which are there, whatever the plan does, by their nodes' names in Terraform.
+///
+/// # Errors
+/// As [`read`].
+pub fn machine_types(json: &str) -> Result<BTreeMap<String, String>> {
+    let machines = entries(json)?.into_iter();
+    let machines = machines.filter(|entry| entry.resource_type == MACHINE);
+    let types = machines.filter_map(|entry| {
+        let kind = entry.change.before["machine_type"].as_str()?;
+        Some((entry.index.as_str()?.to_owned(), kind.to_owned()))
+    });
+    Ok(types.collect())
+}
+
 /// The nodes whose machines are there when the plan is carried out, by their names in Terraform.
 ///
 /// # Errors
@@ -398,16 +412,20 @@ pub fn refuse_data_loss(
         lines.join("\n  ")
     );
     if lines.iter().all(|line| line.contains("with nothing on it")) {
-        text.push_str(
-            "\nbring the disk back from a snapshot, under the same name and in the same zone, and run this again; or, \
-             where writes that were acknowledged may be lost, run again with --allow-data-loss",
-        );
+        let first = blank
+            .iter()
+            .next()
+            .map_or("ID", |name| name.trim_start_matches('n'));
+        text.push_str(&format!(
+            "\nput a new node in its place (`raftctl replace {first}`); or bring the disk back from a snapshot, under the \
+             same name and in the same zone, and run this again; or, where writes that were acknowledged may be lost, \
+             run again with --allow-data-loss"
+        ));
         return Err(Error::Usage(text));
     }
     text.push_str(
-        "\na data disk can't move to another zone, shrink or change its type, and goes with its node; put \
-         cluster.yaml back, or, where writes that were acknowledged may be lost, run again with \
-         --allow-data-loss",
+        "\na data disk can't move to another zone, shrink or change its type; put cluster.yaml back, or, where writes \
+         that were acknowledged may be lost, run again with --allow-data-loss",
     );
     Err(Error::Usage(text))
 }

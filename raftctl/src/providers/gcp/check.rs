@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use super::allocation::Allocation;
 use super::gcloud::Gcloud;
 use super::leftovers;
+use super::spread;
 use super::tool::Tool;
 use crate::cluster::Cluster;
 use crate::cluster::gcp::SshVia;
@@ -65,6 +66,10 @@ pub async fn findings(cluster: &Cluster, allocation: &Allocation) -> Vec<Finding
                 findings.extend(type_finding(cluster, allocation, zones));
             }
             findings.extend(zone_finding(&unknown));
+            let spread = spread::remark(allocation);
+            findings.extend(spread.map(|(text, advice)| {
+                Finding::new(Verdict::Doubtful, "zones", format!("{text}; {advice}"))
+            }));
             findings.extend(asking.quotas(&quotas, &regions).await);
             findings.extend(rest);
             // What an earlier `up` has left. Later than the rest: what comes first may say why this fails.

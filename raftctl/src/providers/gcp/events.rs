@@ -69,6 +69,8 @@ pub enum Event {
     Read(Resource),
     /// Terraform or a provider says that something is wrong.
     Problem(Diagnostic),
+    /// What raftctl needs to know of all that was made: the module's output, once all is done.
+    Made(serde_json::Value),
     /// raftctl's own words about Terraform: what is waited for.
     Note(String),
 }
@@ -121,6 +123,8 @@ struct Line {
     change: Option<Body>,
     hook: Option<Body>,
     diagnostic: Option<Diagnostic>,
+    #[serde(default)]
+    outputs: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -145,6 +149,9 @@ pub fn parse(line: &str) -> Result<Option<Event>, UnknownFormat> {
     if line.kind == "diagnostic" {
         return Ok(line.diagnostic.map(Event::Problem));
     }
+    if line.kind == "outputs" {
+        return Ok(made(&line.outputs).map(Event::Made));
+    }
     let Some(body) = line.change.or(line.hook) else {
         return Ok(None);
     };
@@ -163,6 +170,14 @@ pub fn parse(line: &str) -> Result<Option<Event>, UnknownFormat> {
         "apply_errored" => Some(Event::Failed(body.resource, action)),
         _ => None,
     })
+}
+
+/// The output of the module that is for raftctl, among all of them, as `terraform output -json` prints them, too.
+/// `None` where nothing is known of it: before the first complete apply, or in a plan.
+#[must_use]
+pub fn made(outputs: &serde_json::Value) -> Option<serde_json::Value> {
+    let value = &outputs["raftctl"]["value"];
+    (!value.is_null()).then(|| value.clone())
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded on the line itself
@@ -190,6 +205,22 @@ mod tests {
             panic!("not read");
         };
         assert_eq!(network.key(), None);
+    }
+
+    // The end of an apply tells what was made; a plan tells that there will be something.
+    #[test]
+    fn what_was_made_is_told_in_the_end() {
+        let line = |raftctl: &str| {
+            let line = format!(
+                r#"{{"@level":"info","@message":"Outputs: 1","outputs":{{"raftctl":{raftctl}}},"type":"outputs"}}"#
+            );
+            parse(&line).unwrap()
+        };
+        let made = serde_json::json!({"schema": 1});
+        let told =
+            r#"{"sensitive":false,"type":["object",{"schema":"number"}],"value":{"schema":1}}"#;
+        assert_eq!(line(told), Some(Event::Made(made)));
+        assert_eq!(line(r#"{"sensitive":false,"action":"create"}"#), None);
     }
 
     // Terraform says that types may be added; plugins write lines of their own.

@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result, TransportError};
 use crate::hosts::inventory::{Host, Inventory, Member};
 use crate::providers::ssh::{self, ClientPorts};
-use crate::providers::{Finding, Hosting, MachineStates, Overview};
+use crate::providers::{Aftermath, Finding, Hosting, MachineStates, Overview};
 use crate::scripts::layout::HostLayout;
 use crate::transport::ssh::Login;
 use crate::transport::unreachable::Unreachable;
@@ -47,6 +47,16 @@ impl Hosting for Gcp {
         })
     }
 
+    /// Terraform deletes them, which takes its time: by whoever called for the change.
+    fn take_away(&self, _: &Cluster, _ids: &[NodeId]) -> Result<Aftermath> {
+        Ok(Aftermath::DeletedNext)
+    }
+
+    /// A disk can't move to another zone.
+    fn moved(&self, cluster: &Cluster) -> Result<Vec<NodeId>> {
+        super::moved(cluster)
+    }
+
     fn machine_states<'a>(&self, cluster: &'a Cluster) -> BoxFuture<'a, Option<MachineStates>> {
         Box::pin(async { Some(super::status::machine_states(cluster).await) })
     }
@@ -59,7 +69,7 @@ impl Hosting for Gcp {
 /// The machines as they were found last. Connects to none. Needs a runtime.
 ///
 /// # Errors
-/// A node has no machine yet.
+/// No node has a machine yet.
 fn open(cluster: &Cluster) -> Result<Inventory> {
     let made = Made::of(cluster)?;
     let mut inventory = ssh::from_logins(&made.cluster, &made.logins, ClientPorts::Closed)?;
@@ -149,6 +159,8 @@ struct Made {
     /// The nodes whose machines have no external address where that is the way to them, each with its
     /// machine.
     unaddressed: BTreeMap<NodeId, String>,
+    /// The nodes that have no machine, or none any more, each with what it would be called.
+    unmade: BTreeMap<NodeId, String>,
 }
 
 impl Made {
@@ -163,6 +175,7 @@ impl Made {
             cluster: cluster.clone(),
             logins: BTreeMap::new(),
             unaddressed: BTreeMap::new(),
+            unmade: BTreeMap::new(),
         };
         let needs_address = cluster.gcp.ssh_via() == SshVia::External;
         if !needs_address {
@@ -175,9 +188,13 @@ impl Made {
                 .nodes
                 .get(&node.id)
                 .map(|placement| placement.name.as_str());
-            let (machine, login) = name
-                .and_then(|name| Some((machines.nodes.get(name)?, by_name.remove(name)?)))
-                .ok_or_else(|| no_machine(node.id))?;
+            let found =
+                name.and_then(|name| Some((machines.nodes.get(name)?, by_name.remove(name)?)));
+            let Some((machine, login)) = found else {
+                let name = super::instance_name(cluster, name.unwrap_or_default());
+                made.unmade.insert(node.id, name);
+                continue;
+            };
             node.peer_address = Some(format!("{}:{}", machine.internal_ip, ports.peer));
             node.client_address = Some(format!("{}:{}", machine.internal_ip, ports.client));
             if needs_address && machine.external_ip.is_none() {
@@ -186,7 +203,11 @@ impl Made {
                 made.logins.insert(node.id, login);
             }
         }
-        Ok(made)
+        match made.unmade.first_key_value() {
+            // Nobody is there who could be asked.
+            Some((id, _)) if made.unmade.len() == cluster.nodes.len() => Err(no_machine(*id)),
+            _ => Ok(made),
+        }
     }
 
     /// Logs in to the machines; with `again` also to those that were logged in to a while ago.
@@ -217,6 +238,18 @@ impl Made {
                 member.peer_address = address(&node.peer_address);
                 member.client_address = address(&node.client_address);
                 member.is_tunnelled = true;
+            }
+        }
+        for (id, instance) in &self.unmade {
+            let why = TransportError::Unreachable {
+                host: instance.clone(),
+                cause: "it has no machine; `raftctl up` makes one where cluster.yaml names it"
+                    .into(),
+            };
+            inventory.add_unreachable(&self.cluster, *id, instance.clone(), why);
+            let member = inventory.members.iter_mut().find(|member| member.id == *id);
+            if let Some(member) = member {
+                member.is_address_known = false;
             }
         }
         // Everyone locks them in the same order.

@@ -43,6 +43,7 @@ fn with_config(machines: &Machines, config_file: &Path) -> Vec<(String, Login)> 
         identity_file: None,
         jump: None,
         config_file: config_file.to_owned(),
+        key_checked_by: Some("raftctl up"),
     };
     machines
         .nodes

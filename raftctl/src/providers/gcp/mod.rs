@@ -5,7 +5,7 @@
 //! allocation   what is decided once: ranges, names, zones           tool       terraform, or tofu
 //! tfvars       (cluster.yaml, allocation, key) -> the module's variables
 //! terraform    init, plan, show, apply, output                      running    one of these; Ctrl-C
-//! events       its JSON lines
+//! events       its JSON lines                                    pulled     its state as it is kept
 //! open_changes what Terraform has begun and not ended
 //! plugins      where Google's provider is kept                      environment  what reaches programs
 //! state        what is there, as far as Terraform knows            starts     machines to be started
@@ -13,6 +13,7 @@
 //! changes      what a plan does                                     causes     errors -> cause, next command
 //! refusals     plans that are not carried out                       resources  what Google has; whose it is
 //! ownership    what is taken in, what is left                       strays     what no state knows
+//! leaving      nodes that cluster.yaml does not name any more       spread     what the loss of a zone does
 //! machines     the module's output                                  gcloud     stop, start, extend, list
 //! check        what can be known before anything is made            hosts      machines as hosts
 //! namesakes    what bears a cluster's names and not its mark
@@ -37,6 +38,7 @@ pub mod events;
 pub mod gcloud;
 pub mod host_keys;
 pub mod hosts;
+pub mod leaving;
 pub mod leftovers;
 pub mod login;
 pub mod machine_status;
@@ -48,10 +50,12 @@ pub mod os_login;
 mod ownership;
 mod planning;
 mod plugins;
+mod pulled;
 pub mod readiness;
 mod refusals;
 pub mod resources;
 mod running;
+pub mod spread;
 mod starts;
 pub mod state;
 pub mod status;
@@ -67,18 +71,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::cluster::gcp::SshVia;
-use crate::cluster::{Cluster, NodeId};
+use crate::cluster::{Cluster, Node, NodeId};
 use crate::error::{Error, Result};
-use crate::local::state_files;
+use crate::local::{known_logs, known_nodes, state_files};
 use crate::transport::ssh::key_pair;
-use allocation::Allocation;
+use allocation::{Allocation, Placement};
 use changes::Change;
 use events::{Action, Event, Resource};
 use gcloud::Gcloud;
+use leaving::Former;
 use machines::{Machine, Machines};
-use ownership::Ownership;
 pub use ownership::in_words;
+use ownership::{FirstLook, Ownership};
 use planning::Planner;
+use pulled::Pulled;
 use resources::{GoogleResource, Kind, Owner};
 use terraform::{Terraform, Unfinished, Watch};
 use tool::Tool;
@@ -139,8 +145,11 @@ impl Paths {
 pub struct Infrastructure {
     paths: Paths,
     terraform: Terraform,
-    allocation: Allocation,
+    /// What is decided, with this plan.
+    pub allocation: Allocation,
     purpose: Purpose,
+    /// The nodes that have left the cluster, and that this plan deletes.
+    gone: BTreeMap<NodeId, Placement>,
     gcloud: Gcloud,
     owner: Owner,
     /// Whether there is anything to apply: addresses that changed by themselves are no change of a
@@ -148,6 +157,10 @@ pub struct Infrastructure {
     has_news: bool,
     /// What the plan does to resources; nothing where all is as it should be.
     pub changes: Vec<Change>,
+    /// What is to be deleted once the nodes have left the cluster that cluster.yaml does not name any more.
+    pub afterwards: Vec<Change>,
+    /// The nodes whose data disks are made although they had one with data.
+    pub blank: BTreeSet<NodeId>,
     /// Where it changes anything: the nodes whose machines are there before, by their names in
     /// Terraform.
     pub standing: BTreeSet<String>,
@@ -167,8 +180,9 @@ pub struct Infrastructure {
 }
 
 impl Infrastructure {
-    /// Makes a plan. Nothing is made yet, and nothing that is kept has changed. `lock_wait` is how
-    /// long Terraform waits for another one on the same state, here and in [`Self::apply`].
+    /// Makes a plan. Nothing is made yet, and nothing that is kept has changed. `former` says what becomes of the
+    /// nodes that cluster.yaml does not name any more; `lock_wait` is how long Terraform waits for another one on the
+    /// same state, here and in [`Self::apply`].
     ///
     /// # Errors
     /// Terraform is missing or finds something wrong; the plan would lose data that it may not
@@ -176,27 +190,38 @@ impl Infrastructure {
     pub async fn plan(
         cluster: &Cluster,
         purpose: Purpose,
+        former: &Former,
         lock_wait: Option<Duration>,
         watch: Watch<'_>,
     ) -> Result<Self> {
         let paths = Paths::of(cluster);
-        let allocation = Allocation::load(&paths.allocation())?.extended(cluster)?;
+        let before = Allocation::load(&paths.allocation())?;
         let tool = Tool::find().await?;
         let had_key = paths.base.join(key_pair::FILE).exists();
         // Without either, nothing was ever made from here.
         let (is_key_new, had_allocation) = (!had_key, paths.allocation().exists());
         let is_first = is_key_new && !had_allocation;
+        let first = (is_first && purpose != Purpose::Down).then(|| FirstLook::begin(cluster));
         let key = key_pair::ensure(&paths.base, &cluster.name).await?;
         let bucket = cluster.gcp.state_bucket.as_deref();
         module::write(&paths.terraform(), &cluster.name, bucket)?;
         let again = purpose.command();
         let terraform = Terraform::new(tool, &paths.terraform(), &cluster.gcp, lock_wait, again);
         terraform.init(&mut *watch).await?;
+        let state = match purpose {
+            Purpose::Down => Pulled::default(), // all of it goes
+            Purpose::Up { .. } | Purpose::KeepData => Pulled::read(&terraform.pull().await?),
+        };
+        let mut allocation = before.with_state(&state).extended(cluster)?;
+        let gone = former.take_from(&mut allocation);
+        leaving::tell_strangers(&allocation, &mut *watch);
         let planner = Planner {
             cluster,
             allocation: &allocation,
             key: &key,
             purpose,
+            former,
+            state: &state,
             folder: paths.terraform(),
             terraform: &terraform,
         };
@@ -220,7 +245,7 @@ impl Infrastructure {
             let all = is_unsettled && purpose != Purpose::KeepData;
             let all = all.then_some(&kinds);
             found = ownership
-                .to_take_in(plan.json(), is_first, all, &mut *watch)
+                .to_take_in(plan.json(), first, all, &mut *watch)
                 .await?;
             if !found.ours.is_empty() {
                 plan = ownership::with_imports(&planner, &found.ours, &mut *watch).await?;
@@ -229,7 +254,7 @@ impl Infrastructure {
         let strays = match purpose {
             Purpose::Up { .. } => Vec::new(),
             Purpose::Down | Purpose::KeepData => {
-                let has_news = plan.0.is_some();
+                let has_news = plan.json.is_some();
                 ownership
                     .strays(purpose, has_news, &kinds, &mut *watch)
                     .await?
@@ -237,23 +262,33 @@ impl Infrastructure {
         };
         let owner = ownership.owner;
         let (changes, standing) = (changes::read(plan.json())?, changes::standing(plan.json())?);
-        let unseen = found.unseen_disks.as_deref();
-        refuse(cluster, &allocation, purpose, plan.json(), &changes, unseen)?;
+        let judged = refusals::Judged {
+            cluster,
+            allocation: &allocation,
+            gone: &gone,
+            plan: plan.json(),
+            changes: &changes,
+        };
+        let blank = judged.blank_disks()?;
+        judged.refuse(purpose, &blank, found.unseen_disks.as_deref())?;
         ownership::refuse_deletions_beside(&found.left, &changes)?;
         if !found.left.is_empty() {
             watch(&Event::Note(ownership::left_behind(&found.left)));
         }
         Ok(Infrastructure {
             paths,
-            allocation,
             purpose,
+            gone,
             kinds,
             is_clear: found.left.is_empty() && !(is_unsettled && found.unseen.is_some()),
             is_key_new,
             is_stranger: is_key_new || !had_allocation,
-            has_news: plan.0.is_some(),
+            has_news: plan.json.is_some(),
             rules: changes::narrowed(plan.json())?,
             started: changes::started(plan.json())?,
+            afterwards: leaving::deletions(&allocation, &state, &plan.kept),
+            blank: refusals::ids_of(&allocation, &blank).into_iter().collect(),
+            allocation,
             changes,
             standing,
             strays,
@@ -279,13 +314,17 @@ impl Infrastructure {
         if self.has_news || matches!(self.purpose, Purpose::Up { .. }) {
             let mut allocation = self.allocation.clone();
             allocation.new_machines.extend(renewed.iter().cloned());
+            // Not forgotten before they are gone.
+            allocation.leaving.extend(self.gone.clone());
             allocation.save(&self.paths.allocation())?;
         }
         login::forget_host_keys(cluster, &renewed)?;
-        let mut failed = Vec::new();
+        let (mut failed, mut made) = (Vec::new(), None);
         let mut noting = |event: &Event| {
-            if let Event::Failed(resource, _) = event {
-                failed.push(resource.clone());
+            match event {
+                Event::Failed(resource, _) => failed.push(resource.clone()),
+                Event::Made(output) => made = Some(output.to_string()),
+                _ => {}
             }
             watch(event);
         };
@@ -310,7 +349,12 @@ impl Infrastructure {
                 Ok(BTreeMap::new())
             }
             (Purpose::Up { .. } | Purpose::KeepData, Ok(())) => {
-                if let Some(output) = self.terraform.output().await? {
+                // The apply has told it already, where there was one.
+                let output = match made {
+                    Some(made) => Some(made),
+                    None => self.terraform.output().await?,
+                };
+                if let Some(output) = output {
                     self.remember_machines(cluster, Machines::parse(&output)?)
                         .await?;
                 }
@@ -318,6 +362,31 @@ impl Infrastructure {
                 Ok(BTreeMap::new())
             }
         }
+    }
+
+    /// Forgets the nodes that have left, as far as nothing is there of them any more; the others.
+    ///
+    /// # Errors
+    /// The state can't be read; a file can't be written.
+    pub async fn forget_gone(&self, cluster: &Cluster) -> Result<BTreeSet<NodeId>> {
+        let state = Pulled::read(&self.terraform.pull().await?);
+        let path = self.paths.allocation();
+        let mut allocation = Allocation::load(&path)?;
+        let (mut rest, mut machines) = (BTreeSet::new(), BTreeSet::new());
+        for (id, at) in &self.gone {
+            if leaving::is_there(&state, &at.name) {
+                rest.insert(*id);
+                continue;
+            }
+            allocation.leaving.remove(id);
+            allocation.members.remove(id);
+            // Whoever asks for that id again is told that it was used, and misses no log.
+            known_logs::remove(&cluster.state_dir(), &[*id])?;
+            machines.insert(instance_name(cluster, &at.name));
+        }
+        allocation.new_machines = &allocation.new_machines - &machines;
+        allocation.save(&path)?;
+        Ok(rest)
     }
 
     /// Keeps what is known of the machines. Terraform may know the addresses of machines that it started, or
@@ -369,21 +438,20 @@ impl Infrastructure {
         if machines.save(&self.paths.machines()).is_err() {
             return Err(error);
         }
-        let is_known = machines.nodes.len() == cluster.nodes.len();
+        let mut placements = self.allocation.nodes.values();
+        let is_known = placements.all(|at| machines.nodes.contains_key(&at.name));
         let is_machine = |resource: &Resource| {
             let of_machine = ["google_compute_instance", "google_compute_disk"];
             of_machine.contains(&resource.resource_type.as_str())
         };
-        let is_missing = |name: &str| {
-            let failed = failed.iter().any(|resource| resource.key() == Some(name));
-            failed || !standing.contains(name)
-        };
+        let has_failed = |name: &str| failed.iter().any(|resource| resource.key() == Some(name));
         let nodes = self.allocation.nodes.iter();
-        let missing: Vec<NodeId> = nodes
-            .filter(|(_, placement)| is_missing(&placement.name))
-            .map(|(id, _)| *id)
-            .collect();
-        let left = cluster.nodes.len() - missing.len();
+        let nodes = nodes.filter(|(_, at)| has_failed(&at.name) || !standing.contains(&*at.name));
+        let left = cluster.nodes.len() - nodes.clone().count();
+        // Nobody needs those that leave, as long as the others can elect a leader.
+        let former = self.allocation.leaving.iter();
+        let former = former.filter(|(_, at)| has_failed(&at.name));
+        let missing: Vec<NodeId> = nodes.chain(former).map(|(id, _)| *id).collect();
         let goes_on = is_known && failed.iter().all(is_machine) && left >= cluster.majority();
         if is_interrupted || missing.is_empty() || !goes_on {
             return Err(error);
@@ -453,6 +521,18 @@ impl Infrastructure {
 }
 
 impl Infrastructure {
+    /// What goes with the nodes that have left: all that is theirs, and subnets that nobody else is in.
+    pub fn of_gone(&self) -> impl Fn(&Change) -> bool {
+        let used = self.allocation.used_regions();
+        move |change| {
+            let key = change.key.as_deref().unwrap_or_default();
+            match change.resource_type.as_str() {
+                "google_compute_subnetwork" => !used.contains_key(key),
+                _ => self.gone.values().any(|at| at.name == key),
+            }
+        }
+    }
+
     /// The machines that are made or deleted, by their names at Google.
     #[must_use]
     pub fn renewed(&self, cluster: &Cluster) -> BTreeSet<String> {
@@ -498,40 +578,6 @@ pub fn remember_host_keys(cluster: &Cluster, instances: &BTreeSet<String>) -> Re
     }
     allocation.new_machines = new;
     allocation.save(&path)
-}
-
-/// Refuses what a plan would take from a cluster.
-fn refuse(
-    cluster: &Cluster,
-    allocation: &Allocation,
-    purpose: Purpose,
-    plan: &str,
-    changes: &[Change],
-    unseen_disks: Option<&str>,
-) -> Result<()> {
-    let may_lose_data = match purpose {
-        Purpose::Up { allow_data_loss } => allow_data_loss,
-        Purpose::KeepData => false,
-        Purpose::Down => true,
-    };
-    if !may_lose_data {
-        let names = |ids: &BTreeSet<NodeId>| -> BTreeSet<String> {
-            let placements = ids.iter().filter_map(|id| allocation.nodes.get(id));
-            placements.map(|placement| placement.name.clone()).collect()
-        };
-        let seen = crate::local::known_logs::load(&cluster.state_dir());
-        let standing = changes::standing(plan)?;
-        let (members, seen) = (names(&allocation.members), names(&seen));
-        let blank = changes::blank_disks(changes, &standing, &members, &seen);
-        changes::refuse_data_loss(changes, &blank, unseen_disks)?;
-    }
-    // Before the cluster was up nobody is served, and a first try may have had the wrong machines.
-    if matches!(purpose, Purpose::Up { .. }) && !allocation.members.is_empty() {
-        refusals::stops(cluster, allocation, &changes::retyped(plan)?)?;
-        let renewed = changes::renewed_around_disks(changes);
-        refusals::renewal(cluster, allocation, &renewed)?;
-    }
-    Ok(())
 }
 
 /// The machines of a cluster, as they were after the last change. Starts no program.
@@ -607,19 +653,43 @@ pub fn allocation(cluster: &Cluster) -> Result<Allocation> {
     Allocation::load(&Paths::of(cluster).allocation())?.extended(cluster)
 }
 
+/// The nodes of a cluster that has been up whose zones are to be others: their disks can't follow.
+///
+/// # Errors
+/// The file that keeps it is damaged.
+pub fn moved(cluster: &Cluster) -> Result<Vec<NodeId>> {
+    Ok(Allocation::load(&Paths::of(cluster).allocation())?.moved(cluster))
+}
+
+/// Remembers the nodes that machines have been made for: cluster.yaml has named them, whatever has ended that `up`.
+///
+/// # Errors
+/// The file that keeps it is damaged; or another can't be written.
+pub fn remember_named(cluster: &Cluster) -> Result<()> {
+    let state_dir = cluster.state_dir();
+    let mut known = known_nodes::load(&state_dir);
+    let named = Allocation::load(&Paths::of(cluster).allocation())?.nodes;
+    let named = named.into_keys().filter(|id| known.remove(id).is_none());
+    let nodes = named.map(|id| Node {
+        id,
+        ..Node::default()
+    });
+    known_nodes::add(&state_dir, &nodes.collect::<Vec<_>>())
+}
+
 /// Remembers that the cluster has been up with its nodes, which may hold data of each other from now
-/// on.
+/// on; until they are gone.
 ///
 /// # Errors
 /// The file that keeps it is damaged, or can't be written.
 pub fn remember_members(cluster: &Cluster) -> Result<()> {
     let path = Paths::of(cluster).allocation();
     let mut allocation = Allocation::load(&path)?;
-    let members = cluster.ids().into_iter().collect();
-    if allocation.members == members {
+    let before = allocation.members.len();
+    allocation.members.extend(cluster.ids());
+    if allocation.members.len() == before {
         return Ok(());
     }
-    allocation.members = members;
     allocation.save(&path)
 }
 

@@ -47,7 +47,11 @@ impl OpenChanges {
                 self.reading.insert(resource.address.clone(), subject);
             }
             Event::Read(resource) => drop(self.reading.remove(&resource.address)),
-            Event::Going(..) | Event::Drifted(_) | Event::Problem(_) | Event::Note(_) => {}
+            Event::Going(..)
+            | Event::Drifted(_)
+            | Event::Problem(_)
+            | Event::Made(_)
+            | Event::Note(_) => {}
         }
     }
 

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use super::changes::Change;
@@ -38,6 +39,34 @@ pub(super) struct Found {
     pub unseen_disks: Option<String>,
 }
 
+/// What somebody else has where they have the names of a cluster.
+const FIRST: [Kind; 2] = [Kind::Disk, Kind::Network];
+
+/// A look at what bears a cluster's names that was never made from here. It begins before Terraform has made a plan:
+/// gcloud takes seconds for it.
+pub(super) struct FirstLook(JoinSet<Listing>);
+
+impl FirstLook {
+    /// Begins. Needs a runtime.
+    pub fn begin(cluster: &Cluster) -> FirstLook {
+        let mut looking = JoinSet::new();
+        let cluster = cluster.clone();
+        let settings = Kind::of_settings(&cluster.gcp);
+        let kinds = FIRST.into_iter().filter(|kind| settings.contains(kind));
+        let kinds: Vec<Kind> = kinds.collect();
+        looking.spawn(async move { Listing::at(&Gcloud::of(&cluster), &cluster, &kinds).await });
+        FirstLook(looking)
+    }
+
+    async fn end(mut self) -> Listing {
+        match self.0.join_next().await {
+            Some(Ok(listing)) => listing,
+            Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
+            None => Listing::default(),
+        }
+    }
+}
+
 /// What is needed to find out.
 pub(super) struct Ownership<'a> {
     pub cluster: &'a Cluster,
@@ -49,29 +78,32 @@ pub(super) struct Ownership<'a> {
 impl Ownership<'_> {
     /// What a plan would make although it is there, and is the cluster's; with `all`, which are the kinds that
     /// it can be made of, also what is left of it elsewhere. Where nothing was ever made from here, nothing
-    /// can be; then it is enough to see whether somebody else has the names.
+    /// can be; then the first look is enough, by which it is seen whether somebody else has the names.
     ///
     /// # Errors
     /// Somebody else has one of the names; nothing was changed.
     pub async fn to_take_in(
         &self,
         plan: &str,
-        is_first: bool,
+        first: Option<FirstLook>,
         all: Option<&BTreeSet<Kind>>,
         watch: Watch<'_>,
     ) -> Result<Found> {
         let project = self.cluster.gcp.project.as_deref().unwrap_or_default();
         let made = changes::made(plan, project)?;
         let mut kinds: BTreeSet<Kind> = made.iter().map(|(kind, ..)| *kind).collect();
-        if is_first {
-            kinds.retain(|kind| matches!(kind, Kind::Disk | Kind::Network));
+        if first.is_some() {
+            kinds.retain(|kind| FIRST.contains(kind));
         }
         kinds.extend(all.into_iter().flatten());
         if kinds.is_empty() {
             return Ok(Found::default());
         }
         let kinds: Vec<Kind> = kinds.into_iter().collect();
-        let look = Listing::at(self.gcloud, self.cluster, &kinds).await;
+        let look = match first {
+            Some(first) if kinds.iter().all(|kind| FIRST.contains(kind)) => first.end().await,
+            _ => Listing::at(self.gcloud, self.cluster, &kinds).await,
+        };
         if let Some(unseen) = look.unseen() {
             watch(&Event::Note(format!(
                 "whether Google has anything of this cluster that Terraform's state does not know could not be seen: \

@@ -79,8 +79,9 @@ async fn one(
     on_new_key: impl Fn(&str) -> bool,
 ) -> Result<()> {
     let deadline = Instant::now() + time_max;
-    let mut refused_since = None;
+    let (mut refused_since, mut has_new_key) = (None, false);
     loop {
+        host.transport.try_again();
         // Whoever wants to wait a second does not wait for ssh to give up.
         let left = deadline.saturating_duration_since(Instant::now());
         let try_time_max = left.clamp(TRY_TIME_MIN, TRY_TIME_MAX);
@@ -94,7 +95,11 @@ async fn one(
             Ok(_) => "its startup script is not done; see `sudo journalctl -u google-startup-scripts` there".into(),
             Err(error @ TransportError::Refused { .. }) => {
                 // No machine gets another key while it boots, but a new one.
-                let is_final = is_changed_key(&error) && !on_new_key(host.name());
+                let is_changed = is_changed_key(&error);
+                let is_final = is_changed && !on_new_key(host.name());
+                if is_changed && !is_final && !std::mem::replace(&mut has_new_key, true) {
+                    continue; // It is known again who that is: no reason to wait.
+                }
                 let since = *refused_since.get_or_insert_with(Instant::now);
                 if is_final || since.elapsed() >= refused_max {
                     return Err(error.into());
@@ -122,6 +127,8 @@ mod tests {
     use super::*;
     use crate::scripts::layout::HostLayout;
     use crate::transport::fake::{Answer, Fake};
+    use crate::transport::{BoxFuture, Exit, Transport};
+    use tokio::io::{AsyncWrite, AsyncWriteExt};
 
     const NAME: &str = "raft-demo-n1";
 
@@ -194,6 +201,61 @@ mod tests {
         let text = waited(u32::MAX, Duration::from_millis(500)).await;
         let text = text.unwrap_err().to_string();
         assert_eq!(text, "raft-demo-n1: Permission denied (publickey)");
+    }
+
+    /// A machine that boots: whoever has not reached it is told the same until it is to be tried again.
+    struct Booting {
+        tries_left: AtomicU64,
+        is_left_alone: AtomicBool,
+    }
+
+    impl Transport for Booting {
+        fn host(&self) -> &str {
+            NAME
+        }
+
+        fn try_again(&self) {
+            self.is_left_alone.store(false, Ordering::Relaxed);
+        }
+
+        fn execute<'a>(
+            &'a self,
+            _: Request<'a>,
+            stdout: &'a mut (dyn AsyncWrite + Send + Unpin),
+        ) -> BoxFuture<'a, std::result::Result<Exit, TransportError>> {
+            Box::pin(async move {
+                if self.is_left_alone.swap(true, Ordering::Relaxed)
+                    || self.tries_left.fetch_sub(1, Ordering::Relaxed) > 0
+                {
+                    return Err(TransportError::Unreachable {
+                        host: NAME.into(),
+                        cause: "Connection refused".into(),
+                    });
+                }
+                stdout.write_all(b"ready\nend=ok\n").await.unwrap();
+                Ok(Exit {
+                    status: 0,
+                    stderr: String::new(),
+                })
+            })
+        }
+    }
+
+    // A host that could not be reached is left alone for longer the longer that took: not so one that boots.
+    #[tokio::test]
+    async fn each_try_reaches_for_the_machine() {
+        let transport = Arc::new(Booting {
+            tries_left: AtomicU64::new(2),
+            is_left_alone: AtomicBool::new(true),
+        });
+        let booting = Host {
+            transport: transport.clone(),
+            layout: HostLayout::remote("/opt/raftkv/demo"),
+            nodes: vec![1],
+        };
+        one(&booting, TIME_MAX, REFUSED_MAX, |_| false)
+            .await
+            .unwrap();
     }
 
     // Another key than before is forgotten where the machine is new; otherwise it is told, and not waited for.

@@ -3,56 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::gcloud;
+use super::pulled::Pulled;
 
 /// Nodes, by their names in Terraform.
 pub type Names = BTreeSet<String>;
 
-/// The form of a state that is known.
-const FORM: u64 = 4;
-
-const MACHINE: &str = "google_compute_instance";
-
-#[derive(Deserialize)]
-struct State {
-    version: u64,
-    #[serde(default)]
-    resources: Vec<Resource>,
-}
-
-#[derive(Deserialize)]
-struct Resource {
-    #[serde(rename = "type")]
-    resource_type: String,
-    #[serde(default)]
-    instances: Vec<Instance>,
-}
-
-#[derive(Deserialize)]
-struct Instance {
-    #[serde(default)]
-    index_key: Value,
-    #[serde(default)]
-    attributes: Value,
-}
-
-/// The machines to start as Terraform's state has them, from `terraform state pull`: a guess, which spares a
-/// second plan wherever it is right. [`super::changes::to_start`] is the judge.
+/// The machines to start as Terraform's state has them: a guess, which spares a second plan wherever it is right.
+/// [`super::changes::to_start`] is the judge.
 #[must_use]
-pub fn of_state(json: &str) -> Names {
-    let state: Option<State> = serde_json::from_str(json).ok();
-    let Some(state) = state.filter(|state| state.version == FORM) else {
-        return Names::new();
-    };
-    let machines = state.resources.into_iter();
-    let machines = machines.filter(|resource| resource.resource_type == MACHINE);
-    let machines = machines.flat_map(|resource| resource.instances);
-    let started = machines.filter(|machine| is_to_start(&machine.attributes));
-    let names = started.filter_map(|machine| machine.index_key.as_str().map(String::from));
-    names.collect()
+pub fn of_state(state: &Pulled) -> Names {
+    let machines = state.of_type("google_compute_instance");
+    let started = machines.filter(|(_, machine)| is_to_start(machine));
+    started.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Whether a machine, with its attributes in Terraform, is to be started: it is off, or Terraform has been asked
@@ -82,16 +47,16 @@ mod tests {
             ];
             let disk = serde_json::json!({"index_key": "n9", "attributes": {}});
             serde_json::json!({"version": version, "resources": [
-                {"type": "google_compute_disk", "instances": [disk]}, {"type": MACHINE, "instances": machines},
+                {"type": "google_compute_disk", "instances": [disk]}, {"type": "google_compute_instance", "instances": machines},
             ]})
             .to_string()
         };
         assert_eq!(
-            of_state(&state(4)),
+            of_state(&Pulled::read(&state(4))),
             ["n2", "n3", "n5"].map(String::from).into()
         );
         for unknown in [state(5), String::new(), "no state".into()] {
-            assert_eq!(of_state(&unknown), Names::new());
+            assert_eq!(of_state(&Pulled::read(&unknown)), Names::new());
         }
     }
 }

@@ -118,7 +118,7 @@ impl State {
                 data_disk: format!("raft-{}-{name}-data", cluster.name),
             })
         };
-        let nodes = allocation.nodes.values().filter_map(|placement| {
+        let nodes = allocation.placements().filter_map(|(_, placement)| {
             let machine = machine(&placement.name, &placement.zone)?;
             Some((placement.name.clone(), machine))
         });

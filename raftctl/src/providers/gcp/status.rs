@@ -48,6 +48,15 @@ async fn states(cluster: &Cluster) -> Result<MachineStates> {
         text.push_str(&line);
         values.insert(id.to_string(), value);
     }
+    for (id, at) in super::allocation(cluster)?.leaving {
+        let name = super::instance_name(cluster, &at.name);
+        text.push_str(&format!(
+            "node {id}: it is not in cluster.yaml any more, and what there is of its machine ({name}, {}) costs money; \
+             `raftctl up` lets it leave, and deletes that\n",
+            at.zone
+        ));
+        values.insert(id.to_string(), json!({"instance": name, "leaves": true}));
+    }
     Ok(MachineStates {
         text,
         json: Value::Object(values),

@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use super::causes::{Cause, Names};
 use super::environment;
-use super::events::Event;
+use super::events::{self, Event};
 use super::plugins::Cache;
 pub use super::running::Watch;
 use super::running::{self, Effect, Outcome, Written};
@@ -182,9 +182,20 @@ impl Terraform {
     /// # Errors
     /// It can't be read.
     pub async fn pull(&self) -> Result<String> {
+        if !self.may_have_state() {
+            return Ok(String::new());
+        }
         let outcome = self.read(&["state", "pull"]).await?;
         self.succeeded("read Terraform's state", &outcome)?;
         Ok(outcome.stdout)
+    }
+
+    /// Whether there may be a state: it is in a bucket, or in a file here, which is another one where somebody has
+    /// chosen a workspace.
+    fn may_have_state(&self) -> bool {
+        let files = ["terraform.tfstate", "terraform.tfstate.d"];
+        let is_here = files.iter().any(|name| self.directory.join(name).exists());
+        is_here || !self.bucket.is_empty()
     }
 
     /// What is there, as far as the state knows.
@@ -278,8 +289,7 @@ impl Terraform {
         self.succeeded("read what was made", &outcome)?;
         let outputs: serde_json::Value = serde_json::from_str(&outcome.stdout)
             .map_err(|error| Error::Other(format!("cannot read Terraform's output: {error}")))?;
-        let value = &outputs["raftctl"]["value"];
-        Ok((!value.is_null()).then(|| value.to_string()))
+        Ok(events::made(&outputs).map(|made| made.to_string()))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {

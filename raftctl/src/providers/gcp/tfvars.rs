@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use super::allocation::Allocation;
+use super::leaving::{Kept, Part, Types};
 use super::resources;
 use crate::cluster::Cluster;
 use crate::cluster::gcp::region_of;
@@ -21,6 +22,24 @@ struct Node<'a> {
     zone: &'a str,
     region: &'a str,
     start: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    machine_type: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<&'a BTreeSet<Part>>,
+}
+
+/// Which machines there are to be.
+pub struct Machines<'a> {
+    /// Where each node is.
+    pub allocation: &'a Allocation,
+    /// The nodes whose machines are to be started where they are off, by their names.
+    pub started: &'a BTreeSet<String>,
+    /// What is kept of the nodes that leave.
+    pub kept: &'a Kept,
+    /// The types that their machines keep.
+    pub types: &'a Types,
+    /// Nothing but data disks.
+    pub data_disks_only: bool,
 }
 
 #[derive(Serialize)]
@@ -144,25 +163,23 @@ pub fn disks(cluster: &Cluster) -> [(&str, u64); 2] {
     ]
 }
 
-/// The file's text. `started` are the nodes whose machines are to be started where they are off, by their
-/// names.
+/// The file's text.
 #[must_use]
-pub fn text(
-    cluster: &Cluster,
-    allocation: &Allocation,
-    public_key: &str,
-    started: &BTreeSet<String>,
-    data_disks_only: bool,
-) -> String {
+pub fn text(cluster: &Cluster, public_key: &str, machines: &Machines<'_>) -> String {
     let settings = &cluster.gcp;
-    let nodes = allocation.nodes.iter().filter_map(|(id, placement)| {
+    let allocation = machines.allocation;
+    let nodes = allocation.placements().filter_map(|(id, placement)| {
+        let parts = machines.kept.get(&placement.name);
         let node = Node {
-            id: *id,
+            id,
             zone: &placement.zone,
             region: region_of(&placement.zone)?,
-            start: started.contains(&placement.name),
+            start: machines.started.contains(&placement.name),
+            machine_type: machines.types.get(&placement.name).map(String::as_str),
+            parts,
         };
-        Some((placement.name.as_str(), node))
+        let is_there = parts.is_none_or(|parts| !parts.is_empty());
+        is_there.then_some((placement.name.as_str(), node))
     });
     let regions = allocation.used_regions();
     let variables = Variables {
@@ -188,7 +205,7 @@ pub fn text(
         lifetime_seconds: settings.lifetime.map_or(0, |lifetime| lifetime.as_secs()),
         spot: settings.spot,
         labels: &settings.labels,
-        data_disks_only,
+        data_disks_only: machines.data_disks_only,
     };
     let text = serde_json::to_string_pretty(&variables);
     text.expect("plain text and numbers under text keys are always JSON") + "\n"
@@ -206,7 +223,14 @@ mod tests {
             crate::cluster::parse(yaml, "cluster.yaml", PathBuf::from("."), &|_| None).unwrap();
         let allocation = Allocation::default().extended(&cluster).unwrap();
         let started = BTreeSet::from(["n2".to_owned()]);
-        let text = text(&cluster, &allocation, KEY, &started, false);
+        let machines = Machines {
+            allocation: &allocation,
+            started: &started,
+            kept: &Kept::new(),
+            types: &Types::new(),
+            data_disks_only: false,
+        };
+        let text = text(&cluster, KEY, &machines);
         assert_eq!(text, expected);
     }
 
@@ -227,6 +251,38 @@ mod tests {
             include_str!("testdata/company.yaml"),
             include_str!("testdata/company.tfvars.json"),
         );
+    }
+
+    // Of a node that leaves what is kept is told, with the type of its machine, and of one with nothing left nothing; all
+    // others have all.
+    #[test]
+    fn who_leaves_has_what_is_kept() {
+        let cluster = |nodes: &str| {
+            let yaml = include_str!("testdata/short.yaml").replace("nodes: 1", nodes);
+            crate::cluster::parse(&yaml, "x", ".".into(), &|_| None).unwrap()
+        };
+        let before = Allocation::default().extended(&cluster("nodes: 3"));
+        let allocation = before.unwrap().extended(&cluster("nodes: 1")).unwrap();
+        assert_eq!(allocation.leaving.len(), 2);
+        let kept = Kept::from([
+            ("n2".to_owned(), BTreeSet::new()),
+            ("n3".to_owned(), [Part::Address, Part::Disk].into()),
+        ]);
+        let types = Types::from([("n3".to_owned(), "e2-micro".to_owned())]);
+        let machines = Machines {
+            allocation: &allocation,
+            started: &BTreeSet::new(),
+            kept: &kept,
+            types: &types,
+            data_disks_only: false,
+        };
+        let text = text(&cluster("nodes: 1"), KEY, &machines);
+        let variables: serde_json::Value = serde_json::from_str(&text).unwrap();
+        let nodes = &variables["nodes"];
+        assert!(nodes["n1"]["parts"].is_null() && nodes["n2"].is_null());
+        assert_eq!(nodes["n3"]["parts"], serde_json::json!(["address", "disk"]));
+        assert_eq!(nodes["n3"]["machine_type"], "e2-micro");
+        assert!(nodes["n1"]["machine_type"].is_null());
     }
 
     // What the shortest cluster.yaml becomes: the module's own defaults hold, and nothing is open.

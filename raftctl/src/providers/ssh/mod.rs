@@ -244,6 +244,7 @@ fn login(cluster: &Cluster, node: &Node) -> Result<Login> {
         port,
         identity_file,
         config_file,
+        key_checked_by: None,
     })
 }
 

@@ -74,6 +74,7 @@ impl Injector<'_> {
         let at_ms = ms(self.started.elapsed());
         let context = self.context;
         match fault.kind {
+            Kind::Member => unreachable!("none is planned"),
             Kind::Kill | Kind::RestartAll => {
                 all_or_partial(context.kill(&nodes).await, "killed").map(drop)?;
             }
@@ -106,6 +107,7 @@ impl Injector<'_> {
     pub async fn undo(&self, fault: &Planned, injected: &mut Injected) -> Result<()> {
         let context = self.context;
         match fault.kind {
+            Kind::Member => unreachable!("none is planned"),
             Kind::Kill | Kind::RestartAll => {
                 run::start(context, &injected.nodes, self.binary).await?;
             }
@@ -136,5 +138,6 @@ fn name(kind: Kind) -> &'static str {
         Kind::Pause => "pause",
         Kind::Partition => "partition",
         Kind::RestartAll => "restart-all",
+        Kind::Member => "member",
     }
 }

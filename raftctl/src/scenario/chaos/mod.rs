@@ -4,6 +4,7 @@
 //! seed repeats the circumstances, and the history that was recorded is what can be judged again.
 
 mod inject;
+mod members;
 mod plan;
 mod report;
 
@@ -24,12 +25,15 @@ use crate::local::binary::Binary;
 use crate::local::folder_lock::FolderLock;
 use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
+use crate::ops::guests::Guests;
 use crate::ops::store;
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
+use crate::terminal::progress::Progress;
 use crate::text::words::counted;
 use crate::workload::{self, Availability, Kind as Asked, Workload};
 use inject::{Injected, Injector};
+use members::{Changed, Changes};
 use plan::{Kind, Planned};
 use report::Report;
 
@@ -48,7 +52,8 @@ pub struct Arguments {
     /// How many keys they share: the fewer, the more often they meet
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     keys: u64,
-    /// Kinds of faults, separated by commas, or none
+    /// Kinds of faults, separated by commas, or none: kill, pause, partition, restart-all, and
+    /// member: nodes join, are replaced and leave meanwhile (provider local)
     #[arg(
         long,
         value_name = "KINDS",
@@ -65,8 +70,8 @@ impl Arguments {
         let kind = |word: &str| {
             Kind::from_str(word.trim(), true).map_err(|_| {
                 Error::Usage(format!(
-                    "--faults: {word:?} is none; there are kill, pause, partition, restart-all \
-                     and none"
+                    "--faults: {word:?} is none; there are kill, pause, partition, restart-all, \
+                     member and none"
                 ))
             })
         };
@@ -82,6 +87,9 @@ impl Arguments {
                     .into(),
             ));
         }
+        if kinds.contains(&Kind::Member) {
+            Guests::check(context)?;
+        }
         Ok(kinds)
     }
 
@@ -95,6 +103,9 @@ impl Arguments {
             )));
         }
         let timing = &context.cluster.timing;
+        // Members change beside all others.
+        let strike = kinds.iter().copied().filter(|kind| *kind != Kind::Member);
+        let kinds: &[Kind] = &strike.collect::<Vec<_>>();
         let planned = plan::plan(seed, self.duration, kinds, timing);
         if planned.is_empty() && !kinds.is_empty() {
             let enough = humantime::format_duration(plan::enough_for_one(timing));
@@ -128,6 +139,8 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
         folder: folder(context, seed)?,
         arguments: &arguments,
         planned,
+        changes: kinds.contains(&Kind::Member).then(Changes::default),
+        progress: Progress::new(),
     };
     let report = chaos.run(&mut interruptions).await?;
     match options.output {
@@ -136,6 +149,13 @@ pub async fn run(context: &Context, options: &Options, arguments: Arguments) -> 
     }
     if report.passed() {
         return Ok(());
+    }
+    if report.verdict.is_linearizable() && report.changed_nothing() {
+        return Err(Error::CheckFailed(format!(
+            "no change of members completed, so nothing is shown of them; a longer --duration, or fewer --faults, \
+             leaves them time; all that is needed to look into it is in {}",
+            report.folder.display()
+        )));
     }
     Err(Error::CheckFailed(format!(
         "{}; all that is needed to look into it is in {}",
@@ -177,6 +197,9 @@ struct Chaos<'a> {
     seed: u64,
     folder: PathBuf,
     planned: Vec<Planned>,
+    /// Where members are to change meanwhile: those changes.
+    changes: Option<Changes>,
+    progress: Progress,
 }
 
 impl Chaos<'_> {
@@ -193,6 +216,7 @@ impl Chaos<'_> {
         let mut faults = Vec::new();
         let struck = tokio::select! {
             struck = self.strike_all(&workload, &mut faults) => Some(struck),
+            failed = self.change_members(&workload) => Some(failed),
             () = interruptions.next() => None,
         };
         let mut interrupted = struck.is_none();
@@ -242,6 +266,21 @@ impl Chaos<'_> {
         report::fetch(self.context, &self.folder).await;
         struck?;
         self.judge(history, faults, restored).await
+    }
+
+    /// Changes members for as long as the run lasts, if that was asked for.
+    async fn change_members(&self, workload: &Workload) -> Result<()> {
+        let Some(changes) = &self.changes else {
+            return std::future::pending().await;
+        };
+        let guests = Guests {
+            home: self.context,
+            binary: self.binary,
+            patience: members::PATIENCE,
+            progress: &self.progress,
+        };
+        let tell = |changed: &Changed| self.say(&changed.text());
+        members::go_on(&guests, self.seed, workload.started(), changes, tell).await
     }
 
     /// Every fault in its time, and each undone; returns when the time is over.
@@ -301,6 +340,7 @@ impl Chaos<'_> {
             reads: Availability::of(history.operations(), Asked::Reads, length),
             writes: Availability::of(history.operations(), Asked::Writes, length),
             faults,
+            changes: self.changes.as_ref().map(Changes::list),
             not_restored: restored.err().map(|error| error.to_string()),
             folder: self.folder.clone(),
         };

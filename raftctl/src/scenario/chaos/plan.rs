@@ -24,6 +24,8 @@ pub enum Kind {
     Partition,
     /// SIGKILL for every node at once, then all are started again
     RestartAll,
+    /// Nodes join, are replaced and leave, all the while, whatever else strikes
+    Member,
 }
 
 /// Whom a fault strikes.
@@ -86,6 +88,7 @@ pub fn plan(seed: u64, duration: Duration, kinds: &[Kind], timing: &Timing) -> V
     while let Some(kind) = kinds.choose(&mut random).copied() {
         let (target, length) = match kind {
             Kind::RestartAll => (Target::All, length_max / 6),
+            Kind::Member => unreachable!("goes on beside all others"),
             Kind::Kill | Kind::Pause | Kind::Partition => (any_target(&mut random), length_max),
         };
         let length = random.random_range(length / 20..=length);

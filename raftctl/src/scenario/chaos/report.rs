@@ -8,6 +8,7 @@ use checker::History;
 use serde::Serialize;
 
 use super::inject::Injected;
+use super::members::Changed;
 use crate::error::{Error, Result};
 use crate::ops::Context;
 use crate::ops::files::{DUMP, LOGS, METADATA};
@@ -39,6 +40,8 @@ pub struct Report {
     pub writes: Availability,
     /// What was injected, and when.
     pub faults: Vec<Injected>,
+    /// How members changed meanwhile; null where that was not asked for.
+    pub changes: Option<Vec<Changed>>,
     /// Why the cluster could not be put back; null if it was.
     pub not_restored: Option<String>,
     /// Where everything lies.
@@ -59,6 +62,13 @@ impl Report {
             self.seed,
             self.folder.display()
         );
+        if let Some(changes) = &self.changes {
+            let completed = self.completed();
+            let given_up = changes.len() - completed;
+            text.push_str(&format!(
+                "changes of members: {completed} completed, {given_up} given up\n"
+            ));
+        }
         if let Some(cause) = &self.not_restored {
             text.push_str(&format!("the cluster could not be put back: {cause}\n"));
         }
@@ -68,7 +78,18 @@ impl Report {
     /// Whether it is a success.
     #[must_use]
     pub fn passed(&self) -> bool {
-        self.verdict.is_linearizable() && self.not_restored.is_none()
+        self.verdict.is_linearizable() && self.not_restored.is_none() && !self.changed_nothing()
+    }
+
+    /// Whether members were to change, and no change came to its end: that shows nothing.
+    #[must_use]
+    pub fn changed_nothing(&self) -> bool {
+        self.changes.is_some() && self.completed() == 0
+    }
+
+    fn completed(&self) -> usize {
+        let changes = self.changes.iter().flatten();
+        changes.filter(|change| change.given_up.is_none()).count()
     }
 }
 

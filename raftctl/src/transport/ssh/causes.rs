@@ -313,10 +313,17 @@ fn changed_key(login: &Login, text: &str) -> String {
         Some(port) if port != 22 => format!("[{}]:{port}", login.destination),
         _ => login.destination.clone(),
     });
+    let again = match login.key_checked_by {
+        Some(command) => format!(
+            ", then `{command}`, which finds out whether its new key is the right one: every other command would take the \
+             one that it is shown"
+        ),
+        None => " and try again".into(),
+    };
     format!(
         "{CHANGED_KEY}{sent}; the machine was replaced, or \
          someone is in between; if you know that it was replaced, run `ssh-keygen -R '{name}' -f \
-         {file}` and try again"
+         {file}`{again}"
     )
 }
 
@@ -408,6 +415,14 @@ mod tests {
         let message = explained(&format!("{text}{other}")).to_string();
         let command = "`ssh-keygen -R '[gate]:22022' -f /d/known_hosts`";
         assert!(message.contains(command), "{message}");
+        assert!(message.ends_with("` and try again"), "{message}");
+        // Where one command knows better than to take what it is shown, it is named.
+        let login = Login {
+            key_checked_by: Some("raftctl up"),
+            ..login()
+        };
+        let message = explain(&login, &own(text), None).to_string();
+        assert!(message.contains("`, then `raftctl up`, which"), "{message}");
     }
 
     // What a jump host says is the cause, not that the way broke off; a greeting is none, and silence

@@ -110,6 +110,16 @@ impl Connection {
         }
     }
 
+    /// Has the next one try, however short ago the host could not be reached.
+    pub fn try_again(&self) {
+        // Whoever is trying just now need not be told.
+        if let Ok(mut state) = self.state.try_lock()
+            && matches!(*state, State::Failed(..))
+        {
+            *state = State::Closed;
+        }
+    }
+
     /// Ends a session that turned out to be broken, so that the next one is made anew.
     pub async fn forget(&self, broken: &Session) {
         let mut state = self.state.lock().await;
@@ -262,5 +272,28 @@ impl Connection {
         // The next try says what it has to say itself.
         let _ = std::fs::remove_file(&log);
         Ok(Some(said))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // A host that could not be reached is left alone for a while, and each who asks is told why; whoever waits for it
+    // has it tried again.
+    #[tokio::test]
+    async fn who_waits_does_not_wait_for_the_pause() {
+        let login = Login::to("n1", "/nowhere/ssh_config".into());
+        let connection = Connection::new(login, Duration::from_secs(1));
+        let why = TransportError::Unreachable {
+            host: "n1".into(),
+            cause: "it boots".into(),
+        };
+        let later = Instant::now() + Duration::from_secs(3600);
+        *connection.state.lock().await = State::Failed(later, why.clone());
+        let told = connection.session().await.err();
+        assert_eq!(told.unwrap().to_string(), why.to_string());
+        connection.try_again();
+        assert!(matches!(*connection.state.lock().await, State::Closed));
     }
 }

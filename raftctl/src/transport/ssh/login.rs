@@ -33,6 +33,9 @@ pub struct Login {
     pub jump: Option<String>,
     /// [`write_config`] wrote it, for all hosts of a cluster.
     pub config_file: PathBuf,
+    /// The command that knows by another way which host key the host has; absent where the next login takes the key
+    /// that it is shown.
+    pub key_checked_by: Option<&'static str>,
 }
 
 impl Login {
@@ -47,6 +50,7 @@ impl Login {
             identity_file: None,
             jump: None,
             config_file,
+            key_checked_by: None,
         }
     }
 

@@ -317,6 +317,10 @@ impl Transport for SshTransport {
         Some(self.login.command_words())
     }
 
+    fn try_again(&self) {
+        self.connection.try_again();
+    }
+
     fn execute<'a>(
         &'a self,
         request: Request<'a>,

@@ -21,7 +21,7 @@ use crate::providers;
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
 use crate::terminal::progress::Progress;
-use crate::verbs::status;
+use crate::verbs::{certs, status};
 use finding::Finding;
 
 /// Below this much space a node is worth a warning.
@@ -162,16 +162,16 @@ fn look_at_binary(context: &Context, hosts: &Outcomes<HostFacts>, findings: &mut
 
 /// What runs has to be what cluster.yaml says: other members, or another lease, are no cluster.
 fn look_at_arguments(context: &Context, hosts: &Outcomes<HostFacts>, findings: &mut Vec<Finding>) {
-    // A binary that is missing has been told of.
-    let Ok(target) = binary::locate(&context.cluster).and_then(|at| target::target(context, &at))
-    else {
-        return;
-    };
     let answering = hosts.iter();
     let answering = answering.filter_map(|(id, host)| Some((*id, host.as_ref().ok()?.clone())));
     let facts = Facts {
         hosts: answering.collect(),
         ..Facts::default()
+    };
+    let target = binary::locate(&context.cluster);
+    // A binary that is missing has been told of.
+    let Ok(target) = target.and_then(|at| target::target(context, &at, &facts)) else {
+        return;
     };
     let held =
         all_nodes(hosts).filter_map(|node| Some((node.cluster_id?, format!("node {}", node.id))));
@@ -286,6 +286,16 @@ fn look_at_nodes(snapshot: &Snapshot, told: &[NodeId], findings: &mut Vec<Findin
     for node in nodes.filter(|node| !told.contains(&node.id)) {
         findings.extend(look_at_process(node));
         look_at_reply(node, &silent, findings);
+        let tls = node
+            .reply
+            .as_ref()
+            .ok()
+            .and_then(|reply| reply.tls.as_ref());
+        findings.extend(tls.and_then(certs::note).map(|note| Finding {
+            is_serious: true,
+            text: format!("node {}: {note}", node.id),
+            advice: "with a certificate that has ended nobody lets it in".into(),
+        }));
     }
 }
 
@@ -336,6 +346,9 @@ fn unreachable_advice(reason: &str, id: NodeId) -> String {
                        members, leases or versions, or on copies of one directory: `raftctl plan` \
                        says more"
             .into(),
+        "not_member" => {
+            "it was started to join the cluster, and has to be added: `raftctl up` does it".into()
+        }
         "timed_out" | "no_route" => {
             "let nodes reach each other's peer ports: firewalls, routes".into()
         }

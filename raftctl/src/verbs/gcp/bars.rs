@@ -45,6 +45,7 @@ impl<'a> Bars<'a> {
             | Event::Planned(..)
             | Event::Drifted(_)
             | Event::Going(..)
+            | Event::Made(_)
             | Event::Reading(_)
             | Event::Read(_) => {}
         }

@@ -2,6 +2,7 @@
 //! nodes can run on them, and deleted when the cluster goes.
 
 mod bars;
+mod leaving;
 mod machines;
 mod plan;
 
@@ -25,6 +26,7 @@ use crate::ops::Context;
 use crate::providers::gcp::changes::Change;
 use crate::providers::gcp::events::Action;
 use crate::providers::gcp::host_keys::Asking;
+use crate::providers::gcp::leaving::Former;
 use crate::providers::gcp::{self, Infrastructure, Purpose};
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
@@ -39,7 +41,12 @@ use bars::Bars;
 /// The plan would lose data, Terraform or Google fails, a machine does not answer, or what `up`
 /// fails with elsewhere.
 pub async fn up(cluster: Cluster, options: &Options, allow_data_loss: bool) -> Result<()> {
-    let nodes = async |context: &Context| up::up(context, options, false).await;
+    let nodes = async |context: &Context| {
+        let left_behind = up::converge(context, options).await?;
+        // Large: on the heap.
+        Box::pin(leaving::delete_left(context, options, &Progress::new())).await?;
+        up::tell(context, options, left_behind).await
+    };
     up_with(cluster, options, allow_data_loss, nodes).await
 }
 
@@ -60,11 +67,14 @@ pub async fn up_with(
     let lock = FolderLock::take(&cluster, "up").await?;
     // Before anything here logs in to them.
     let unseen = gcp::new_machines(&cluster)?;
-    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
+    gcp::remember_named(&cluster)?;
+    let leading = leaving::former(&cluster);
+    let former = unless_interrupted("up", &mut interruptions, leading).await?;
+    let infrastructure = planned(&cluster, purpose, &former, options, &progress).await?;
     let changes = &infrastructure.changes;
     // Told while they last only: these are no steps.
     let looking = progress.begin("look at the machines that are there");
-    let refusing = plan::refuse_other_members(&cluster, &infrastructure);
+    let refusing = plan::refuse_members(&cluster, &infrastructure);
     unless_interrupted("up", &mut interruptions, refusing).await?;
     drop(looking);
     if is_destructive(changes) {
@@ -74,7 +84,8 @@ pub async fn up_with(
     unless_interrupted("up", &mut interruptions, going_off).await?;
     let has_new = !unseen.is_empty() || !infrastructure.renewed(&cluster).is_empty();
     let asking = Asking::begin(&cluster, has_new);
-    let mut missing = applied(&cluster, &infrastructure, "up", &progress).await?;
+    let at_once = async { Ok(()) };
+    let mut missing = applied(&cluster, &infrastructure, "up", &progress, at_once).await?;
     gcp::os_login::ensure(&cluster).await?;
     for id in missing.keys() {
         progress.note(&format!(
@@ -82,7 +93,9 @@ pub async fn up_with(
         ));
     }
     let step = progress.begin("wait until the machines answer");
-    let waiting = wait(&cluster, unseen, options, &mut missing, asking);
+    let returned = leaving::returned(&cluster, &former)?;
+    let awaited = Awaited { unseen, returned };
+    let waiting = wait(&cluster, awaited, options, &mut missing, asking);
     unless_interrupted("up", &mut interruptions, waiting).await?;
     step.done();
     let growing = grow(&cluster, changes, &progress);
@@ -101,16 +114,25 @@ pub async fn up_with(
     done
 }
 
+/// Whom an `up` waits for beside the nodes of cluster.yaml.
+struct Awaited {
+    /// The machines whose host keys were not settled when this `up` began.
+    unseen: BTreeSet<String>,
+    /// The nodes that leave, and that have machines again because nobody leads.
+    returned: Vec<NodeId>,
+}
+
 /// Waits for the machines that are there. Those that do not come up join the `missing` ones, as long
-/// as the others make a majority. `unseen` are those whose host keys were not settled when this `up` began.
+/// as the others make a majority.
 async fn wait(
     cluster: &Cluster,
-    unseen: BTreeSet<String>,
+    Awaited { unseen, returned }: Awaited,
     options: &Options,
     missing: &mut BTreeMap<NodeId, Error>,
     asking: Asking,
 ) -> Result<()> {
     let context = Context::open(cluster.clone()).await?;
+    let context = leaving::with(&context, &returned).await?;
     let hosts = context.inventory.hosts.iter();
     let hosts: Vec<Host> = hosts
         .filter(|host| !host.nodes.iter().any(|id| missing.contains_key(id)))
@@ -131,7 +153,8 @@ async fn wait(
     let failed = waited.filter_map(|(id, outcome)| Some((id, outcome.err()?)));
     missing.extend(failed);
     settle_host_keys(cluster, &new, &hosts, missing, asking).await?;
-    if cluster.nodes.len() - missing.len() < cluster.majority() {
+    let ids = cluster.ids().into_iter();
+    if ids.filter(|id| !missing.contains_key(id)).count() < cluster.majority() {
         let failed = std::mem::take(missing).into_iter();
         let failed = failed.map(|(id, error)| (id, Err::<(), _>(error)));
         return Err(no_majority(failed.collect(), "ready"));
@@ -219,7 +242,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         Purpose::Down
     };
     let lock = FolderLock::take(&cluster, "down").await?;
-    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
+    let infrastructure = planned(&cluster, purpose, &Former::Stay, options, &progress).await?;
     if !infrastructure.changes.is_empty() || !infrastructure.strays.is_empty() {
         confirm_changes("down", &cluster, options, &infrastructure).await?;
     }
@@ -230,7 +253,8 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         Ok(())
     };
     unless_interrupted("down", &mut interruptions, strays).await?;
-    applied(&cluster, &infrastructure, "down", &progress).await?;
+    let at_once = async { Ok(()) };
+    applied(&cluster, &infrastructure, "down", &progress, at_once).await?;
     let mut tell = |text: String| progress.note(&text);
     let looking = progress.begin("look whether anything is left");
     let confirming = infrastructure.confirm_gone(&cluster, &mut tell);
@@ -242,6 +266,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
         }
         gcp::forget_cluster(&cluster)?;
         crate::local::known_logs::forget(&cluster.state_dir())?;
+        crate::local::known_nodes::forget(&cluster.state_dir())?;
         lock.remove()?;
     }
     let name = &cluster.name;
@@ -268,6 +293,7 @@ pub async fn down(cluster: Cluster, options: &Options, keep_data: bool) -> Resul
 async fn planned(
     cluster: &Cluster,
     purpose: Purpose,
+    former: &Former,
     options: &Options,
     progress: &Progress,
 ) -> Result<Infrastructure> {
@@ -275,18 +301,19 @@ async fn planned(
     let mut bars = Bars::new(progress);
     let mut watch = |event: &_| bars.see(event);
     let infrastructure =
-        Infrastructure::plan(cluster, purpose, options.timeout, &mut watch).await?;
+        Infrastructure::plan(cluster, purpose, former, options.timeout, &mut watch).await?;
     step.done();
     Ok(infrastructure)
 }
 
 /// Does what was planned; the nodes whose machines could not be made, each with the reason. Where machines are there already, nodes may run on them: so their cluster
-/// is locked meanwhile. Terraform must not be cut off, and bounds itself.
+/// is locked meanwhile, also while `before` is done. Terraform must not be cut off, and bounds itself.
 async fn applied(
     cluster: &Cluster,
     infrastructure: &Infrastructure,
     verb: &str,
     progress: &Progress,
+    before: impl Future<Output = Result<()>>,
 ) -> Result<BTreeMap<NodeId, Error>> {
     let changes = &infrastructure.changes;
     if !changes.is_empty() {
@@ -297,7 +324,10 @@ async fn applied(
     let mut bars = Bars::new(progress);
     let mut watch = |event: &_| bars.see(event);
     // All that is asked of Google is a lot to carry about.
-    let work = Box::pin(infrastructure.apply(cluster, &mut watch));
+    let work = Box::pin(async {
+        before.await?;
+        infrastructure.apply(cluster, &mut watch).await
+    });
     let existing = match changes.is_empty() {
         true => None, // Some output alone is written anew.
         false => {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::{Progress, planned};
+use super::{Progress, leaving, planned};
 use crate::cluster::gcp::SshVia;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::{Error, Result, exit};
@@ -19,7 +19,7 @@ use crate::providers::gcp::allocation::Allocation;
 use crate::providers::gcp::changes::Change;
 use crate::providers::gcp::events::Action;
 use crate::providers::gcp::machines::Machines;
-use crate::providers::gcp::{self, Infrastructure, Purpose};
+use crate::providers::gcp::{self, Infrastructure, Purpose, spread};
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
 use crate::verbs::up;
@@ -33,7 +33,14 @@ pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) ->
     // Terraform's folder is written to, also by a plan.
     let _lock = FolderLock::take(&cluster, "plan").await?;
     let purpose = Purpose::Up { allow_data_loss };
-    let infrastructure = planned(&cluster, purpose, options, &progress).await?;
+    gcp::remember_named(&cluster)?;
+    let former = leaving::former(&cluster).await?;
+    let infrastructure = planned(&cluster, purpose, &former, options, &progress).await?;
+    let remark = spread::remark(&infrastructure.allocation);
+    let remark = remark.map(|(text, advice)| format!("{text}; {advice}"));
+    if let Some(remark) = &remark {
+        progress.note(remark);
+    }
     let steps = node_steps(&cluster, &infrastructure, allow_data_loss, &progress);
     let (steps, obstacles) = match steps.await? {
         Ok(steps) => (steps, Vec::new()),
@@ -42,13 +49,12 @@ pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) ->
     match options.output {
         // What is refused is not done: no list of steps comes before the reason.
         Output::Text if !obstacles.is_empty() => {}
-        Output::Text => out::print(&text(&cluster, &infrastructure.changes, &steps))?,
-        Output::Json => out::json(&as_json(
-            &cluster,
-            &infrastructure.changes,
-            &steps,
-            &obstacles,
-        ))?,
+        Output::Text => out::print(&text(&cluster, &infrastructure, &steps))?,
+        Output::Json => {
+            let mut plan = as_json(&cluster, &infrastructure, &steps, &obstacles);
+            plan["remarks"] = json!(remark.as_slice());
+            out::json(&plan)?;
+        }
     }
     if obstacles.is_empty() {
         return Ok(());
@@ -56,31 +62,34 @@ pub async fn plan(cluster: Cluster, options: &Options, allow_data_loss: bool) ->
     Err(Error::Usage(obstacles.join("\n")))
 }
 
-/// Refuses before any machine is made to give the cluster other members. All else that may stand in
+/// Refuses, before any machine is made for them, members that the cluster can't have. All else that may stand in
 /// the way of a node is looked at once the machines are as they should be: they may be what mends it.
 ///
 /// # Errors
-/// The cluster was made of other members.
-pub async fn refuse_other_members(
-    cluster: &Cluster,
-    infrastructure: &Infrastructure,
-) -> Result<()> {
-    let allocation = gcp::allocation(cluster)?;
-    let changes = &infrastructure.changes;
-    if let Some(obstacle) = allocation.other_members(cluster) {
-        return Err(Error::Usage(obstacle));
-    }
-    if changes.is_empty() || allocation.members.is_empty() || gcp::machines(cluster).is_err() {
+/// As said.
+pub async fn refuse_members(cluster: &Cluster, infrastructure: &Infrastructure) -> Result<()> {
+    let allocation = &infrastructure.allocation;
+    let is_new = allocation.members.is_empty() || gcp::machines(cluster).is_err();
+    if infrastructure.changes.is_empty() || is_new {
         return Ok(()); // Nothing is made; or there are no nodes yet that could mind.
     }
-    let (target, facts) = match look(cluster, &allocation, infrastructure).await {
+    let (target, facts) = match look(cluster, infrastructure).await {
         Ok(seen) => seen,
         // Machines that do not answer tell of nothing, and may be what is to be mended.
         Err(error) if error.exit_code() == exit::REMOTE => return Ok(()),
         Err(error) => return Err(error),
     };
-    steps::refuse_other_members(&target, &facts)
+    refused(&target, &facts, infrastructure)
         .map_err(|obstacles| Error::Usage(obstacles.to_string()))
+}
+
+fn refused(
+    target: &Target,
+    facts: &Facts,
+    infrastructure: &Infrastructure,
+) -> std::result::Result<(), Obstacles> {
+    let blank: Vec<NodeId> = infrastructure.blank.iter().copied().collect();
+    steps::refuse_members(target, facts, &blank)
 }
 
 /// What is to be done on the machines once they are there.
@@ -90,17 +99,16 @@ async fn node_steps(
     allow_data_loss: bool,
     progress: &Progress,
 ) -> Result<std::result::Result<Vec<Step>, Obstacles>> {
-    let allocation = gcp::allocation(cluster)?;
-    if let Some(obstacle) = allocation.other_members(cluster) {
-        return Ok(Err(Obstacles(vec![obstacle])));
-    }
     if is_unaddressed(cluster, infrastructure) {
         progress.note(
             "the machines have no external addresses yet: what is to be done on them is seen once they have",
         );
         return Ok(Ok(Vec::new()));
     }
-    let (target, mut facts) = look(cluster, &allocation, infrastructure).await?;
+    let (target, mut facts) = look(cluster, infrastructure).await?;
+    if let Err(obstacles) = refused(&target, &facts, infrastructure) {
+        return Ok(Err(obstacles));
+    }
     if allow_data_loss {
         facts.accept_lost_data();
     }
@@ -199,11 +207,8 @@ impl Account<'_> {
 }
 
 /// The nodes as they are to be, and what is known of them. A data disk that is to grow has space.
-async fn look(
-    cluster: &Cluster,
-    allocation: &Allocation,
-    infrastructure: &Infrastructure,
-) -> Result<(Target, Facts)> {
+async fn look(cluster: &Cluster, infrastructure: &Infrastructure) -> Result<(Target, Facts)> {
+    let allocation = &infrastructure.allocation;
     let account = Account {
         changes: &infrastructure.changes,
         allocation,
@@ -242,7 +247,8 @@ async fn look(
             host.disk_free_kib = u64::MAX;
         }
     }
-    Ok((target::target(&whole, &binary::locate(cluster)?)?, facts))
+    let target = target::target(&whole, &binary::locate(cluster)?, &facts)?;
+    Ok((target, facts))
 }
 
 /// What the machines say that are there.
@@ -270,15 +276,17 @@ async fn existing_facts(whole: &Context, new: &BTreeSet<NodeId>) -> Result<Facts
     facts::gather(&made).await
 }
 
-fn text(cluster: &Cluster, changes: &[Change], steps: &[Step]) -> String {
+fn text(cluster: &Cluster, infrastructure: &Infrastructure, steps: &[Step]) -> String {
     let name = &cluster.name;
-    if changes.is_empty() && steps.is_empty() {
+    let (changes, afterwards) = (&infrastructure.changes, &infrastructure.afterwards);
+    if changes.is_empty() && steps.is_empty() && afterwards.is_empty() {
         return format!("cluster {name} is up: nothing to do\n");
     }
     let lines = changes
         .iter()
         .map(Change::describe)
-        .chain(steps.iter().map(Step::to_string));
+        .chain(steps.iter().map(Step::to_string))
+        .chain(afterwards.iter().map(Change::describe));
     let mut text = format!("cluster {name} ({}):\n", cluster.provider.name());
     for (count, line) in lines.enumerate() {
         text.push_str(&format!("  {}. {line}\n", count + 1));
@@ -286,13 +294,19 @@ fn text(cluster: &Cluster, changes: &[Change], steps: &[Step]) -> String {
     text
 }
 
-fn as_json(cluster: &Cluster, changes: &[Change], steps: &[Step], obstacles: &[String]) -> Value {
+fn as_json(
+    cluster: &Cluster,
+    infrastructure: &Infrastructure,
+    steps: &[Step],
+    obstacles: &[String],
+) -> Value {
     let change = |change: &Change| json!({"text": change.describe(), "resource": change.address});
     json!({
         "cluster": cluster.name,
         "provider": cluster.provider.name(),
-        "infrastructure": changes.iter().map(change).collect::<Vec<_>>(),
+        "infrastructure": infrastructure.changes.iter().map(change).collect::<Vec<_>>(),
         "steps": steps.iter().map(up::step_to_json).collect::<Vec<_>>(),
+        "infrastructure_afterwards": infrastructure.afterwards.iter().map(change).collect::<Vec<_>>(),
         "obstacles": obstacles,
     })
 }

@@ -16,6 +16,7 @@ pub fn tests() -> Vec<Test> {
         a_quota_failure_can_be_gone_on_from,
         a_first_try_can_be_corrected,
         a_new_address_is_heeded,
+        a_machine_that_leaves_keeps_its_type,
         another_zone_is_refused,
         the_private_key_stays_here,
         a_disk_deleted_by_hand_is_a_loss
@@ -218,6 +219,36 @@ fn a_new_address_is_heeded() {
     assert_eq!(kept["nodes"]["n1"]["external_ip"], moved);
 }
 
+// Another machine type stops a machine that runs. Those of nodes that leave keep theirs, whoever has given it to them:
+// it may take them to let the nodes leave.
+fn a_machine_that_leaves_keeps_its_type() {
+    let cloud = made_of(&FIVE.replace("nodes: 5", "nodes: 2"));
+    let up = ["up", "--timeout", "1s"];
+    cloud.raftctl(&up).code(10).says("not ready after 1 s");
+    let one = FIVE.replace("nodes: 5", "nodes: 1");
+    cloud.write(&one.replace("gcp:\n", "gcp:\n  machine_type: e2-medium\n"));
+    let planned = || {
+        let plan = cloud.raftctl(&["plan", "--output", "json"]).code(0);
+        cloud.changes(&plan)
+    };
+    assert_eq!(planned(), ["change machine n1"]);
+    let google = &cloud.provider.google;
+    let leaving = "projects/my-project/zones/us-central1-b/instances/raft-demo-n2";
+    google
+        .touch(leaving, |state| state["machine_type"] = "e2-large".into())
+        .unwrap();
+    assert_eq!(planned(), ["change machine n1"]);
+    cloud
+        .raftctl(&up)
+        .code(10)
+        .says("infrastructure: change 1\n");
+    assert_eq!(
+        google.find(leaving).unwrap().state["machine_type"],
+        "e2-large"
+    );
+    cloud.raftctl(&["down", "--yes"]).code(0);
+}
+
 // Another zone would replace the node's data disk: refused before anything is done.
 fn another_zone_is_refused() {
     let list = |zone: &str| {
@@ -245,6 +276,10 @@ fn another_zone_is_refused() {
             .changes(&plan)
             .contains(&"REPLACE data disk n1".to_owned())
     );
+    // Where that is accepted, what goes is asked for all the same.
+    let up = cloud.raftctl(&["up", "--allow-data-loss"]).code(2);
+    up.says("--yes");
+    assert_eq!(cloud.count(), made);
 }
 
 // The private key is for the operator alone: neither Terraform nor its state ever sees it.
