@@ -64,3 +64,45 @@ async fn overload_is_refused_at_once() {
     cluster.admin(leader).heal_links(heal).await.unwrap();
     cluster.set(None, "afterwards", "v").await;
 }
+
+// One stream has at most 4,096 operations that wait (rpc/pipeline.rs): the others are not begun, and are neither lost
+// nor refused. Somebody else is served meanwhile.
+#[tokio::test]
+async fn one_stream_waits_within_its_bound() {
+    const OPEN_MAX: u64 = 4_096;
+    let flags = ["--allow-fault-injection", "--lease-ms=10000"];
+    let cluster = Cluster::start(3, &flags).await;
+    let leader = cluster.leader().await;
+    cluster.set(None, "k", "v").await;
+    let cut = CutLinksRequest {
+        peer_ids: cluster.others(leader),
+        for_ms: 60_000,
+    };
+    cluster.admin(leader).cut_links(cut).await.unwrap();
+    let last_index = async || cluster.status(leader).await.unwrap().last_index;
+    let before = last_index().await;
+
+    let mut pipe = Pipe::open(&cluster, leader).await;
+    for message in 0..2 {
+        let writes = (0..3_000).map(|id| set(message * 3_000 + id, "key", "value"));
+        pipe.send(writes.collect()).await;
+    }
+    let reaches = async |index: u64| {
+        let is_there = async || (last_index().await >= index).then_some(());
+        eventually("the log grows", is_there).await;
+    };
+    reaches(before + OPEN_MAX).await;
+    // What came before it is begun before it.
+    let other = cluster.try_set(leader, None, "other", "value");
+    let looks = async {
+        reaches(before + OPEN_MAX + 1).await;
+        assert_eq!(last_index().await, before + OPEN_MAX + 1);
+        let heal = raftkv::admin::HealLinksRequest::default();
+        cluster.admin(leader).heal_links(heal).await.unwrap();
+    };
+    let (other, ()) = tokio::join!(other, looks);
+    other.unwrap();
+    let outcomes = pipe.outcomes(6_000).await;
+    let is_done = |outcome: &outcome::Outcome| !matches!(outcome, outcome::Outcome::Error(_));
+    assert!(outcomes.values().all(is_done));
+}

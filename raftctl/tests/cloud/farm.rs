@@ -14,8 +14,13 @@ use testhosts::TestHosts;
 /// Longer than anything takes on a slow machine.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Gives a host another key.
-const NEW_HOST_KEY: &str = "rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key; kill -HUP 1; ";
+/// Gives a host another key. The server that has the old one is gone afterwards: it takes connections until then.
+const NEW_HOST_KEY: &str = "
+    rm /etc/ssh/testhost_key*; ssh-keygen -q -t ed25519 -N '' -f /etc/ssh/testhost_key
+    listens() { grep -c 'Server listening on' /proc/1/fd/2; }
+    before=$(listens); kill -HUP 1
+    for wait in $(seq 200); do [ \"$(listens)\" = \"$before\" ] || break; sleep 0.05; done
+";
 
 /// What Google's machines are here.
 pub struct Farm {

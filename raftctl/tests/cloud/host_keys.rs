@@ -61,10 +61,10 @@ impl HostKey {
         let farm = world.farm.lock().unwrap();
         let host = &farm.set.hosts[farm.taken[MACHINE]];
         host.must_run(&format!(
-            "rm /etc/ssh/testhost_key*; umask 077; cat >/etc/ssh/testhost_key <<'end'\n{}end\nkill -HUP 1",
+            "rm /etc/ssh/testhost_key*; umask 077; cat >/etc/ssh/testhost_key <<'end'\n{}end",
             self.private
         ));
-        host.wait_until_up();
+        host.restart_sshd();
         host.cut_sessions();
     }
 }

@@ -494,12 +494,9 @@ fn a_changed_file_is_for_all_nodes() {
         .raftctl(&["restart", "2"])
         .code(2)
         .says("--lease-ms 2000 -> 3000");
-    let status = cluster.status();
-    let nodes = status["nodes"].as_array().unwrap();
-    assert!(
-        nodes.iter().all(|node| node["process"] == "running"),
-        "{status:#}"
-    );
+    for id in 1..=3 {
+        cluster.until(id, "process", "running");
+    }
     cluster.raftctl(&["up"]).ok();
     cluster.raftctl(&["restart", "2"]).ok();
 }

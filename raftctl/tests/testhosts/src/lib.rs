@@ -374,9 +374,27 @@ impl TestHost {
     /// Changes the configuration of the host's SSH server: what is said first counts. Connections that are
     /// open keep what they had.
     pub fn configure_sshd(&self, lines: &str) {
-        let restart =
-            "cd /etc/ssh; { echo \"$LINES\"; echo \"$REST\"; } >testhost_config; kill -HUP 1";
-        self.must_run(&format!("LINES='{lines}' REST='{SSHD_CONFIG}'; {restart}"));
+        let write = "cd /etc/ssh; { echo \"$LINES\"; echo \"$REST\"; } >testhost_config";
+        self.must_run(&format!("LINES='{lines}' REST='{SSHD_CONFIG}'; {write}"));
+        self.restart_sshd();
+    }
+
+    /// Has the host's SSH server read its configuration and keys again. The one that is on its way out still takes
+    /// connections for a moment: it is gone when this returns.
+    pub fn restart_sshd(&self) {
+        let listens = || self.log().matches("Server listening on").count();
+        let before = listens();
+        let give_up = Instant::now() + UP_WITHIN;
+        self.must_run("kill -HUP 1");
+        while listens() <= before {
+            assert!(
+                Instant::now() < give_up,
+                "{} does not come back:\n{}",
+                self.name,
+                self.log()
+            );
+            std::thread::sleep(Duration::from_millis(10));
+        }
         self.wait_until_up();
     }
 
