@@ -138,7 +138,8 @@ pub fn why(error: &std::io::Error) -> Option<String> {
             _ => "the node does not take this certificate",
         },
         rustls::Error::InvalidMessage(_) => {
-            "no TLS is spoken there: the node runs without, or something else answers"
+            "no TLS is spoken there: the node runs without (`tls: off` in cluster.yaml says so), or something else \
+             answers"
         }
         _ => "the TLS handshake failed",
     };

@@ -196,7 +196,7 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
             .unwrap_or(SNAPSHOT_LOG_KIB),
         format_max: read_format_max(&file, report),
         metrics,
-        tls: read_tls(&file, report),
+        tls: read_tls(&file, provider, report),
         tls_line: file.value("tls").map(|_| file.line_of("tls")),
         named_files: named_files(&file, (provider, &ssh), &binary, &tls_ca, &directory),
         tls_ca,
@@ -339,11 +339,14 @@ fn read_format_max(file: &Section<'_>, report: &mut Report<'_>) -> Option<u64> {
 }
 
 /// `on` and `off` are truth values in YAML.
-fn read_tls(file: &Section<'_>, report: &mut Report<'_>) -> Tls {
+fn read_tls(file: &Section<'_>, provider: Provider, report: &mut Report<'_>) -> Tls {
     match file.value("tls").map(|value| &value.kind) {
         Some(yaml::Kind::Bool(true)) => Tls::On,
         Some(yaml::Kind::Bool(false)) => Tls::Off,
-        _ => file.variant("tls", report).unwrap_or_default(),
+        _ => {
+            let said = file.variant("tls", report);
+            said.unwrap_or_else(|| Tls::default_of(provider))
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The key `tls`: whether everybody who connects needs a certificate.
 //!
-//! A file means the same for whoever reads it, and whatever runs: without the word it is `off`, also for a cluster
-//! that is yet to be made. `init` writes the word where nodes are on a network, and whoever leaves it out there is
-//! reminded.
+//! A file means the same for whoever reads it, and whatever runs: without the word it is `on` where nodes are on a
+//! network, and `off` where they are on this machine alone. A cluster that was started in clear text is not changed by
+//! what a file does not say: `up` refuses until one word or the other stands there.
 
 use clap::ValueEnum;
 
@@ -13,10 +13,9 @@ use crate::error::problem::Problem;
 pub(super) const CA_KEY: &str = "tls_ca";
 
 /// Who may connect to nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Tls {
     /// Whoever can reach their ports: nothing is encrypted, nobody is asked for a certificate
-    #[default]
     Off,
     /// Both, while a cluster goes over to TLS or back
     Both,
@@ -25,6 +24,15 @@ pub enum Tls {
 }
 
 impl Tls {
+    /// What counts where the file does not say.
+    #[must_use]
+    pub fn default_of(provider: Provider) -> Self {
+        match provider {
+            Provider::Local => Tls::Off,
+            Provider::Ssh | Provider::Docker | Provider::Gcp => Tls::On,
+        }
+    }
+
     /// Whether nodes need certificates.
     #[must_use]
     pub fn needs_certificates(self) -> bool {
@@ -52,22 +60,12 @@ impl Cluster {
         if self.tls != Tls::Off || self.provider == Provider::Local {
             return None;
         }
-        let (what, hint) = match self.tls_line {
-            Some(_) => ("`tls: off`", ""),
-            None => (
-                "`tls` is not said, and off without that",
-                ", or say `tls: off`",
-            ),
-        };
         Some(Problem {
             line: self.tls_line.unwrap_or(0),
-            message: format!(
-                "{what}: the nodes speak clear text, and whoever reaches their ports may do everything"
-            ),
-            hint: format!(
-                "write `tls: on` for a cluster that is yet to be made; one that is there goes over with `tls: both`, then \
-                 `tls: on`, and `raftctl up` after each{hint}"
-            ),
+            message: "`tls: off`: the nodes speak clear text, and whoever reaches their ports may do everything".into(),
+            hint: "leave the word out for a cluster that is yet to be made; one that is there goes over with `tls: both`, \
+                   then `tls: on`, and `raftctl up` after each"
+                .into(),
         })
     }
 }
@@ -77,7 +75,7 @@ mod tests {
     use super::super::parse;
     use super::*;
 
-    // One word switches it; without the word it is off.
+    // One word switches it; without the word it is on wherever nodes are on a network.
     #[test]
     fn one_word_switches_it() {
         let tls = |text: &str| {
@@ -85,6 +83,10 @@ mod tests {
             parse(&file, "cluster.yaml", "/".into(), &|_| None)
         };
         assert_eq!(tls("").unwrap().tls, Tls::Off);
+        assert_eq!(tls("provider: docker").unwrap().tls, Tls::On);
+        let gcp = "provider: gcp\ngcp: {project: my-project, zones: [us-central1-a]}";
+        assert_eq!(tls(gcp).unwrap().tls, Tls::On);
+        assert_eq!(tls(&format!("{gcp}\ntls: off")).unwrap().tls, Tls::Off);
         assert_eq!(tls("tls: off").unwrap().tls, Tls::Off);
         assert_eq!(tls("tls: both").unwrap().tls, Tls::Both);
         assert_eq!(tls("tls: on").unwrap().tls, Tls::On);
@@ -95,7 +97,8 @@ mod tests {
         let wrong = tls("tls: perhaps").unwrap_err().to_string();
         assert!(wrong.contains("tls can't be \"perhaps\""), "{wrong}");
     }
-    // Who leaves the word out where nodes are on a network is reminded, by how to say it; on one machine nobody is.
+
+    // Clear text on a network is reminded of, with the way over; on one machine it is not.
     #[test]
     fn clear_text_on_a_network_is_reminded_of() {
         let reminder = |text: &str| {
@@ -104,17 +107,12 @@ mod tests {
             let reminder = cluster.clear_text_reminder();
             reminder.map(|reminder| (reminder.line, reminder.message, reminder.hint))
         };
-        assert_eq!(reminder("provider: local\nnodes: 3"), None);
-        assert_eq!(reminder("provider: docker\nnodes: 3\ntls: on"), None);
-        assert_eq!(reminder("provider: docker\nnodes: 3\ntls: both"), None);
-        let (line, unsaid, how) = reminder("provider: docker\nnodes: 3").unwrap();
-        assert!(
-            line == 0 && unsaid.starts_with("`tls` is not said"),
-            "{unsaid}"
-        );
-        assert!(how.ends_with("or say `tls: off`"), "{how}");
-        let (line, said, how) = reminder("provider: docker\nnodes: 3\ntls: off").unwrap();
+        for silent in ["local", "docker", "docker\ntls: on", "docker\ntls: both"] {
+            assert_eq!(reminder(&format!("nodes: 3\nprovider: {silent}")), None);
+        }
+        assert_eq!(reminder("nodes: 3\ntls: off"), None);
+        let (line, said, how) = reminder("nodes: 3\nprovider: docker\ntls: off").unwrap();
         assert!(line == 4 && said.starts_with("`tls: off`: "), "{said}");
-        assert!(!how.contains("say"), "{how}");
+        assert!(how.contains("`tls: both`, then `tls: on`"), "{how}");
     }
 }

@@ -11,7 +11,7 @@ use crate::cluster::id::ClusterId;
 use crate::error::{Error, Result, TransportError};
 use crate::scripts::layout::NodeLayout;
 use crate::scripts::shell::END;
-use crate::scripts::{self, LookAt, NodeSignal, StartNode, Thaw};
+use crate::scripts::{self, LookAt, NodeSignal, StartNode, TLS, Thaw};
 use crate::transport::Request;
 
 /// The format of files that name none.
@@ -86,6 +86,12 @@ impl NodeFacts {
     #[must_use]
     pub fn is_seen(&self) -> bool {
         !self.has_data || !self.arguments.is_empty()
+    }
+
+    /// Whether it was last started without TLS.
+    #[must_use]
+    pub fn speaks_clear_text(&self) -> bool {
+        !self.arguments.is_empty() && !self.arguments.iter().any(|argument| argument == TLS)
     }
 }
 

@@ -14,7 +14,7 @@ use raftkv::admin::TlsState;
 use super::Context;
 use crate::client::security::{self, Security};
 use crate::cluster::outcomes::Outcomes;
-use crate::cluster::{NodeId, Tls};
+use crate::cluster::{NodeId, Tls, list};
 use crate::error::{Error, Result};
 use crate::hosts::certificates::{self, Asked};
 use crate::hosts::control::NodeFacts;
@@ -87,6 +87,7 @@ impl Context {
     /// # Errors
     /// As said.
     pub(super) fn refuse_stranger(&self, facts: &Facts) -> Result<()> {
+        self.refuse_unsaid(facts)?;
         let authority = Authority::of(&self.cluster);
         let is_stranger = self.cluster.tls.needs_certificates()
             && authority.is_elsewhere(facts.knows_authority())
@@ -100,6 +101,24 @@ impl Context {
                  there, or have one issued there, and take it with `raftctl certs use`"
                     .into(),
             )),
+        }
+    }
+
+    /// Refuses to change what nodes speak because of what the file does not say: it was written when that meant clear
+    /// text, or for another cluster.
+    fn refuse_unsaid(&self, facts: &Facts) -> Result<()> {
+        let is_meant = self.cluster.tls_line.is_some() || !self.cluster.tls.needs_certificates();
+        let clear = facts.clear_text();
+        match is_meant || clear.is_empty() {
+            true => Ok(()),
+            false => Err(Error::Usage(format!(
+                "{} in clear text so far, and cluster.yaml does not say `tls`, which means `on` here: write `tls: off` to \
+                 go on so, or go over while clients go on: `tls: both`, `raftctl up`, `tls: on`, `raftctl up`",
+                match clear.as_slice() {
+                    [one] => format!("node {one} speaks"),
+                    all => format!("{} speak", list(all)),
+                }
+            ))),
         }
     }
 

@@ -70,6 +70,7 @@ pub async fn gather(context: &Context) -> Result<Facts> {
     let known = Membership::of(leader, heard.iter().copied());
     if let Some(known) = &known {
         facts.named = known.named();
+        facts.told_members = known.ids().into_iter().collect();
         facts.strangers = known.strangers(heard.iter().copied());
     }
     // What others say may be old; and without a leader nothing can be changed.

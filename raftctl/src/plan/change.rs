@@ -68,7 +68,7 @@ pub(super) fn joining(target: &Target, facts: &Facts) -> Vec<NodeId> {
 /// What stands in the way of that.
 pub(super) fn steps(target: &Target, facts: &Facts) -> Result<Vec<Step>, Vec<String>> {
     let Some(known) = facts.membership.as_ref() else {
-        return Ok(Vec::new()); // Once the members run, they say who they are.
+        return without_leader(target, facts);
     };
     let wanted: Vec<NodeId> = target.nodes.iter().map(|node| node.layout.id).collect();
     let difference = Difference::new(wanted, known, facts);
@@ -79,6 +79,18 @@ pub(super) fn steps(target: &Target, facts: &Facts) -> Result<Vec<Step>, Vec<Str
         }
     }
     Ok(in_order(facts, known, &difference))
+}
+
+/// Once the members run, they say who they are. Until then nothing changes; and whom this file has never had may be the
+/// one that leads.
+fn without_leader(target: &Target, facts: &Facts) -> Result<Vec<Step>, Vec<String>> {
+    let is_wanted = |id: &NodeId| target.nodes.iter().any(|node| node.layout.id == *id);
+    let others = facts.told_members.iter().copied();
+    let others: Vec<NodeId> = others.filter(|id| !is_wanted(id)).collect();
+    match never_known(facts, &others) {
+        Some(obstacle) => Err(vec![obstacle]),
+        None => Ok(Vec::new()),
+    }
 }
 
 fn in_order(facts: &Facts, known: &Membership, difference: &Difference) -> Vec<Step> {
@@ -154,7 +166,7 @@ fn obstacles(
     let mut obstacles = Vec::new();
     obstacles.extend(used_ids(known, &difference.wanted));
     obstacles.extend(unreachable(facts, difference));
-    obstacles.extend(never_known(facts, difference));
+    obstacles.extend(never_known(facts, &difference.leaving));
     obstacles.extend(taken_addresses(target, known, difference));
     if target
         .format_max
@@ -217,9 +229,9 @@ fn unreachable(facts: &Facts, difference: &Difference) -> Vec<String> {
 }
 
 /// Who was never in this cluster.yaml was brought in by somebody else: an old file must not make it leave.
-fn never_known(facts: &Facts, difference: &Difference) -> Option<String> {
+fn never_known(facts: &Facts, leaving: &[NodeId]) -> Option<String> {
     let is_known = |id: &NodeId| facts.former.contains_key(id) || facts.former_silent.contains(id);
-    let leaving = difference.leaving.iter().copied();
+    let leaving = leaving.iter().copied();
     let strange: Vec<NodeId> = leaving.filter(|id| !is_known(id)).collect();
     let (first, them) = (
         ids(&strange),

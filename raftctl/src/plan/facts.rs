@@ -24,8 +24,11 @@ pub struct Facts {
     pub left_behind: BTreeMap<NodeId, Error>,
     /// The nodes that had a log, and whose hosts can't be asked, where no host that answers has any.
     pub hidden: Vec<NodeId>,
-    /// Who belongs to the cluster, where a node says so.
+    /// Who belongs to the cluster, where its leader says so.
     pub membership: Option<Membership>,
+    /// The members of the latest configuration that any node tells of, with a leader or without one that is known
+    /// here: cluster.yaml may not name the node that leads.
+    pub told_members: BTreeSet<NodeId>,
     /// The voters whose directories the latest configuration names that any node tells of, with a leader or
     /// without one: with another directory each is another node, and not let in under its id.
     pub named: BTreeSet<NodeId>,
@@ -56,6 +59,17 @@ impl Facts {
     pub fn has_data(&self) -> bool {
         let nodes = self.hosts.values().flat_map(|host| &host.nodes);
         nodes.chain(self.former.values()).any(|node| node.has_data)
+    }
+
+    /// The nodes that were last started without TLS, rising.
+    #[must_use]
+    pub fn clear_text(&self) -> Vec<NodeId> {
+        let nodes = self.hosts.values().flat_map(|host| &host.nodes);
+        let clear: BTreeSet<NodeId> = nodes
+            .filter(|node| node.speaks_clear_text())
+            .map(|node| node.id)
+            .collect();
+        clear.into_iter().collect()
     }
 
     /// Whether any node was told whom to trust: then the cluster has an authority, wherever that is.

@@ -184,10 +184,6 @@ fn tell_remarks(context: &Context, progress: &Progress) {
 /// What is worth a word about who may connect, whether there is anything to do or not.
 pub fn tell_certificates(context: &Context, progress: &Progress) {
     let cluster = &context.cluster;
-    let is_said = cluster.tls_line.is_some();
-    if let Some(reminder) = cluster.clear_text_reminder().filter(|_| !is_said) {
-        progress.note(&format!("{}; {}", reminder.message, reminder.hint));
-    }
     let authority = Authority::of(cluster);
     if cluster.tls.needs_certificates()
         && authority.is_here()

@@ -1,5 +1,6 @@
 //! Clusters on Google Cloud with real Terraform and real gcloud; Google itself is a stand-in.
 
+mod backups;
 mod bucket;
 mod by_hand;
 mod check;
@@ -30,6 +31,7 @@ use harness::Program;
 fn main() -> ExitCode {
     let tests = [
         machines::tests(),
+        backups::tests(),
         bucket::tests(),
         by_hand::tests(),
         check::tests(),

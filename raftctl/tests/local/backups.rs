@@ -398,3 +398,98 @@ fn a_lost_majority_is_recovered_from() {
         .raftctl(&["backup", "verify", ".raftctl/test/recovery.backup"])
         .ok();
 }
+
+/// Runs a verb, and kills raftctl once its record says what `is_there` looks for. Returns the record of that
+/// moment: as JSON, so that it can be compared with what comes of it.
+fn killed_once(
+    cluster: &TestCluster,
+    (words, record): (&[&str], &str),
+    is_there: fn(&Value) -> bool,
+) -> Option<Value> {
+    let mut child = command(cluster.folder(), words)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let started = Instant::now();
+    let read = || {
+        let text = std::fs::read_to_string(cluster.state(record)).ok()?;
+        serde_json::from_str::<Value>(&text).ok()
+    };
+    while child.try_wait().unwrap().is_none() {
+        if let Some(found) = read().filter(is_there) {
+            child.kill().unwrap();
+            child.wait().unwrap();
+            return read().is_some().then_some(found); // Not if it had just come to its end.
+        }
+        assert!(started.elapsed() < PATIENCE, "no {record}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    None
+}
+
+const BEGUN: fn(&Value) -> bool = |_| true;
+const MADE: fn(&Value) -> bool = |record| !record["made"].is_null();
+
+/// Kills the verb at that moment, runs it again, and checks that it went on: with the id that it had begun with.
+fn goes_on(cluster: &TestCluster, (words, record): (&[&str], &str), at: fn(&Value) -> bool) {
+    let killed = (0..5).find_map(|_| killed_once(cluster, (words, record), at));
+    let killed = killed.expect("it is killed before it has come to its end");
+    let json = [words, &["--output", "json"]].concat();
+    let done = cluster.raftctl(&json).ok().json();
+    assert_eq!(done["cluster_id"], killed["cluster_id"], "{killed}");
+    assert_eq!(cluster_id(cluster), killed["cluster_id"].as_str().unwrap());
+    assert_eq!(get(cluster, "name1"), "Jaggu");
+    assert!(!cluster.state(record).exists(), "{record} is done with");
+    let hashes: Vec<Value> = (1..=3)
+        .map(|id| cluster.node(id)["last_index"].clone())
+        .collect();
+    assert!(hashes.iter().all(Value::is_u64), "{hashes:?}");
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
+}
+
+// raftctl is killed while it restores: before any node was made, and before all were started. The same command goes
+// on, with the same id, and another backup is not mixed with what was begun.
+#[test]
+fn a_killed_restore_goes_on() {
+    let cluster = TestCluster::up(3);
+    set(&cluster, "name1", "Jaggu");
+    set(&cluster, "large", &"v".repeat(1 << 20));
+    cluster.raftctl(&["backup", "a"]).ok();
+    set(&cluster, "name1", "later");
+    cluster.raftctl(&["backup", "b"]).ok();
+    for moment in [BEGUN, MADE] {
+        cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+        goes_on(&cluster, (&["restore", "a"], "restore.json"), moment);
+    }
+    cluster.raftctl(&["down", "--purge", "--yes"]).ok();
+    let begun = killed_once(&cluster, (&["restore", "a"], "restore.json"), MADE);
+    begun.expect("nodes were made");
+    cluster.raftctl(&["stop", "all"]).ok();
+    let refused = cluster.raftctl(&["restore", "b"]).code(2);
+    refused.says("holds data");
+    cluster.raftctl(&["restore", "a"]).ok();
+    assert_eq!(get(&cluster, "name1"), "Jaggu");
+}
+
+// The same while it recovers a cluster whose majority is lost: what the nodes had is kept once, however often it is
+// begun.
+#[test]
+fn a_killed_recovery_goes_on() {
+    for moment in [BEGUN, MADE] {
+        let cluster = TestCluster::up(3);
+        set(&cluster, "name1", "Jaggu");
+        cluster.raftctl(&["kill", "all"]).ok();
+        for id in [1, 2] {
+            std::fs::remove_dir_all(cluster.state(&format!("logs_node_{id}"))).unwrap();
+        }
+        let recover = ["recover", "--lose-majority", "--yes-lose", "test"];
+        goes_on(&cluster, (&recover, "recover.json"), moment);
+        let aside = names(&cluster.state("")).into_iter();
+        let aside: Vec<String> = aside.filter(|name| name.contains(".before-")).collect();
+        assert_eq!(aside.len(), 1, "{aside:?}");
+        let kept = std::fs::read_to_string(cluster.state(&aside[0]).join("logs.txt")).unwrap();
+        assert!(kept.contains("SET name1 Jaggu "), "{kept}");
+    }
+}

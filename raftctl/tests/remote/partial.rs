@@ -478,11 +478,15 @@ fn a_changed_file_is_for_all_nodes() {
         .filter(|line| !line.contains("id: 3"))
         .collect();
     std::fs::write(&file, fewer.join("\n")).unwrap();
-    for verb in ["plan", "up"] {
-        raftctl(elsewhere.path(), &[verb])
-            .code(2)
-            .says("this cluster.yaml has never had node 3, which the cluster has")
-            .says("`raftctl remove 3`");
+    // Also where it is the one that leads.
+    for leader in ["1", "3"] {
+        cluster.raftctl(&["transfer", leader]).ok();
+        for verb in ["plan", "up"] {
+            raftctl(elsewhere.path(), &[verb])
+                .code(2)
+                .says("this cluster.yaml has never had node 3, which the cluster has")
+                .says("`raftctl remove 3`");
+        }
     }
     cluster.configure("lease: 3s");
     let doctor = cluster.raftctl(&["doctor"]).code(40);

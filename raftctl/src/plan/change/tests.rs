@@ -158,6 +158,13 @@ fn a_replacement_is_one_change() {
         text.starts_with("this cluster.yaml has never had node 1"),
         "{text}"
     );
+    // Node 1 may be the one that leads: then nobody is known to lead, and what the others tell counts.
+    (lost.leader, lost.membership) = (None, None);
+    assert!(!told(&wanted, &lost).contains("remove"));
+    lost.told_members = [1, 2, 3].into();
+    assert_eq!(refused(&wanted, &lost), text);
+    lost.former_silent = vec![1];
+    assert!(!told(&wanted, &lost).contains("remove"), "it is waited for");
 }
 
 // Whoever goes on does only what is left.
