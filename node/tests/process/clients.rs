@@ -118,7 +118,7 @@ async fn reads_take_their_paths() {
     };
     let mut quiet = false;
     for _ in 0..10 {
-        let before = cluster.status(leader).await.unwrap();
+        let before = cluster.told(leader).await;
         for _ in 0..20 {
             let reply = cluster
                 .try_get(leader, "k", Consistency::Lease)
@@ -126,7 +126,7 @@ async fn reads_take_their_paths() {
                 .unwrap();
             assert_eq!((&*reply.value, reply.path()), ("v", ReadPath::Lease));
         }
-        let after = cluster.status(leader).await.unwrap();
+        let after = cluster.told(leader).await;
         let reads = |status: &raftkv::admin::StatusReply| status.counters.unwrap().lease_reads;
         assert_eq!(reads(&after), reads(&before) + 20);
         quiet |= rounds(&after) == rounds(&before);
@@ -141,7 +141,7 @@ async fn reads_take_their_paths() {
         .await
         .unwrap();
     assert_eq!((&*reply.value, reply.path()), ("v", ReadPath::Quorum));
-    let counters = cluster.status(leader).await.unwrap().counters.unwrap();
+    let counters = cluster.told(leader).await.counters.unwrap();
     assert!(counters.quorum_reads == 1 && counters.read_rounds >= 1);
 
     let follower = cluster.others(leader)[0];
@@ -209,7 +209,7 @@ async fn bad_requests_are_refused_by_name() {
         .await
         .unwrap();
     assert_eq!(reply.value, largest.1);
-    let before = cluster.status(1).await.unwrap().last_index;
+    let before = cluster.told(1).await.last_index;
     let key = cluster
         .try_set(1, None, &"k".repeat(KEY_BYTES_MAX + 1), "")
         .await;
@@ -229,7 +229,7 @@ async fn bad_requests_are_refused_by_name() {
         );
         assert!(status.message().contains(word), "{}", status.message());
     }
-    assert_eq!(cluster.status(1).await.unwrap().last_index, before);
+    assert_eq!(cluster.told(1).await.last_index, before);
 }
 
 // An id stands for one write. Another one under it is refused by name, as a call and on a stream,

@@ -256,6 +256,11 @@ impl Cluster {
         AdminClient::new(self.channel(id))
     }
 
+    /// What a node says of itself that lives.
+    pub async fn told(&self, id: u64) -> StatusReply {
+        eventually("its status", async || self.status(id).await).await
+    }
+
     /// What the node says of itself; `None`: it does not answer.
     pub async fn status(&self, id: u64) -> Option<StatusReply> {
         let reply = tokio::time::timeout(Duration::from_secs(1), async {

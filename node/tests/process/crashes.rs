@@ -27,7 +27,7 @@ async fn a_new_cluster_elects_and_replicates() {
     .await;
     let leader = cluster.leader().await;
     // 1, unless several stood at the same time.
-    let term = cluster.status(leader).await.unwrap().term;
+    let term = cluster.told(leader).await.term;
     for number in 1..=3 {
         cluster.set(None, &format!("name{number}"), "Jaggu").await;
     }
@@ -95,7 +95,7 @@ async fn a_killed_leader_is_replaced() {
     cluster.spawn(old);
     let new = cluster.leader_among(&others).await;
     cluster.caught_up(&[new, old]).await;
-    let status = cluster.status(old).await.unwrap();
+    let status = cluster.told(old).await;
     assert_eq!(status.leader_id, new);
     // An entry is applied as soon as it is known to be committed, and on the own disk soon after.
     eventually("the same log", async || {
@@ -113,7 +113,7 @@ async fn a_dead_node_takes_over_nothing() {
     cluster.set(None, "k", "v").await;
     cluster.kill(old);
     let new = cluster.leader_among(&cluster.others(old)).await;
-    let status = cluster.status(new).await.unwrap();
+    let status = cluster.told(new).await;
     for peer in &status.peers {
         assert_eq!(peer.connected, peer.node_id != old, "{peer:?}");
     }

@@ -65,7 +65,7 @@ async fn a_damaged_log_is_refilled() {
     })
     .await;
     for id in [damaged, other] {
-        let status = cluster.status(id).await.unwrap();
+        let status = cluster.told(id).await;
         assert_ne!(status.role(), raftkv::admin::Role::Leader, "node {id}");
     }
     let said = format!("Node {damaged} found logs.txt damaged at line 2.");
@@ -149,7 +149,7 @@ async fn a_member_put_back_from_an_older_copy() {
     cluster.kill(absent);
     cluster.caught_up(&[whole, restored]).await;
     cluster.set(None, "k", "new").await;
-    let last = cluster.status(whole).await.unwrap().last_index;
+    let last = cluster.told(whole).await.last_index;
     eventually("the commit on record", async || {
         let mark = cluster.text(whole, "mark.txt");
         let commit = mark.lines().next()?.strip_prefix("commitLength ")?;

@@ -24,7 +24,7 @@ impl Cluster {
 #[tokio::test]
 async fn a_cluster_of_the_same_name_is_refused_by_its_id() {
     let mut cluster = Cluster::start(3, &[ONE]).await;
-    let status = cluster.status(3).await.unwrap();
+    let status = cluster.told(3).await;
     assert!(ONE.ends_with(&status.cluster_id) && !status.cluster_id.is_empty());
     assert_eq!(status.directory_id.len(), 32);
     cluster.kill(3);
@@ -76,7 +76,7 @@ async fn a_copied_directory_is_refused() {
         (status.leader_id != 0).then_some(status.directory_id)
     })
     .await;
-    assert_ne!(cluster.status(1).await.unwrap().directory_id, anew);
+    assert_ne!(cluster.told(1).await.directory_id, anew);
 
     fs::remove_dir_all(cluster.data_dir(2)).unwrap();
     fs::create_dir(cluster.data_dir(2)).unwrap();

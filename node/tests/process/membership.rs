@@ -219,7 +219,7 @@ async fn grows_and_shrinks_under_load() {
         let of_itself = status.membership.as_ref().unwrap();
         assert!(of_itself.members.iter().any(directory), "{of_itself:?}");
     }
-    let leads = cluster.status(leader).await.unwrap();
+    let leads = cluster.told(leader).await;
     assert_eq!(leads.survives_failures, Some(2));
 
     // Its flags name three, and its log five.
@@ -306,15 +306,13 @@ async fn a_wiped_disk_is_another_member() {
             .then_some(())
     })
     .await;
-    let other = cluster.status(4).await.unwrap().directory_id;
+    let other = cluster.told(4).await.directory_id;
     let mut target = cluster.target(&[1, 2, 3, 4], &[]);
     target[3].directory_id = other;
     let leader = cluster.leader_among(&[1, 2, 3]).await;
     let refused = cluster.try_change(leader, grown.index, target).await;
     assert!(why_refused(&refused).contains("another directory"));
-    assert!(
-        cluster.status(4).await.unwrap().leader_id == 0 || cluster.text(4, "logs.txt").is_empty()
-    );
+    assert!(cluster.told(4).await.leader_id == 0 || cluster.text(4, "logs.txt").is_empty());
 }
 
 // Of two changes that are made against the same configuration one is made, and the other refused.
@@ -370,7 +368,7 @@ async fn who_joins_is_of_the_cluster() {
     };
     said(4, "not_member", "an operator has to add it").await;
     said(5, "rejected", "another cluster that is called").await;
-    let four = cluster.status(4).await.unwrap();
+    let four = cluster.told(4).await;
     assert_eq!((&*four.cluster_id, four.term), ("", 0), "it does not stand");
     let added = cluster.change(leader, &[1, 2, 3], &[4, 5]).await;
     let four = cluster.comes_to(4, added.index).await;
@@ -378,7 +376,7 @@ async fn who_joins_is_of_the_cluster() {
     let kept = format!("clusterId {}", four.cluster_id);
     assert!(cluster.text(4, "metadata.txt").contains(&kept), "{kept}");
     said(leader, "rejected", "another cluster that is called").await;
-    assert_eq!(cluster.status(5).await.unwrap().last_index, 0);
+    assert_eq!(cluster.told(5).await.last_index, 0);
 }
 
 // A learner that is killed on its way goes on from where it was, and becomes a voter.

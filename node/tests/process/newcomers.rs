@@ -105,7 +105,7 @@ async fn clients_are_told_who_votes_by_now() {
 #[tokio::test]
 async fn who_comes_and_goes_disturbs_nobody() {
     let (mut cluster, leader) = Cluster::start_some(3, 4).await;
-    let term = cluster.status(leader).await.unwrap().term;
+    let term = cluster.told(leader).await.term;
     cluster.spawn_joining(4, 1);
     let added = cluster.change(leader, &[1, 2, 3], &[4]).await;
     cluster.comes_to(4, added.index).await;

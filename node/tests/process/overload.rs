@@ -57,7 +57,7 @@ async fn overload_is_refused_at_once() {
         .try_get(leader, "k", raftkv::kv::Consistency::Lease)
         .await;
     assert_eq!(read.unwrap().value, "v", "reads go on under the lease");
-    let counters = cluster.status(leader).await.unwrap().counters.unwrap();
+    let counters = cluster.told(leader).await.counters.unwrap();
     assert!(counters.refused_overload > 0);
 
     let heal = raftkv::admin::HealLinksRequest::default();
@@ -79,7 +79,7 @@ async fn one_stream_waits_within_its_bound() {
         for_ms: 60_000,
     };
     cluster.admin(leader).cut_links(cut).await.unwrap();
-    let last_index = async || cluster.status(leader).await.unwrap().last_index;
+    let last_index = async || cluster.told(leader).await.last_index;
     let before = last_index().await;
 
     let mut pipe = Pipe::open(&cluster, leader).await;

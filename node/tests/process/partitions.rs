@@ -57,7 +57,7 @@ async fn a_leader_that_is_cut_off() {
         .await
         .unwrap();
     let since = Instant::now();
-    let status = cluster.status(old).await.unwrap();
+    let status = cluster.told(old).await;
     assert_eq!(status.cut_links.len(), 2);
 
     let write = cluster.try_set(old, None, "k", "lost");
@@ -73,7 +73,7 @@ async fn a_leader_that_is_cut_off() {
         cluster.try_get(old, "k", Consistency::Lease).await.is_err(),
         "the lease is over"
     );
-    assert_ne!(cluster.status(old).await.unwrap().role(), Role::Leader);
+    assert_ne!(cluster.told(old).await.role(), Role::Leader);
 
     cluster.leader_among(&others).await;
     cluster.set_among(&others, "k", "after").await;
@@ -128,7 +128,7 @@ async fn without_a_majority() {
             cluster.try_set(id, None, "k", "lost").await.is_err(),
             "node {id}"
         );
-        assert_ne!(cluster.status(id).await.unwrap().role(), Role::Leader);
+        assert_ne!(cluster.told(id).await.role(), Role::Leader);
     }
     cluster.spawn(followers[0]);
     cluster.leader().await;

@@ -52,7 +52,7 @@ async fn no_wait_for(cluster: &Cluster, old: u64) {
     .await;
     println!("a SET {:?} after the kill", killed.elapsed());
     let new = cluster.leader_among(&others).await;
-    let term = cluster.status(new).await.unwrap().term;
+    let term = cluster.told(new).await.term;
     let committed =
         format!("(leader) committed the entry NO-OP to the state machine.\tterm={term}");
     eventually("the commit in the dump", async || {

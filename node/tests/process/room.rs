@@ -209,7 +209,7 @@ async fn replies_that_nobody_takes_are_bounded() {
     assert!(held * PAGE_BYTES > ROOM_BYTES / 2, "only {held} fit");
     let refusal = list(&cluster).await.unwrap_err();
     assert_eq!(reason(&refusal), "OVERLOADED", "{refusal:?}");
-    let status = cluster.status(1).await.unwrap();
+    let status = cluster.told(1).await;
     assert!(status.counters.unwrap().refused_overload > 0);
     drop(closed);
     let page = eventually("room for a page", async || list(&cluster).await.ok()).await;
@@ -265,7 +265,7 @@ async fn clients_that_read_nothing_take_a_bounded_memory() {
     /// Of the wide places the test's own clients may have some.
     const OTHERS: usize = 8;
     let cluster = Cluster::start(1, &["--quiet"]).await;
-    let pid = cluster.status(1).await.unwrap().pid;
+    let pid = cluster.told(1).await.pid;
     let before = resident_bytes(pid);
     let mut open = Vec::new();
     for _ in 0..CLIENTS {

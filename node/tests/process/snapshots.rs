@@ -119,7 +119,7 @@ async fn another_state_is_noticed_by_its_hash() {
     assert!(cluster.text(id, "dump.txt").contains("and a majority has"));
     let named = format!("Node {id} has come to another state than Leader {leader}");
     assert!(cluster.text(leader, "dump.txt").contains(&named));
-    let status = cluster.status(leader).await.unwrap();
+    let status = cluster.told(leader).await;
     let peer = status.peers.iter().find(|peer| peer.node_id == id);
     assert!(peer.unwrap().state_differs_at > 0);
 
@@ -264,7 +264,7 @@ async fn a_million_keys_are_there_after_a_start() {
     write_keys(&cluster.data_dir(1), KEYS);
     cluster.spawn(1);
     cluster.leader().await;
-    assert_eq!(cluster.status(1).await.unwrap().key_count, KEYS);
+    assert_eq!(cluster.told(1).await.key_count, KEYS);
     for number in [0, KEYS / 2, KEYS - 1] {
         let value = cluster.get(&format!("key{number:07}")).await;
         assert_eq!(value, Some("x".repeat(100)), "{number}");
@@ -350,7 +350,7 @@ async fn a_leader_with_a_damaged_snapshot_tells() {
     }
     let leader = cluster.leader().await;
     let late = cluster.others(leader)[0];
-    let last = cluster.status(late).await.unwrap().last_index;
+    let last = cluster.told(late).await.last_index;
     cluster.kill(late);
     let path = cluster.data_dir(leader).join("snapshot.txt");
     let mut number = 0;
@@ -376,7 +376,7 @@ async fn a_leader_with_a_damaged_snapshot_tells() {
             .then_some(())
     })
     .await;
-    let status = cluster.status(leader).await.unwrap();
+    let status = cluster.told(leader).await;
     assert!(!status.snapshot_damaged, "another one is there");
     assert!(status.snapshot_index > damaged);
 }

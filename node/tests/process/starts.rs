@@ -76,7 +76,7 @@ async fn arguments_from_a_file() {
 #[tokio::test]
 async fn a_locked_directory() {
     let cluster = Cluster::start(1, &[]).await;
-    let pid = cluster.status(1).await.unwrap().pid;
+    let pid = cluster.told(1).await.pid;
     let (code, line) = failure(&run(&cluster.arguments(1)));
     assert_eq!(code, Some(1), "{line}");
     assert!(
@@ -151,7 +151,7 @@ async fn strangers_are_refused() {
         cluster.stderr(2).contains(refusal).then_some(())
     })
     .await;
-    let status = cluster.status(1).await.unwrap();
+    let status = cluster.told(1).await;
     assert_eq!(
         (status.term, status.leader_id),
         (0, 0),

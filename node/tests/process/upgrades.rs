@@ -61,7 +61,7 @@ async fn the_way_back_is_open_until_all_nodes_are_upgraded() {
         cluster.write(&format!("upgraded-{id}")).await;
     }
     for id in [1, 2] {
-        assert_eq!(cluster.status(id).await.unwrap().format, 1);
+        assert_eq!(cluster.told(id).await.format, 1);
         cluster.terminate(id).await;
         assert!(!cluster.text(id, "logs.txt").contains("FORMAT"));
         assert!(cluster.text(id, "metadata.txt").starts_with("currentTerm "));
@@ -152,7 +152,7 @@ async fn only_what_is_written_after_an_upgrade_counts() {
         }
         write(&cluster, 4).await;
         let leader = cluster.leader().await;
-        let status = cluster.status(leader).await.unwrap();
+        let status = cluster.told(leader).await;
         let left = status.format_due_bytes.expect("it is still to come");
         assert!(
             status.format == 1 && (1..8 * 1024).contains(&left),

@@ -3,12 +3,12 @@ export LC_ALL=C
 
 # What a process is doing and when it began. A number alone can belong to someone else by now.
 examine() {
-  NOW_STATE=gone NOW_START=
+  NOW_STATE=gone NOW_START= THREADS=0
   if [ -r /proc/self/stat ]; then
     stat=
     { IFS= read -r stat; } 2>/dev/null <"/proc/$1/stat" || return 0
     set -- ${stat##*) }
-    NOW_STATE=$1 NOW_START=${20}
+    NOW_STATE=$1 THREADS=${18} NOW_START=${20}
   else
     stat=$(ps -o stat= -o lstart= -p "$1" 2>/dev/null) || return 0
     set -- $stat
@@ -17,7 +17,8 @@ examine() {
     NOW_START=$*
   fi
   case $NOW_STATE in
-    [ZX]*) NOW_STATE=gone ;;
+    # Its first thread may have ended before the others, which hold its ports and locks until they have, too.
+    [ZX]*) if [ "$THREADS" -gt 1 ]; then NOW_STATE=running; else NOW_STATE=gone; fi ;;
     [Tt]*) NOW_STATE=paused ;;
     *) NOW_STATE=running ;;
   esac

@@ -446,3 +446,34 @@ fn nodes_outlive_a_login_where_they_may() {
     assert_eq!(told("no", true), "");
     assert_eq!(told("yes", false), "");
 }
+
+// A process whose first thread has ended, and whose others are still on their way out, holds its ports and its lock: it
+// counts as gone when all of it is. As a node's process after a kill, for a moment.
+#[test]
+fn a_process_is_gone_with_its_last_thread() {
+    let program = "import ctypes, threading, time\n\
+                   threading.Thread(target=time.sleep, args=(600,)).start()\n\
+                   ctypes.CDLL(None).pthread_exit(None)";
+    let started = std::process::Command::new("python3")
+        .args(["-c", program])
+        .spawn();
+    let Ok(mut process) = started else {
+        assert!(std::env::var_os("CI").is_none(), "python3 is missing");
+        return;
+    };
+    let pid = process.id();
+    let state = || run(&format!("{PRELUDE}\nexamine {pid}; echo $NOW_STATE"));
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let until = |is_so: &dyn Fn() -> bool| {
+        let give_up = std::time::Instant::now() + std::time::Duration::from_secs(30);
+        while !is_so() {
+            assert!(std::time::Instant::now() < give_up, "{}", stat());
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+    };
+    until(&|| stat().contains(") Z "));
+    assert_eq!(state(), "running\n");
+    process.kill().unwrap();
+    until(&|| state() == "gone\n"); // Before anybody has waited for it.
+    process.wait().unwrap();
+}

@@ -27,6 +27,7 @@ fn a_backup_becomes_machines() {
     world.raftctl(&["restore", "a"]).code(2).says("is there");
     world.raftctl(&["down", "--yes"]).code(0);
     assert_eq!(world.cloud.count(), 0);
+    world.farm.lock().unwrap().empty();
 
     world
         .cloud

@@ -84,6 +84,18 @@ impl Farm {
         }
     }
 
+    /// All machines were deleted with their disks: their hosts are there for others, with nothing on them.
+    pub fn empty(&mut self) {
+        assert!(self.taken.is_empty(), "machines are there");
+        for at in 0..self.set.hosts.len() {
+            self.set.hosts[at].die();
+            self.set.revive(at);
+            self.set.hosts[at].must_run("rm -rf /opt/raftkv");
+        }
+        self.used.clear();
+        self.off.clear();
+    }
+
     /// Where an instance is reached.
     pub fn address(&self, instance: &str) -> String {
         self.set.hosts[self.taken[instance]].address.to_string()

@@ -232,6 +232,7 @@ fn holds(backup: &Path, key: &str, value: &str) -> bool {
 // While others write, through a follower, each SET that was acknowledged before is in the backup. A node that
 // dies in the middle of it leaves no file, nor anything else.
 #[test]
+#[ignore = "run by .ci/run, or with `-- --include-ignored`"]
 fn a_backup_is_whole_or_not_there() {
     let cluster = TestCluster::up(3);
     let load = &[
@@ -342,6 +343,7 @@ fn snapshots_are_taken_at_once() {
 // entry is shown, taken, and given to all, under another id. Nothing of it happens while there is a leader, while
 // a majority could be started, or before the cluster's name was given; and what was there is kept.
 #[test]
+#[ignore = "run by .ci/run, or with `-- --include-ignored`"]
 fn a_lost_majority_is_recovered_from() {
     let cluster = TestCluster::up(3);
     cluster.raftctl(&["set", "early", "1"]).ok();
@@ -452,6 +454,7 @@ fn goes_on(cluster: &TestCluster, (words, record): (&[&str], &str), at: fn(&Valu
 // raftctl is killed while it restores: before any node was made, and before all were started. The same command goes
 // on, with the same id, and another backup is not mixed with what was begun.
 #[test]
+#[ignore = "run by .ci/run, or with `-- --include-ignored`"]
 fn a_killed_restore_goes_on() {
     let cluster = TestCluster::up(3);
     set(&cluster, "name1", "Jaggu");
@@ -476,6 +479,7 @@ fn a_killed_restore_goes_on() {
 // The same while it recovers a cluster whose majority is lost: what the nodes had is kept once, however often it is
 // begun.
 #[test]
+#[ignore = "run by .ci/run, or with `-- --include-ignored`"]
 fn a_killed_recovery_goes_on() {
     for moment in [BEGUN, MADE] {
         let cluster = TestCluster::up(3);

@@ -18,6 +18,7 @@ fn damage(cluster: &TestCluster, id: u64, word: &str) -> usize {
 // A node whose log was damaged while it was down says so itself, by line and entry, for as long as nobody can
 // refill it; `doctor` finds it, and its advice for the cluster leads to a log that is whole, with all its data.
 #[test]
+#[ignore = "run by .ci/run, or with `-- --include-ignored`"]
 fn a_damaged_log_is_told_until_it_is_refilled() {
     let cluster = TestCluster::up(3);
     for number in 1..=6 {
