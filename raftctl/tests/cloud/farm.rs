@@ -229,6 +229,14 @@ impl World {
         done.into_iter().map(|(action, _)| action).collect()
     }
 
+    /// What there is in the folder that raftctl keeps of the cluster.
+    pub fn left(&self) -> Vec<String> {
+        let folder = self.cloud.folder.path().join(".raftctl/demo");
+        let entries = std::fs::read_dir(folder).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect()
+    }
+
     /// How many instances there are.
     pub fn instances(&self) -> usize {
         self.cloud
