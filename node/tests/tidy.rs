@@ -122,8 +122,8 @@ const CORE_LAYERS: &[(&str, &[&str])] = &[
 
 /// Words that only these modules may name.
 const ONLY_IN: &[(&str, &[&str])] = &[
-    // The clock asks the kernel which boot it counts from.
-    ("std::fs", &["clock", "disk", "tls"]),
+    // The clock asks the kernel which boot it counts from, the metrics how much memory the process has.
+    ("std::fs", &["clock", "disk", "metrics", "tls"]),
     ("rustix::time", &["clock"]),
     // For the flags: limits that operators are told, too. Names in certificates begin with it.
     (

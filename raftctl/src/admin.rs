@@ -1,7 +1,8 @@
 //! The gRPC calls of operators, each with a deadline of its own.
 //!
 //! Every call makes its own connection: an operator's verb talks to a node once or twice, and a
-//! connection that is kept would have to be told apart from one to a node that has since died.
+//! connection that is kept would have to be told apart from one to a node that has since died. Only
+//! [`Watch`] keeps one, for whoever asks the same again and again.
 
 use std::time::Duration;
 
@@ -50,6 +51,47 @@ pub async fn status(address: &str, deadline: Duration) -> Result<StatusReply, Ad
         node.status(StatusRequest {}).await
     })
     .await
+}
+
+/// Asks one node again and again, on a connection that is kept until it fails.
+#[derive(Debug)]
+pub struct Watch {
+    address: String,
+    channel: Option<Channel>,
+}
+
+impl Watch {
+    /// Connects with the first question.
+    #[must_use]
+    pub fn new(address: String) -> Self {
+        Watch {
+            address,
+            channel: None,
+        }
+    }
+
+    /// What the node says of itself. After any failure the next call connects anew: another process may
+    /// answer there by then.
+    ///
+    /// # Errors
+    /// It doesn't answer.
+    pub async fn status(&mut self, deadline: Duration) -> Result<StatusReply, AdminError> {
+        let kept = self.channel.take();
+        let address = &self.address;
+        let exchange = Box::pin(async {
+            let channel = match kept {
+                Some(channel) => channel,
+                None => connect(address).await?,
+            };
+            let request =
+                async |mut node: AdminClient<Channel>| node.status(StatusRequest {}).await;
+            let reply = ask(address, channel.clone(), request).await?;
+            Ok((channel, reply))
+        });
+        let (channel, reply) = within(address, deadline, exchange).await?;
+        self.channel = Some(channel);
+        Ok(reply)
+    }
 }
 
 /// Cuts a node off from peers, for at most `length`.
@@ -195,32 +237,56 @@ async fn call<T>(
     deadline: Duration,
     request: impl AsyncFnOnce(AdminClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
 ) -> Result<T, AdminError> {
-    let silent = |cause: String| AdminError::Silent {
+    // Large: on the heap, it is moved through its wrappers as a pointer.
+    let exchange = Box::pin(async { ask(address, connect(address).await?, request).await });
+    within(address, deadline, exchange).await
+}
+
+async fn connect(address: &str) -> Result<Channel, AdminError> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| silent(address, error.to_string()))?
+        .tcp_nodelay(true);
+    let connected = match security::of(address) {
+        None => endpoint.connect().await,
+        Some(_) => {
+            let connector = tower::service_fn(connector::connect);
+            endpoint.connect_with_connector(connector).await
+        }
+    };
+    connected.map_err(|error| silent(address, root_cause(&error)))
+}
+
+async fn ask<T>(
+    address: &str,
+    channel: Channel,
+    request: impl AsyncFnOnce(AdminClient<Channel>) -> Result<tonic::Response<T>, tonic::Status>,
+) -> Result<T, AdminError> {
+    let answer = request(AdminClient::new(channel)).await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| match broken_off(&status) {
+            Some(cause) => silent(address, cause),
+            None => AdminError::Refused(status),
+        })
+}
+
+async fn within<T>(
+    address: &str,
+    deadline: Duration,
+    exchange: impl Future<Output = Result<T, AdminError>>,
+) -> Result<T, AdminError> {
+    let in_time = tokio::time::timeout(deadline, exchange).await;
+    in_time.unwrap_or_else(|_| {
+        let cause = format!("not within {} ms", deadline.as_millis());
+        Err(silent(address, cause))
+    })
+}
+
+fn silent(address: &str, cause: String) -> AdminError {
+    AdminError::Silent {
         address: address.to_owned(),
         cause: tunnel_trouble::explain(address, cause),
-    };
-    let endpoint = Endpoint::from_shared(format!("http://{address}"))
-        .map_err(|error| silent(error.to_string()))?
-        .tcp_nodelay(true);
-    let exchange = async {
-        let connected = match security::of(address) {
-            None => endpoint.connect().await,
-            Some(_) => {
-                let connector = tower::service_fn(connector::connect);
-                endpoint.connect_with_connector(connector).await
-            }
-        };
-        let channel = connected.map_err(|error| silent(root_cause(&error)))?;
-        let answer = request(AdminClient::new(channel)).await;
-        answer
-            .map(tonic::Response::into_inner)
-            .map_err(|status| match broken_off(&status) {
-                Some(cause) => silent(cause),
-                None => AdminError::Refused(status),
-            })
-    };
-    let in_time = tokio::time::timeout(deadline, exchange).await;
-    in_time.unwrap_or_else(|_| Err(silent(format!("not within {} ms", deadline.as_millis()))))
+    }
 }
 
 /// Why no node has answered, where it is no node that says so: the connection broke on the way, as when

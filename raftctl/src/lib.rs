@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cli/        verbs and flags -> one function each in verbs/, scenario/ or bench/
-//! verbs/      what a verb prints and asks; its exit code; keys and shell: set, get, del, list, cas
+//! verbs/      what a verb prints and asks; its exit code; keys and shell: set, get, del, list, cas; top
 //! scenario/   files of faults and expectations, played; chaos: seeded faults; their verdict
 //! bench/      load and its figures
 //! ops/        what a verb does: status, start, kill, partition ... as a library that prints nothing

@@ -66,6 +66,16 @@ impl Distribution {
         self.observe(nanos, times);
     }
 
+    /// Upper ends of the buckets of durations.
+    pub(super) const fn ends_of_durations_ns() -> &'static [u64] {
+        DURATIONS_NS
+    }
+
+    /// How many values lie in each bucket.
+    pub(super) fn counts(&self) -> impl Iterator<Item = u64> {
+        self.buckets.iter().map(|bucket| bucket.load(Relaxed))
+    }
+
     /// Writes it out.
     pub(super) fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let ends = self.ends.iter().map(|end| *end as f64 / self.unit);

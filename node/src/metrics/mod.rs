@@ -8,10 +8,13 @@
 //! is a key, a client, an address or a term. So nobody can make more of them, and a test counts them.
 
 mod distribution;
+mod figures;
 mod handshakes;
 mod listen;
+mod memory;
 mod page;
 
+pub use figures::Figures;
 pub use handshakes::{HandshakeFailure, HandshakeFailures};
 pub use listen::{Bound, SCRAPERS_MAX, bind};
 pub use page::{Sockets, Sources};

@@ -1,7 +1,7 @@
 //! A node as others see it from outside: the operator, and the gate for lease reads.
 
 use super::state::{Counters, Raft, Role};
-use super::{Index, Micros, NodeId, Run, SnapshotId, Term};
+use super::{Index, Micros, NodeId, Promise, Run, SnapshotId, Term};
 use crate::command::Members;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -93,6 +93,8 @@ pub struct Status {
     pub counters: Counters,
     /// This run of the node; it may have no name.
     pub run: Run,
+    /// What it has promised to leaders and still keeps, as of the last step.
+    pub promises: Vec<Promise>,
 }
 
 impl Raft {
@@ -129,6 +131,7 @@ impl Raft {
             survives_failures: self.leadership().map(|_| self.spare_nodes() as u64),
             counters: self.counters,
             run: self.own_run(),
+            promises: self.promises.open(self.now),
         }
     }
 

@@ -8,8 +8,9 @@ use crate::desk::Inspection;
 use crate::dump::Happening;
 use crate::engine::{Reply, Request as EngineRequest, RequestError};
 use crate::identity::id_text;
+use crate::metrics::Figures;
 use crate::peers::CUT_MS_MAX;
-use crate::raft::{LogState, Micros, NodeId, Role};
+use crate::raft::{LogState, Micros, NodeId, Promise, Role};
 use crate::space::Room;
 use crate::tls::Tls;
 use raftkv::admin as wire;
@@ -106,6 +107,8 @@ impl AdminService {
             )),
             survives_failures: status.survives_failures,
             proof_of_death: proof_of_death(&status, front.watched.load(Ordering::Relaxed)),
+            figures: Some(figures(front.metrics.figures())),
+            promises: open_promises(&status.promises, now),
         }
     }
 
@@ -181,6 +184,30 @@ impl AdminService {
             None => Ok(()),
         }
     }
+}
+
+fn figures(figures: Figures) -> wire::Figures {
+    let durations = |counts| Some(wire::Durations { counts });
+    wire::Figures {
+        bucket_ends_ns: figures.bucket_ends_ns,
+        writes: durations(figures.writes),
+        reads: durations(figures.reads),
+        fsyncs: durations(figures.fsyncs),
+        resident_memory_bytes: figures.resident_memory_bytes,
+        snapshots_taken: figures.snapshots_taken,
+        disk_stalls: figures.disk_stalls,
+        lease_renewal_failures: figures.renewals_failed,
+    }
+}
+
+/// What is over by now is left out.
+fn open_promises(promises: &[Promise], now: Micros) -> Vec<wire::OpenPromise> {
+    let open = promises.iter().filter(|promise| promise.until_us > now);
+    open.map(|promise| wire::OpenPromise {
+        leader_id: promise.leader,
+        remaining_ms: (promise.until_us - now).div_ceil(1000),
+    })
+    .collect()
 }
 
 fn tls_state(tls: &Tls) -> wire::TlsState {

@@ -21,7 +21,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Members", &["add", "remove", "replace"]),
     (
         "Look",
-        &["status", "doctor", "logs", "timeline", "ssh", "exec"],
+        &["status", "top", "doctor", "logs", "timeline", "ssh", "exec"],
     ),
     (
         "Nodes and faults",

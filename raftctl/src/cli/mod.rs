@@ -23,7 +23,7 @@ use crate::verbs::change::Change;
 use crate::verbs::provision::{self, Wanted};
 use crate::verbs::{
     backup, certs, change, check, doctor, down, hosts, init, keys, links, logs, nodes, recover,
-    restore, shell, snapshot, status, timeline, up, upgrade,
+    restore, shell, snapshot, status, timeline, top, up, upgrade,
 };
 use verb::{CommandLine, Verb};
 
@@ -77,6 +77,10 @@ fn run(line: CommandLine) -> Result<()> {
             timeline::of_folder(&options, &arguments)
         }
         verb => {
+            if matches!(verb, Verb::Top) {
+                // Before anybody is asked for anything.
+                top::needs_terminal()?;
+            }
             let mut cluster = cluster::load(&line.config)?;
             cluster.limits.lock_wait = line.lock_wait;
             if !cluster.warnings.list.is_empty() && options.output == Output::Text {
@@ -163,7 +167,7 @@ async fn on_hosts(cluster: Cluster, options: &Options, verb: Verb) -> Result<()>
         Verb::Plan { .. } | Verb::Up { .. } | Verb::Doctor { .. } => {
             Context::look(cluster, true).await?
         }
-        Verb::Status { .. } => Context::look_briefly(cluster).await?,
+        Verb::Status { .. } | Verb::Top => Context::look_briefly(cluster).await?,
         _ => Context::look(cluster, false).await?,
     };
     drop(reaching);
@@ -241,6 +245,7 @@ fn extent(verb: &Verb) -> (Extent, &'static str) {
         | Verb::Ssh { .. }
         | Verb::Keys(_)
         | Verb::Shell(_)
+        | Verb::Top
         | Verb::Bench(_)
         | Verb::Backup(_)
         | Verb::Snapshot(_)
@@ -260,6 +265,7 @@ async fn on_cluster(context: &Context, options: &Options, verb: Verb) -> Result<
         Verb::Plan { .. } => up::plan(context, options).await,
         Verb::Up { dry_run, .. } => up::up(context, options, dry_run).await,
         Verb::Status { check } => status::run(context, options, check).await,
+        Verb::Top => top::run(context).await,
         Verb::Ssh { selector, command } => hosts::ssh(context, &selector, &command).await,
         Verb::Exec { of, command } => hosts::exec(context, options, &of.selector, &command).await,
         Verb::Upgrade { rollback } => {

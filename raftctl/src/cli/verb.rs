@@ -186,6 +186,16 @@ pub enum Verb {
         check: bool,
     },
 
+    /// Watch the cluster live, and disturb it with a key
+    ///
+    /// Four times a second: roles, what is left of leases and promises, how much each node does and how
+    /// long that takes, and what happens meanwhile. Keys kill, pause or cut off the chosen node, heal, and
+    /// hand the lead over, after a question. It needs a terminal; raftctl status prints the same once.
+    #[command(after_help = "Examples:
+  raftctl top
+  raftctl top -c lab.yaml")]
+    Top,
+
     /// Open a shell on a node's host, or run one command there
     ///
     /// Not with provider local, where the hosts are this machine.

@@ -4,6 +4,7 @@
 //! Everything starts from a [`Context`]. Functions that act on several nodes do so in parallel and
 //! answer for each node by itself: a host that fails never hides the others.
 
+pub mod alarms;
 pub mod anew;
 pub mod backup;
 pub mod certificates;
@@ -16,6 +17,7 @@ pub mod links;
 pub mod lock;
 pub mod members;
 pub mod nodes;
+pub mod rates;
 pub mod rollback;
 pub mod run;
 pub mod ship;
@@ -24,6 +26,7 @@ pub mod status;
 pub mod store;
 pub mod target;
 pub mod wait;
+pub mod watch;
 
 use std::sync::Arc;
 

@@ -74,7 +74,7 @@ impl NodeStatus {
 
 impl Snapshot {
     /// Puts together what is known.
-    fn new(nodes: Vec<NodeStatus>) -> Self {
+    pub(super) fn new(nodes: Vec<NodeStatus>) -> Self {
         let replies = || nodes.iter().filter_map(|node| node.reply.as_ref().ok());
         let term = replies().map(|reply| reply.term).max();
         let latest = replies().filter(|reply| Some(reply.term) == term);
@@ -149,6 +149,16 @@ pub(super) async fn ask(
     address: &str,
 ) -> Result<StatusReply, AdminError> {
     let reply = admin::status(address, ANSWER_DEADLINE).await?;
+    own(cluster, id, address, reply)
+}
+
+/// An answer, if it is that of the right node.
+pub(super) fn own(
+    cluster: &str,
+    id: NodeId,
+    address: &str,
+    reply: StatusReply,
+) -> Result<StatusReply, AdminError> {
     if reply.cluster != cluster || reply.node_id != id {
         return Err(stranger(address, &reply));
     }
@@ -209,7 +219,7 @@ impl Context {
     }
 
     /// Where clients reach a node from this machine. The names of containers mean nothing here.
-    fn client_address(&self, member: &Member) -> String {
+    pub(super) fn client_address(&self, member: &Member) -> String {
         match member.is_tunnelled {
             true => member.client_address.clone(),
             false => member.admin_address.clone(),

@@ -1,5 +1,6 @@
-//! The person or program that called raftctl: what is printed, and what they asked for.
+//! The person or program that called raftctl: what is printed or shown, and what they asked for.
 
 pub mod options;
 pub mod out;
 pub mod progress;
+pub mod screen;

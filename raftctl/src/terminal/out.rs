@@ -1,7 +1,7 @@
 //! Standard output: data, and nothing else. Standard error: talk.
 
 use std::io::{ErrorKind, Write};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
@@ -27,10 +27,46 @@ pub fn print(text: &str) -> Result<()> {
 /// When something was said last.
 static SAID: Mutex<Option<Instant>> = Mutex::new(None);
 
+/// What was said while the terminal shows something else; `None` while it does not.
+static KEPT: Mutex<Option<Vec<String>>> = Mutex::new(None);
+
+/// Beyond so many lines the oldest are forgotten.
+const KEPT_MAX: usize = 64;
+
+fn kept() -> MutexGuard<'static, Option<Vec<String>>> {
+    KEPT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps what is said from now on, or says it again; what was kept and not taken is said then.
+pub fn keep_talk(is_kept: bool) {
+    let before = std::mem::replace(&mut *kept(), is_kept.then(Vec::new));
+    for text in before.into_iter().flatten() {
+        say(&text);
+    }
+}
+
+/// Whether talk is kept: nothing else may write to the terminal then.
+#[must_use]
+pub fn is_talk_kept() -> bool {
+    kept().is_some()
+}
+
+/// What was said since the last call, where talk is kept.
+#[must_use]
+pub fn take_talk() -> Vec<String> {
+    kept().as_mut().map(std::mem::take).unwrap_or_default()
+}
+
 /// Says something on standard error. Where nobody is there any more to hear it, as when the terminal
 /// was closed, that must not end what is being done.
 pub fn say(text: &str) {
     *SAID.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    if let Some(kept) = kept().as_mut() {
+        if kept.len() >= KEPT_MAX {
+            kept.remove(0);
+        }
+        return kept.push(text.to_owned());
+    }
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 

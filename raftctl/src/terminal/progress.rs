@@ -26,7 +26,7 @@ impl Progress {
     #[must_use]
     pub fn new() -> Self {
         let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-        let is_watched = std::io::stderr().is_terminal() && !no_color;
+        let is_watched = std::io::stderr().is_terminal() && !no_color && !out::is_talk_kept();
         Progress {
             bars: is_watched.then(MultiProgress::new),
         }

@@ -24,6 +24,7 @@ pub mod shell;
 pub mod snapshot;
 pub mod status;
 pub mod timeline;
+pub mod top;
 pub mod up;
 pub mod upgrade;
 

@@ -111,6 +111,15 @@ fn a_missing_file_says_what_to_do() {
         .says("raftctl init");
 }
 
+// Where there is no terminal, the picture that lives says so, and what there is instead.
+#[test]
+fn a_picture_needs_a_terminal() {
+    let folder = tempfile::tempdir().unwrap();
+    raftctl(folder.path(), &["top"])
+        .code(2)
+        .says("`raftctl status` prints the same once");
+}
+
 // A missing binary says what to do, and nothing is started.
 #[test]
 fn a_missing_binary_says_what_to_do() {

@@ -399,6 +399,16 @@ const READ_ONLY: &[(&str, &[&str], &str)] = &[
         "looks, and the fetching of what is looked at",
     ),
     (
+        "verbs/top/mod.rs",
+        &["status", "top"],
+        "a look, where there is no terminal for the other one",
+    ),
+    (
+        "verbs/top/act.rs",
+        &["start {id}"],
+        "as doctor says it of a node that does not run",
+    ),
+    (
         "verbs/upgrade.rs",
         &["resume {id}", "status"],
         "as doctor says it of a paused node; a look",

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::hosts::control::{HostFacts, NodeFacts, ProcessState};
 use crate::local::binary::{self, Origin};
 use crate::local::folder_lock::FolderLock;
+use crate::ops::alarms::{self, Rule, Severity};
 use crate::ops::status::{NodeStatus, Snapshot};
 use crate::ops::{Context, target};
 use crate::plan::{self, DISK_FREE_KIB_MIN, Facts};
@@ -26,9 +27,6 @@ use finding::Finding;
 
 /// Below this much space a node is worth a warning.
 const DISK_FREE_KIB_WARN: u64 = 512 << 10;
-
-/// A follower that is this many entries behind is worth a warning.
-const LAG_MAX: u64 = 10_000;
 
 /// Looks at everything and says what is wrong; with `fix` removes what crashes left behind.
 ///
@@ -420,33 +418,26 @@ fn look_at_reply(node: &NodeStatus, silent: &[NodeId], findings: &mut Vec<Findin
 
 fn look_at_cluster(context: &Context, snapshot: &Snapshot, findings: &mut Vec<Finding>) {
     let leader = snapshot.leader.and_then(|id| snapshot.node(id));
-    let Some(reply) = leader.and_then(|node| node.reply.as_ref().ok()) else {
+    if leader.is_none_or(|node| node.reply.is_err()) {
         return findings.push(Finding {
             is_serious: true,
             text: "the cluster has no leader".into(),
             advice: leaderless(context.cluster.majority(), snapshot),
         });
+    }
+    // What else is told here says more of the others than their alarms.
+    let is_told_here = |rule| {
+        matches!(
+            rule,
+            Rule::NoLease | Rule::NoToleranceLeft | Rule::DiskNearlyFull | Rule::FollowerBehind
+        )
     };
-    if reply.lease_remaining_ms.is_none() {
-        findings.push(Finding {
-            is_serious: true,
-            text: format!("the leader, node {}, has no lease", reply.node_id),
-            advice: "it can't reach a majority: look at the other nodes".into(),
-        });
-    }
-    for node in &snapshot.nodes {
-        let behind = node
-            .reply
-            .as_ref()
-            .map_or(0, |own| reply.commit_index.saturating_sub(own.last_index));
-        if behind > LAG_MAX {
-            findings.push(Finding {
-                is_serious: false,
-                text: format!("node {} is {behind} entries behind", node.id),
-                advice: "look again in a while: it should catch up".into(),
-            });
-        }
-    }
+    let alarms = alarms::of(snapshot, &BTreeMap::new()).into_iter();
+    findings.extend(alarms.filter(|it| is_told_here(it.rule)).map(|it| Finding {
+        is_serious: it.rule.severity() == Severity::Page,
+        text: it.text,
+        advice: it.rule.advice().into(),
+    }));
 }
 
 /// What a cluster without a leader needs, as far as its nodes were seen.
