@@ -7,6 +7,7 @@ mod cluster;
 #[allow(dead_code, reason = "what is tried here needs a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod timeline;
 mod top;
 
 use std::process::ExitCode;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 use harness::Program;
 
 fn main() -> ExitCode {
-    let tests = [top::tests()];
+    let tests = [timeline::tests(), top::tests()];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools");
     Program::new(folder, tests.concat()).run()
 }
