@@ -9,6 +9,18 @@ use crate::history::{Kind, Operation, Outcome};
 /// Longer values are cut: a counter-example is about which value it is, not what it holds.
 const VALUE_CHARS_MAX: usize = 40;
 
+/// In one line: who asked what of which key, and what was answered.
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (client, key) = (self.client, quoted(&self.key));
+        let (asked, answered) = (asked(&self.kind), answered(self));
+        write!(
+            formatter,
+            "client {client} at key {key}: {asked}: {answered}"
+        )
+    }
+}
+
 impl fmt::Display for CounterExample {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(formatter, "key {}: {}", quoted(&self.key), self.anomaly)?;

@@ -25,6 +25,7 @@ pub mod snapshots;
 pub mod status;
 pub mod store;
 pub mod target;
+pub mod timeline;
 pub mod wait;
 pub mod watch;
 

@@ -6,7 +6,7 @@
 //! runner     plays it: acts, asks, expects      dumps      what dump.txt proves
 //! play       one after the other, with a workload beside it whose history is checked
 //! restore    puts the cluster back as it was    outcome    what became of each step
-//! chaos      seeded faults instead of a file    verdict    of the checker
+//! chaos      seeded faults instead of a file    verdict    of the checker; seen: what a timeline shows of it
 //! ```
 //! A scenario uses the cluster that runs, and its own keys (`scenario/...`), which it removes. At
 //! the end, and when it is interrupted, every node runs again and every fault is healed.
@@ -26,6 +26,7 @@ mod outcome;
 mod play;
 mod restore;
 mod runner;
+mod seen;
 mod verdict;
 
 use clap::Subcommand;

@@ -1,5 +1,6 @@
 //! What became of a step, of a scenario, of a run.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -113,6 +114,8 @@ pub struct ScenarioReport {
     pub steps: Vec<StepReport>,
     /// What the clients beside it saw; null if they could not end.
     pub workload: Option<WorkloadReport>,
+    /// The page that draws what happened; null if it could not be drawn.
+    pub timeline: Option<PathBuf>,
     /// Why the cluster could not be put back; null if it was.
     pub not_restored: Option<String>,
 }
@@ -124,6 +127,9 @@ impl ScenarioReport {
         let mut text = String::new();
         if let Some(workload) = self.workload.as_ref().filter(|w| w.verdict.operations > 0) {
             text.push_str(&workload.text());
+        }
+        if let Some(page) = &self.timeline {
+            text.push_str(&format!("  timeline: {}\n", page.display()));
         }
         if let Some(cause) = &self.not_restored {
             text.push_str(&format!("  the cluster could not be put back: {cause}\n"));

@@ -3,7 +3,8 @@
 //! something wrong.
 
 use std::collections::BTreeSet;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
@@ -12,15 +13,18 @@ use super::outcome::{ScenarioReport, StepReport, WorkloadReport};
 use super::restore::after_interruption;
 use super::restore::{self, Ending};
 use super::runner::Runner;
+use super::seen;
 use super::verdict::{self, CHECK_MAX, VerdictReport};
 use crate::error::{Error, Result};
 use crate::local::binary::Binary;
 use crate::local::folder_lock::FolderLock;
 use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
+use crate::ops::files::DUMP;
 use crate::ops::store;
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
+use crate::timeline::Clients;
 use crate::workload::{self, Availability, Kind, Workload};
 use checker::History;
 
@@ -133,19 +137,31 @@ impl Stage<'_> {
         self.say(&format!("{}: {}\n", scenario.name, scenario.title))?;
         let started = Instant::now();
         let run = format!("{:08x}", rand::random::<u32>());
+        let began = SystemTime::now();
         let background = self.background(&run);
         let acted = self.act(loaded, &run, interruptions).await;
         let mut interrupted = acted.interrupted;
         let restored = self
-            .put_back(background, &acted, &run, interruptions, &mut interrupted)
+            .put_back(
+                (began, background),
+                &acted,
+                &run,
+                interruptions,
+                &mut interrupted,
+            )
             .await;
         acted.said?;
         if interrupted {
             return Err(after_interruption(restored.map(drop)));
         }
-        let (workload, not_restored) = match restored {
-            Ok(workload) => (workload, None),
+        let (seen, not_restored) = match restored {
+            Ok(seen) => (seen, None),
             Err(error) => (None, Some(error.to_string())),
+        };
+        let (workload, clients) = seen.unzip();
+        let timeline = tokio::select! {
+            timeline = self.draw(&scenario.name, clients.unwrap_or_default()) => timeline,
+            () = interruptions.next() => None,
         };
         let linearizable = workload
             .as_ref()
@@ -159,10 +175,29 @@ impl Stage<'_> {
             seconds: started.elapsed().as_secs_f64(),
             steps: acted.steps,
             workload,
+            timeline,
             not_restored,
         };
         self.say(&report.ending())?;
         Ok(report)
+    }
+
+    /// Draws what happened, beside the files of the scenario.
+    async fn draw(&self, scenario: &str, clients: Clients) -> Option<PathBuf> {
+        let cluster = &self.context.cluster;
+        let folder = cluster.state_dir().join("scenario").join(scenario);
+        let fetched = self.context.fetch(&cluster.ids(), &[DUMP], &folder).await;
+        let mut ids = Vec::new();
+        for (id, outcome) in fetched {
+            match outcome {
+                Ok(_) => ids.push(id),
+                Err(error) => out::say(&format!(
+                    "warning: node {id} is not in the timeline: {error}"
+                )),
+            }
+        }
+        let title = format!("{}: {scenario}", cluster.name);
+        seen::draw(&folder, &ids, &title, &clients)
     }
 
     /// Takes the steps, up to the first that is not as expected or the interruption. Whatever
@@ -197,12 +232,12 @@ impl Stage<'_> {
     /// all keys.
     async fn put_back(
         &self,
-        background: Workload,
+        (began, background): (SystemTime, Workload),
         acted: &Acted,
         run: &str,
         interruptions: &mut Interruptions,
         interrupted: &mut bool,
-    ) -> Result<Option<WorkloadReport>> {
+    ) -> Result<Option<(WorkloadReport, Clients)>> {
         let restoring = restore::restore(self.context, self.binary);
         restore::despite_interruption(Ending::PuttingBack, restoring, interruptions, interrupted)
             .await?;
@@ -218,7 +253,7 @@ impl Stage<'_> {
         let workload = match *interrupted {
             true => None,
             false => tokio::select! {
-                workload = judge(history, acted.took) => Some(workload),
+                workload = judge(began, history, acted.took) => Some(workload),
                 () = interruptions.next() => {
                     *interrupted = true;
                     Ending::RemovingKeys.tell_interruption();
@@ -261,12 +296,13 @@ impl Stage<'_> {
     }
 }
 
-/// Judges the history of a workload.
-async fn judge(history: History, length: Duration) -> WorkloadReport {
+/// Judges the history of a workload; and what a timeline shows of it.
+async fn judge(began: SystemTime, history: History, length: Duration) -> (WorkloadReport, Clients) {
     let (history, verdict) = workload::verdict(history, CHECK_MAX).await;
-    WorkloadReport {
+    let report = WorkloadReport {
         verdict: VerdictReport::new(&history, &verdict),
         reads: Availability::of(history.operations(), Kind::Reads, length),
         writes: Availability::of(history.operations(), Kind::Writes, length),
-    }
+    };
+    (report, seen::clients(began, length, &history, &verdict))
 }

@@ -4,6 +4,7 @@
 //! ```text
 //! record    a node's dump.txt -> what the picture needs of it, in one pass
 //! clocks    by how much the hosts' clocks were apart, and how sure that is
+//! clients   what clients saw meanwhile, where a trial has written that down
 //! check     what must not be, proved from the records alone
 //! shapes    what is drawn where
 //! page      one HTML file, or the picture alone
@@ -14,6 +15,7 @@
 //! written over, the picture says "not recorded".
 
 mod check;
+mod clients;
 mod clocks;
 mod page;
 mod perfetto;
@@ -25,6 +27,7 @@ mod tests;
 use std::collections::BTreeMap;
 
 pub use check::{Finding, Verdict};
+pub use clients::{Asked, Claim, Clients, FILE as CLIENTS_FILE, Gap};
 use clocks::Clocks;
 use record::Record;
 
@@ -38,6 +41,7 @@ type Node = u64;
 pub struct Timeline {
     records: BTreeMap<Node, Record>,
     clocks: Clocks,
+    clients: Option<Clients>,
 }
 
 impl Timeline {
@@ -52,7 +56,18 @@ impl Timeline {
         for (id, record) in &mut records {
             record.shift(-clocks.ahead_us(*id));
         }
-        Timeline { records, clocks }
+        Timeline {
+            records,
+            clocks,
+            clients: None,
+        }
+    }
+
+    /// The same beside what clients saw meanwhile, on which a page then opens.
+    #[must_use]
+    pub fn with_clients(mut self, clients: Clients) -> Timeline {
+        self.clients = Some(clients);
+        self
     }
 
     /// Whether there is anything to draw.
@@ -91,5 +106,24 @@ impl Timeline {
         let last = self.records.values().filter_map(|record| record.last_us);
         let (first, last) = (first.min().unwrap_or(0), last.max().unwrap_or(0));
         (first, last.max(first + 1_000))
+    }
+
+    /// The part of it on which a page opens: when clients were at work, with something around that.
+    fn opening(&self) -> (Micros, Micros) {
+        let (first, last) = self.range();
+        let Some(clients) = &self.clients else {
+            return (first, last);
+        };
+        let span = clients.span();
+        let around = (span.until - span.from) / 20;
+        let (from, until) = (
+            (span.from - around).max(first),
+            (span.until + around).min(last),
+        );
+        match from < until {
+            true => (from, until),
+            // Another machine's clock, far away.
+            false => (first, last),
+        }
     }
 }

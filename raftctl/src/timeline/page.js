@@ -83,5 +83,5 @@
   for (const button of document.querySelectorAll('[data-zoom]')) {
     button.addEventListener('click', () => button.dataset.zoom === '0' ? show(0, whole) : zoom(Number(button.dataset.zoom), 0.5));
   }
-  draw();
+  show(...plot.dataset.opens.split(' ').map(Number));
 })();

@@ -82,6 +82,7 @@ fn introduction(timeline: &Timeline) -> String {
 /// The SVG element, at its full range; the script goes on from there.
 fn picture(timeline: &Timeline, verdict: &Verdict, files: Option<&Files>) -> String {
     let (first, last) = timeline.range();
+    let (opens, closes) = timeline.opening();
     let lanes = shapes::lanes(timeline);
     let height = LANE * lanes.len() as f64;
     let (whole, width) = (TOP + height + 8.0, WIDTH - LEFT - RIGHT);
@@ -99,10 +100,10 @@ fn picture(timeline: &Timeline, verdict: &Verdict, files: Option<&Files>) -> Str
         let _ = writeln!(
             svg,
             "<rect class=\"band\" x=\"0\" y=\"{y}\" width=\"{WIDTH}\" height=\"{}\"/>\
-             <text x=\"12\" y=\"{}\" font-weight=\"600\">node {}</text>",
+             <text x=\"12\" y=\"{}\" font-weight=\"600\">{}</text>",
             LANE - 4.0,
             y + 36.0,
-            lane.node
+            lane.title
         );
         for (row, note) in lane.notes.iter().enumerate() {
             let y = y + 53.0 + 14.0 * row as f64;
@@ -117,9 +118,11 @@ fn picture(timeline: &Timeline, verdict: &Verdict, files: Option<&Files>) -> Str
     let _ = writeln!(
         svg,
         "<svg id=\"plot\" x=\"{LEFT}\" y=\"{TOP}\" width=\"{width}\" height=\"{height}\" \
-         viewBox=\"0 0 {} {height}\" preserveAspectRatio=\"none\" data-start=\"{}\">",
+         viewBox=\"0 0 {} {height}\" preserveAspectRatio=\"none\" data-start=\"{}\" data-opens=\"{} {}\">",
         number(draw.length_ms),
         first / 1_000,
+        number(draw.ms(opens)),
+        number((closes - opens) as f64 / 1e3),
     );
     for (place, lane) in lanes.iter().enumerate() {
         draw.lane(&mut svg, lane, LANE * place as f64);
@@ -127,6 +130,19 @@ fn picture(timeline: &Timeline, verdict: &Verdict, files: Option<&Files>) -> Str
     for finding in &verdict.findings {
         let x = number(draw.ms(finding.at_us));
         let says = draw.says(&finding.what);
+        let _ = writeln!(
+            svg,
+            "<path class=\"finding\" d=\"M{x} 0V{height}\"{says}</path>"
+        );
+    }
+    for claim in timeline.clients.iter().flat_map(|clients| &clients.claims) {
+        // Answered in vain: at that moment the clients knew something that can't be.
+        let at = timeline
+            .clients
+            .as_ref()
+            .map_or(0, |clients| clients.started_unix_us);
+        let x = number(draw.ms(at + claim.return_us.unwrap_or(claim.call_us)));
+        let says = draw.says(&format!("not linearizable: {}", claim.says));
         let _ = writeln!(
             svg,
             "<path class=\"finding\" d=\"M{x} 0V{height}\"{says}</path>"
@@ -396,6 +412,9 @@ entries committed: the higher, the more.</li>\n\
 <li><svg viewBox=\"0 0 34 16\"><rect class=\"silent\" width=\"34\" height=\"16\"/></svg>\
 no process, or nothing recorded.</li>\n\
 <li><svg viewBox=\"0 0 34 16\"><rect class=\"cut\" y=\"4\" width=\"34\" height=\"8\"/></svg>links cut on request</li>\n\
+<li><svg viewBox=\"0 0 34 16\"><rect class=\"gap\" x=\"1\" y=\"3\" width=\"15\" height=\"10\"/><rect class=\"claim\" \
+x=\"19\" y=\"3\" width=\"14\" height=\"10\"/></svg>clients: nobody was answered (reads above, writes below) · what no \
+order explains</li>\n\
 <li><svg viewBox=\"0 0 34 16\"><path class=\"mark election\" d=\"M4 1V15\"/><path class=\"mark elected\" d=\"M12 1V15\"/>\
 <path class=\"mark granted\" d=\"M20 1V15\"/><path class=\"mark denied\" d=\"M28 1V15\"/></svg>\
 stands for election · elected · votes for · votes against</li>\n\

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use super::clients::{Asked, LANE_OF_CLIENTS};
 use super::record::Span;
 use super::{Micros, Node, Timeline};
 
@@ -54,6 +55,26 @@ pub fn trace(timeline: &Timeline) -> String {
                 json!({"ph": "C", "pid": node, "ts": at - first, "name": "committed",
                 "args": {"index": index}}),
             );
+        }
+    }
+    if let Some(clients) = &timeline.clients {
+        let node = LANE_OF_CLIENTS;
+        events.push(name("process_name", node, 0, "clients"));
+        for (row, title) in [
+            (1, "no read answered"),
+            (2, "no write answered"),
+            (3, "not linearizable"),
+        ] {
+            events.push(name("thread_name", node, row, title));
+        }
+        for gap in &clients.gaps {
+            let row = if gap.asked == Asked::Reads { 1 } else { 2 };
+            let span = clients.stretch(gap.from_us, gap.until_us);
+            events.push(stretch(node, row, "gap", span, first));
+        }
+        for claim in &clients.claims {
+            let span = clients.stretch(claim.call_us, claim.return_us.unwrap_or(claim.call_us));
+            events.push(stretch(node, 3, &claim.says, span, first));
         }
     }
     json!({ "displayTimeUnit": "ms", "traceEvents": events }).to_string()

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::check::length;
+use super::clients::{Asked, Clients, LANE_OF_CLIENTS};
 use super::record::{Ended, Kind, Leadership, Moment, Record, Span};
 use super::{Micros, Node, Timeline};
 
@@ -55,7 +56,9 @@ pub struct Mark {
 /// A node's lane.
 #[derive(Debug, Default)]
 pub struct Lane {
+    /// The node; [`LANE_OF_CLIENTS`] is none.
     pub node: Node,
+    pub title: String,
     pub notes: Vec<String>,
     pub stretches: Vec<Stretch>,
     pub marks: Vec<Mark>,
@@ -72,6 +75,7 @@ pub fn lanes(timeline: &Timeline) -> Vec<Lane> {
     let highest = commits.map(|(_, index)| *index).max().unwrap_or(1).max(1);
     let lane = |(node, record): (&Node, &Record)| Lane {
         node: *node,
+        title: format!("node {node}"),
         notes: notes(timeline, *node, record),
         stretches: stretches(record, first, last),
         marks: marks(record, share),
@@ -81,7 +85,55 @@ pub fn lanes(timeline: &Timeline) -> Vec<Lane> {
             .map(|(at, index)| (*at, *index as f64 / highest as f64))
             .collect(),
     };
-    records.iter().map(lane).collect()
+    let clients = timeline.clients.iter().map(|it| clients(it, first, last));
+    records.iter().map(lane).chain(clients).collect()
+}
+
+/// What clients saw: when nobody was answered, and what no order of the operations explains. What lies
+/// beyond the nodes' records is left out.
+fn clients(clients: &Clients, first: Micros, last: Micros) -> Lane {
+    let stretch = |class, span: Span, row, says| Stretch {
+        class,
+        term: None,
+        from: span.from.max(first),
+        until: span.until.min(last),
+        row,
+        says,
+        line: None,
+        label: None,
+    };
+    let mut stretches = vec![stretch(
+        "asked",
+        clients.span(),
+        (0.0, LANE - 4.0),
+        "clients read and write".into(),
+    )];
+    for gap in clients.gaps.iter().take(STRETCHES_MAX) {
+        let span = clients.stretch(gap.from_us, gap.until_us);
+        let (what, row) = match gap.asked {
+            Asked::Reads => ("read", MARKS),
+            Asked::Writes => ("write", LEADER),
+        };
+        let says = format!(
+            "no {what} was answered for {}",
+            length(span.until - span.from)
+        );
+        stretches.push(stretch("gap", span, row, says));
+    }
+    for claim in clients.claims.iter().take(STRETCHES_MAX) {
+        let until_us = claim.return_us.unwrap_or(claim.call_us + 1);
+        let span = clients.stretch(claim.call_us, until_us.max(claim.call_us + 1));
+        let says = format!("not linearizable: {}", claim.says);
+        stretches.push(stretch("claim", span, COMMITS, says));
+    }
+    stretches.retain(|stretch| stretch.from < stretch.until);
+    Lane {
+        node: LANE_OF_CLIENTS,
+        title: "clients".into(),
+        notes: vec!["clock not compared".into()],
+        stretches,
+        ..Lane::default()
+    }
 }
 
 /// What is to be known about a record before one looks at it.

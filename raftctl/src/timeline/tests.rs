@@ -359,6 +359,79 @@ fn the_page_stands_alone() {
     );
 }
 
+/// Clients that began a second after the nodes, by whose clock the others are drawn.
+fn clients() -> Clients {
+    Clients {
+        started_unix_us: START_MS * 1_000 + 1_000_000,
+        length_us: 1_000_000,
+        gaps: vec![
+            Gap {
+                asked: Asked::Reads,
+                from_us: 100_000,
+                until_us: 400_000,
+            },
+            Gap {
+                asked: Asked::Writes,
+                from_us: 100_000,
+                until_us: 900_000,
+            },
+        ],
+        claims: vec![Claim {
+            call_us: 500_000,
+            return_us: Some(600_000),
+            says: "client 3 at key \"k\": get: \"<old>\"".into(),
+        }],
+    }
+}
+
+// What clients saw stands beside the nodes, at its time: when nobody was answered, and the operations of a
+// counter-example, pinned through all lanes when they were answered. The page opens on that time.
+#[test]
+fn what_clients_saw_is_drawn() {
+    let timeline = good().timeline().with_clients(clients());
+    let (first, _) = timeline.range();
+    let ms = |at_ms: i64| (START_MS * 1_000 - first) / 1_000 + at_ms;
+    let page = timeline.page("run", &BTreeMap::new());
+    for (class, from, length) in [
+        ("asked", 1_000, 1_000),
+        ("gap", 1_100, 300),
+        ("gap", 1_100, 800),
+        ("claim", 1_500, 100),
+    ] {
+        let bar = format!("<rect class=\"{class}\" x=\"{}\"", ms(from));
+        let width = format!(" width=\"{length}\"");
+        let found = page
+            .lines()
+            .any(|line| line.contains(&bar) && line.contains(&width));
+        assert!(found, "{class} at {from}\n{page}");
+    }
+    let pin = format!("<path class=\"finding\" d=\"M{} 0V", ms(1_600));
+    assert!(page.contains(&pin), "{pin}");
+    assert!(page.contains("get: &quot;&lt;old&gt;&quot;"));
+    assert!(page.contains("no read was answered for 300 ms"));
+    let opens = format!("data-opens=\"{} 1100\"", ms(950));
+    assert!(page.contains(&opens), "{opens}");
+    let trace: serde_json::Value = serde_json::from_str(&timeline.perfetto()).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let gaps = events
+        .iter()
+        .filter(|event| event["name"] == "gap" && event["pid"] == 0);
+    assert_eq!(gaps.count(), 2);
+}
+
+// Clients whose machine's clock is far away are left out, and the page opens on the nodes.
+#[test]
+fn clients_of_another_time_are_left_out() {
+    let far = Clients {
+        started_unix_us: 0,
+        ..clients()
+    };
+    let timeline = good().timeline().with_clients(far);
+    assert_eq!(timeline.opening(), timeline.range());
+    let page = timeline.page("run", &BTreeMap::new());
+    assert!(!page.contains("no read was answered"), "{page}");
+}
+
 // However long the record, the page stays small enough to open.
 #[test]
 fn a_page_has_a_bound() {

@@ -1,17 +1,18 @@
 //! `timeline`: what the nodes' dump.txt tell, as one picture; and whether they contradict the promise of the
 //! lease.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use serde_json::json;
 
 use crate::error::{Error, Result};
 use crate::ops::Context;
 use crate::ops::files::{DUMP, NodeFile};
+use crate::ops::timeline::{self, PAGE, links, write_whole};
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
-use crate::timeline::{Timeline, Verdict};
+use crate::timeline::Verdict;
 
 /// What is drawn, how, and where it goes.
 #[derive(Debug, Clone, clap::Args)]
@@ -51,7 +52,7 @@ pub enum Format {
 impl Format {
     fn file_name(self) -> &'static str {
         match self {
-            Format::Html => "timeline.html",
+            Format::Html => PAGE,
             Format::Svg => "timeline.svg",
             Format::Perfetto => "timeline.json",
         }
@@ -85,27 +86,12 @@ pub async fn of_cluster(context: &Context, options: &Options, arguments: &Argume
 /// promise of the lease.
 pub fn of_folder(options: &Options, arguments: &Arguments) -> Result<()> {
     let folder = arguments.folder.as_deref().unwrap_or(Path::new("."));
-    let entries =
-        std::fs::read_dir(folder).map_err(|error| Error::file("look into", folder, &error))?;
-    let mut ids = Vec::new();
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::file("look into", folder, &error))?;
-        let name = entry.file_name();
-        let id = name
-            .to_str()
-            .and_then(|name| name.strip_prefix("logs_node_")?.parse::<u64>().ok());
-        ids.extend(id.filter(|_| entry.path().join(DUMP.name).exists()));
-    }
-    ids.sort_unstable();
+    let ids = timeline::nodes_in(folder)?;
     draw(folder, &ids, options, arguments)
 }
 
 fn draw(folder: &Path, ids: &[u64], options: &Options, arguments: &Arguments) -> Result<()> {
-    let mut dumps = BTreeMap::new();
-    for id in ids {
-        dumps.insert(*id, read(&node_folder(folder, *id))?);
-    }
-    let timeline = Timeline::read(&dumps);
+    let timeline = timeline::read(folder, ids)?;
     if timeline.is_empty() {
         return Err(Error::Usage(format!(
             "{} has no logs_node_ID/dump.txt with a line in it; `raftctl logs --into FOLDER` fetches them",
@@ -132,48 +118,10 @@ fn draw(folder: &Path, ids: &[u64], options: &Options, arguments: &Arguments) ->
     }
 }
 
-fn node_folder(folder: &Path, id: u64) -> PathBuf {
-    folder.join(format!("logs_node_{id}"))
-}
-
-/// All parts of a node's dump.txt, the oldest first: a folder of a node itself has it in parts.
-fn read(folder: &Path) -> Result<String> {
-    let mut text = String::new();
-    for part in DUMP.parts {
-        let path = folder.join(part);
-        match std::fs::read(&path) {
-            // A line cut within a character is one that tells of no event.
-            Ok(bytes) => text.push_str(&String::from_utf8_lossy(&bytes)),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Error::file("read", &path, &error)),
-        }
-    }
-    Ok(text)
-}
-
-/// Where the files are, seen from the page.
-fn links(folder: &Path, page: &Path, ids: &[u64]) -> BTreeMap<u64, String> {
-    let is_beside = page.parent() == Some(folder);
-    let base = match is_beside {
-        true => PathBuf::new(),
-        false => std::path::absolute(folder).unwrap_or_else(|_| folder.to_owned()),
-    };
-    let link = |id: &u64| {
-        node_folder(&base, *id)
-            .join(DUMP.name)
-            .display()
-            .to_string()
-    };
-    ids.iter().map(|id| (*id, link(id))).collect()
-}
-
-/// Written aside and renamed: a page under its name is whole.
-fn write_whole(path: &Path, text: &str) -> Result<()> {
-    let mut aside = path.as_os_str().to_owned();
-    aside.push(".part");
-    let aside = PathBuf::from(aside);
-    let written = std::fs::write(&aside, text).and_then(|()| std::fs::rename(&aside, path));
-    written.map_err(|error| Error::file("write", path, &error))
+/// A moment of the record, as dump.txt writes it.
+fn when(at_us: i64) -> String {
+    let since = Duration::from_micros(u64::try_from(at_us).unwrap_or(0));
+    humantime::format_rfc3339_millis(UNIX_EPOCH + since).to_string()
 }
 
 fn tell(verdict: &Verdict, options: &Options) -> Result<()> {
@@ -186,7 +134,7 @@ fn tell(verdict: &Verdict, options: &Options) -> Result<()> {
         }))?;
     } else {
         for finding in &verdict.findings {
-            out::line(&format!("WRONG  {}", finding.what))?;
+            out::line(&format!("WRONG  {} {}", when(finding.at_us), finding.what))?;
         }
         for what in &verdict.unjudged {
             out::line(&format!("not judged  {what}"))?;

@@ -9,6 +9,33 @@ use serde::Serialize;
 /// A window counts as served if an operation succeeded in it.
 const WINDOW_US: u64 = 100_000;
 
+/// A time without a success is told from here on: shorter ones are the pauses of the clients.
+const GAP_LEAST_US: u64 = 2 * WINDOW_US;
+
+/// The times within the first `length` of a history in which no operation of a kind succeeded, in
+/// microseconds. Where none was asked for, there are none.
+#[must_use]
+pub fn gaps(operations: &[Operation], kind: Kind, length: Duration) -> Vec<(u64, u64)> {
+    let end_us = u64::try_from(length.as_micros()).unwrap_or(u64::MAX);
+    let is_of_kind = |operation: &&Operation| {
+        (operation.kind == checker::Kind::Get) == (kind == Kind::Reads)
+            && operation.call_us < end_us
+    };
+    let mut asked = operations.iter().filter(is_of_kind).peekable();
+    if asked.peek().is_none() {
+        return Vec::new();
+    }
+    let succeeded = asked.filter(|operation| operation.outcome.is_answer());
+    let mut successes_us: Vec<u64> = succeeded.filter_map(|it| it.return_us).collect();
+    successes_us.retain(|at_us| *at_us < end_us);
+    successes_us.sort_unstable();
+    let ends = successes_us.iter().copied().chain([end_us]);
+    let starts = std::iter::once(0).chain(successes_us.iter().copied());
+    let gaps = starts.zip(ends);
+    gaps.filter(|(from, until)| until - from >= GAP_LEAST_US)
+        .collect()
+}
+
 /// Reads or writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -145,6 +172,22 @@ mod tests {
             (0, 1, 1)
         );
         assert_eq!((writes.longest_gap_ms, writes.share), (5000, 0.0));
+    }
+
+    /// Each outage is a gap, at its place; the pauses of the clients are none, nor is what nobody asked for.
+    #[test]
+    fn each_gap_is_told() {
+        let times = (0..100).map(|n| n * 50);
+        let times = times.filter(|ms| !(1000..3000).contains(ms) && !(4000..4300).contains(ms));
+        let operations: Vec<Operation> = times.map(|ms| read(ms, ms + 10)).collect();
+        let length = Duration::from_secs(5);
+        let expected = [(960_000, 3_010_000), (3_960_000, 4_310_000)];
+        assert_eq!(gaps(&operations, Kind::Reads, length), expected);
+        assert_eq!(gaps(&operations, Kind::Writes, length), []);
+        assert_eq!(
+            gaps(&operations[..1], Kind::Reads, length),
+            [(10_000, 5_000_000)]
+        );
     }
 
     /// An operation that hangs through an outage and succeeds after it does not hide it, and an

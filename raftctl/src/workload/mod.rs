@@ -20,7 +20,7 @@ use checker::{Budget, History, Verdict};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-pub use availability::{Availability, Kind};
+pub use availability::{Availability, Kind, gaps};
 pub use history::Recorder;
 
 use crate::client::{Client, Member, Read};

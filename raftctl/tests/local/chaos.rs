@@ -74,8 +74,16 @@ fn a_run_is_judged_and_can_be_judged_again() {
         "report.json",
         "logs_node_1/dump.txt",
         "logs_node_3/logs.txt",
+        "timeline.html",
     ] {
         assert!(folder.join(file).exists(), "{file}");
+    }
+    // What clients saw is in the picture, also when it is drawn again.
+    let again = ["timeline", folder.to_str().unwrap(), "--format", "svg"];
+    cluster.raftctl(&again).ok();
+    for page in ["timeline.html", "timeline.svg"] {
+        let page = std::fs::read_to_string(folder.join(page)).unwrap();
+        assert!(page.contains("clients read and write"));
     }
     let path = folder.join("history.jsonl");
     cluster

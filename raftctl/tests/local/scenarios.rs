@@ -50,6 +50,10 @@ fn the_six_scenarios_pass() {
             steps.iter().all(|step| step["passed"] == true),
             "{scenario:#}"
         );
+        // Each ends with its timeline, clients included.
+        let page = scenario["timeline"].as_str().unwrap();
+        let page = std::fs::read_to_string(cluster.path(page)).unwrap();
+        assert!(page.contains("clients read and write"), "{scenario:#}");
     }
     assert_eq!(processes(&cluster), ["running"; 5]);
     let left = cluster

@@ -1,6 +1,8 @@
 //! The picture of a cluster that lost its leader, and the proof from the same lines.
 
 use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cluster::TestCluster;
 
@@ -117,4 +119,89 @@ fn a_proved_death_is_no_contradiction() {
     }
     let broken = cluster.raftctl(&look);
     assert_eq!(broken.code, 40, "{broken:?}");
+}
+
+/// A node of a cluster that raftctl did not start: as it would, with more options. It ends with this value.
+struct OddNode(Child);
+
+impl OddNode {
+    fn start(cluster: &TestCluster, id: u64, options: &[&str]) -> OddNode {
+        let executable = Path::new(env!("CARGO_BIN_EXE_raftctl")).with_file_name("raft-node");
+        let arguments = cluster.state(&format!("run/node_{id}.args"));
+        let node = Command::new(executable)
+            .arg(format!("@{}", arguments.display()))
+            .args(options)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        OddNode(node.unwrap())
+    }
+}
+
+impl Drop for OddNode {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+fn unix_us() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    i64::try_from(since.as_micros()).unwrap()
+}
+
+// A real lease that is broken: a leader whose clock goes at less than a third of its pace, and not within the bound
+// that all assume, is cut off and believes in its lease long after the promises that it rests on. The others elect
+// another one, which commits meanwhile. The nodes' own files show it: exit code 40, with the node and the time.
+#[test]
+fn a_broken_lease_of_a_real_run_is_found() {
+    const ODD: u64 = 1;
+    let cluster = TestCluster::up(3);
+    cluster.leader(|_| true);
+    cluster.raftctl(&["kill", "1"]).ok();
+    let home = cluster.state("");
+    let before = dump(&home, ODD).len();
+    let since_then = || dump(&home, ODD)[before..].to_owned();
+    let slow = ["--allow-clock-faults", "--clock-rate-ppm=-700000"];
+    let odd = OddNode::start(&cluster, ODD, &slow);
+    cluster.eventually("the odd node under a lease", |_| {
+        // Refused until it has caught up, and where it leads already: then it is tried again.
+        cluster.raftctl(&["transfer", "1"]);
+        since_then().contains(" lease_us=1")
+    });
+    let cut_us = unix_us();
+    cluster.raftctl(&["partition", "1"]).ok();
+    let second = cluster.leader(|id| id != ODD);
+    cluster.eventually("what the second one has committed", |status| {
+        status["nodes"][second as usize - 1]["commit_index"]
+            == status["nodes"][second as usize - 1]["last_index"]
+    });
+    cluster.eventually("the end of the first one's lease", |_| {
+        since_then().contains("lease renewal failed")
+    });
+    let over_us = unix_us();
+    drop(odd);
+
+    cluster.raftctl(&["timeline"]).ok();
+    let look = ["timeline", "raft-logs-test", "--check"];
+    let broken = cluster.raftctl(&look).code(40);
+    let place = format!("before the lease of node {ODD} (term ");
+    assert!(broken.stdout.contains(&place), "{broken:?}");
+    let found = cluster
+        .raftctl(&[&look[..], &["--output", "json"]].concat())
+        .code(40)
+        .json();
+    let found = found["findings"].as_array().unwrap();
+    let is_it = |finding: &&serde_json::Value| finding["what"].as_str().unwrap().contains(&place);
+    let finding = found.iter().find(is_it).unwrap();
+    assert_eq!(finding["node"], second);
+    let at_us = finding["at_us"].as_i64().unwrap();
+    assert!(
+        (cut_us..over_us).contains(&at_us),
+        "{finding} {cut_us} {over_us}"
+    );
+    // It is in the picture as well.
+    let page = cluster.path("raft-logs-test/timeline.html");
+    let page = std::fs::read_to_string(page).unwrap();
+    assert!(page.contains("class=\"finding\""));
 }

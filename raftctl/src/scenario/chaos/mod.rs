@@ -10,7 +10,7 @@ mod report;
 
 use std::io::ErrorKind;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use checker::History;
 use clap::ValueEnum;
@@ -19,6 +19,7 @@ use rand::rngs::SmallRng;
 
 use super::restore::after_interruption;
 use super::restore::{self, Ending};
+use super::seen;
 use super::verdict::{self, CHECK_MAX, VerdictReport};
 use crate::error::{Error, Result};
 use crate::local::binary::Binary;
@@ -26,7 +27,7 @@ use crate::local::folder_lock::FolderLock;
 use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
 use crate::ops::guests::Guests;
-use crate::ops::store;
+use crate::ops::{store, timeline};
 use crate::terminal::options::{Options, Output};
 use crate::terminal::out;
 use crate::terminal::progress::Progress;
@@ -205,6 +206,7 @@ struct Chaos<'a> {
 impl Chaos<'_> {
     async fn run(&self, interruptions: &mut Interruptions) -> Result<Report> {
         let keys = self.keys();
+        let began = SystemTime::now();
         let workload = Workload::start(store::members(self.context), self.settings(&keys));
         self.say(&format!(
             "{} on {}, {} planned, seed {}\n",
@@ -250,7 +252,7 @@ impl Chaos<'_> {
         // Only the verdict is lost from here on.
         let left = restored.clone();
         tokio::select! {
-            report = self.conclude(struck, history, faults, restored) => report,
+            report = self.conclude(struck, (began, history), faults, restored) => report,
             () = interruptions.next() => Err(after_interruption(left)),
         }
     }
@@ -259,7 +261,7 @@ impl Chaos<'_> {
     async fn conclude(
         &self,
         struck: Result<()>,
-        history: History,
+        history: (SystemTime, History),
         faults: Vec<Injected>,
         restored: Result<()>,
     ) -> Result<Report> {
@@ -316,9 +318,10 @@ impl Chaos<'_> {
         restore::remove(self.context, keys).await
     }
 
+    /// `history` with the moment at which its clients began.
     async fn judge(
         &self,
-        history: History,
+        (began, history): (SystemTime, History),
         faults: Vec<Injected>,
         restored: Result<()>,
     ) -> Result<Report> {
@@ -329,6 +332,9 @@ impl Chaos<'_> {
         let (history, verdict) = workload::verdict(history, CHECK_MAX).await;
         let length = self.arguments.duration;
         let cluster = &self.context.cluster;
+        let clients = seen::clients(began, length, &history, &verdict);
+        let title = format!("{}: chaos, seed {}", cluster.name, self.seed);
+        let fetched = timeline::nodes_in(&self.folder)?;
         let report = Report {
             cluster: cluster.name.clone(),
             provider: cluster.provider.name(),
@@ -342,6 +348,7 @@ impl Chaos<'_> {
             faults,
             changes: self.changes.as_ref().map(Changes::list),
             not_restored: restored.err().map(|error| error.to_string()),
+            timeline: seen::draw(&self.folder, &fetched, &title, &clients),
             folder: self.folder.clone(),
         };
         report::write(&report, &self.folder)?;

@@ -44,6 +44,8 @@ pub struct Report {
     pub changes: Option<Vec<Changed>>,
     /// Why the cluster could not be put back; null if it was.
     pub not_restored: Option<String>,
+    /// The page that draws the run; null if it could not be drawn.
+    pub timeline: Option<PathBuf>,
     /// Where everything lies.
     pub folder: PathBuf,
 }
@@ -62,6 +64,9 @@ impl Report {
             self.seed,
             self.folder.display()
         );
+        if let Some(page) = &self.timeline {
+            text.push_str(&format!("timeline: {}\n", page.display()));
+        }
         if let Some(changes) = &self.changes {
             let completed = self.completed();
             let given_up = changes.len() - completed;
