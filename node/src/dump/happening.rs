@@ -172,6 +172,16 @@ pub(super) enum Frequent {
 }
 
 impl Happening {
+    /// What programs know it by: the name of its kind.
+    pub(super) fn name(&self) -> String {
+        let text = match self {
+            Happening::Raft(event) => format!("{event:?}"),
+            other => format!("{other:?}"),
+        };
+        let is_name = |char: &char| char.is_ascii_alphanumeric();
+        text.chars().take_while(is_name).collect()
+    }
+
     /// Which of the frequent kinds it is, and the index it is about (0: none).
     pub(super) fn frequent(&self) -> Option<(Frequent, Index)> {
         match self {

@@ -13,6 +13,7 @@
 //! what a killed process loses of it.
 
 mod happening;
+mod journal;
 mod queue;
 mod writer;
 

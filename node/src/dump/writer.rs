@@ -1,5 +1,6 @@
 //! The thread that renders and writes.
 
+use super::journal::Journal;
 use super::queue::{Batch, Queue, Run};
 use crate::disk::{Directory, DiskError, RotatingFile};
 use crate::raft::NodeId;
@@ -37,6 +38,7 @@ impl DumpThread {
             file,
             file_failed: false,
             to_stdout: !quiet,
+            journal: Journal::of_this_process(),
         };
         let (end, ended) = sync_channel(1);
         let of_thread = Arc::clone(&queue);
@@ -66,6 +68,7 @@ struct Writer {
     file: RotatingFile,
     file_failed: bool,
     to_stdout: bool,
+    journal: Journal,
 }
 
 impl Writer {
@@ -93,6 +96,10 @@ impl Writer {
         let mut lines: Vec<(SystemTime, String, String)> = Vec::new();
         for (time, happening) in batch.happenings {
             let (sentence, fields) = happening.render(self.id);
+            if self.journal.is_open() && happening.frequent().is_none() {
+                self.journal
+                    .tell(self.id, &happening.name(), &sentence, &fields);
+            }
             lines.push((time, sentence, fields));
         }
         for run in batch.runs {

@@ -20,6 +20,7 @@ pub fn tests() -> Vec<Test> {
         a_killed_node_is_dead_until_told,
         a_kill_forestalls_a_new_try,
         a_freeze_is_no_failure,
+        the_journal_has_events_by_their_fields,
         a_boot_starts_what_nobody_ended,
         a_lost_log_is_missed_by_systemd,
         purge_leaves_no_unit_behind
@@ -164,6 +165,33 @@ fn a_freeze_is_no_failure(cluster: &Units) {
     let is_active = "systemctl is-active raftkv-test-2";
     assert_eq!(cluster.set.must_run(1, is_active), "active");
     cluster.raftctl(&["resume", "2"]).ok();
+}
+
+// What dump.txt tells of rare things stands in the journal, to be found by its fields.
+fn the_journal_has_events_by_their_fields(cluster: &Units) {
+    cluster.raftctl(&["transfer"]).ok();
+    let status = cluster.raftctl(&["status", "--output", "json"]).ok().json();
+    let leader = status["leader"].as_u64().unwrap();
+    let term = &status["term"];
+    let host = usize::try_from(leader).unwrap() - 1;
+    let look = format!(
+        "journalctl --quiet --no-pager --output json RAFT_EVENT=BecameLeader RAFT_TERM={term}"
+    );
+    eventually("in the journal", || {
+        !cluster.set.must_run(host, &look).is_empty()
+    });
+    let entry = cluster.set.must_run(host, &look);
+    let entry: serde_json::Value = serde_json::from_str(entry.lines().next().unwrap()).unwrap();
+    let message = format!("Node {leader} became the leader for term {term}.");
+    assert_eq!(entry["MESSAGE"], message);
+    assert_eq!(entry["RAFT_NODE"], leader.to_string());
+    assert_eq!(
+        entry["_SYSTEMD_UNIT"],
+        format!("raftkv-test-{leader}.service")
+    );
+    let frequent =
+        "journalctl --quiet --no-pager --output json RAFT_EVENT=Received RAFT_EVENT=Committed";
+    assert_eq!(cluster.set.must_run(host, frequent), "");
 }
 
 // A boot starts what was not ended by an operator.
