@@ -42,6 +42,11 @@ const FOLLOWED: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "ops/certificates.rs",
+        &["up"],
+        &["remote::tls::hosts_go_over_to_tls"],
+    ),
+    (
+        "ops/certificates.rs",
         &["certs use"],
         &["local::tls::an_issued_certificate_is_judged_before_it_is_used"],
     ),
