@@ -32,7 +32,7 @@ pub enum End {
     Left,
 }
 
-/// Keeps every slot busy until `until`, and waits for the last answers as long as it is let. All
+/// Keeps every slot busy until `until`, or begins what is due, and waits for the last answers as long as it is let. All
 /// replies that wait are taken together, and the operations that take their places leave together,
 /// in one message where they fit in one.
 pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Until) -> End {
@@ -55,10 +55,17 @@ pub async fn pipeline(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &U
                 }
             }
         }
-        if worker.outstanding() == 0 {
+        let is_over = leaving || until.is_over() || !worker.has_pace();
+        if worker.outstanding() == 0 && is_over {
             return if leaving { End::Left } else { End::Done };
         }
-        let received = match receive(&mut replies).await {
+        let received = tokio::select! {
+            biased;
+            received = receive(&mut replies) => received,
+            () = worker.until_due(), if !is_over => continue,
+            () = until.past(Duration::ZERO), if !is_over => continue,
+        };
+        let received = match received {
             Ok(received) => received,
             Err(status) => return lost(worker, &status),
         };
@@ -103,6 +110,12 @@ pub async fn unary(kv: &mut KvClient<Channel>, worker: &mut Worker, until: &Unti
         return End::Left;
     }
     while !until.is_over() {
+        if worker.has_pace() {
+            tokio::select! {
+                () = worker.until_due() => {}
+                () = until.past(Duration::ZERO) => break,
+            }
+        }
         let Some(operation) = worker.next_operation() else {
             return End::Done;
         };

@@ -19,16 +19,28 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// An attempt takes no longer: a member may have got a request that it will never answer.
 const ATTEMPT: Duration = Duration::from_secs(1);
 
+/// As wide as the store's own clients have it.
+const WINDOW_BYTES: u32 = 8 * 1024 * 1024;
+
 #[derive(Clone, PartialEq, prost::Message)]
 struct RangeRequest {
     #[prost(bytes = "vec", tag = "1")]
     key: Vec<u8>,
+    /// Answered by whoever is asked, from what it has applied.
+    #[prost(bool, tag = "7")]
+    serializable: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct RangeResponse {
-    #[prost(int64, tag = "4")]
-    count: i64,
+    #[prost(message, repeated, tag = "2")]
+    kvs: Vec<KeyValue>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct KeyValue {
+    #[prost(bytes = "vec", tag = "5")]
+    value: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -52,8 +64,26 @@ struct StatusRequest {}
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct StatusResponse {
+    #[prost(message, optional, tag = "1")]
+    header: Option<Header>,
     #[prost(string, tag = "2")]
     version: String,
+    /// The id of the member that leads; 0: none.
+    #[prost(uint64, tag = "4")]
+    leader: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Header {
+    #[prost(uint64, tag = "2")]
+    member_id: u64,
+}
+
+fn range(key: &str, serializable: bool) -> RangeRequest {
+    RangeRequest {
+        key: key.into(),
+        serializable,
+    }
 }
 
 /// The reply of a call whose outcome is all that counts.
@@ -80,13 +110,21 @@ impl Etcd {
             let endpoint = endpoint.map_err(|error| {
                 Error::Usage(format!("--against: {address:?} is no host:port: {error}"))
             });
-            Ok(endpoint?.connect_lazy())
+            let endpoint = endpoint?.initial_stream_window_size(WINDOW_BYTES);
+            let endpoint = endpoint.initial_connection_window_size(WINDOW_BYTES);
+            Ok(endpoint.connect_lazy())
         };
         Ok(Etcd {
             addresses: addresses.to_vec(),
             members: addresses.iter().map(channel).collect::<Result<_>>()?,
             at: 0,
         })
+    }
+
+    /// Which of the members is asked first.
+    #[must_use]
+    pub fn at(&self) -> usize {
+        self.at
     }
 
     /// How many members it is of.
@@ -130,19 +168,58 @@ impl Etcd {
         Ok(reply.version)
     }
 
+    /// From now on the member that leads is asked first, as far as one says so; returns its address.
+    pub async fn turn_to_leader(&mut self) -> Option<String> {
+        for at in 0..self.members.len() {
+            let one = Etcd { at, ..self.clone() };
+            let path = "/etcdserverpb.Maintenance/Status";
+            let asked = tokio::time::timeout(ATTEMPT, one.once(path, StatusRequest {}));
+            let Ok(Ok(status)) = asked.await else {
+                continue;
+            };
+            let status: StatusResponse = status;
+            let own = status.header.map_or(0, |header| header.member_id);
+            if own != 0 && own == status.leader {
+                self.at = at;
+                return self.addresses.get(at).cloned();
+            }
+        }
+        None
+    }
+
+    /// Asks once.
+    ///
+    /// # Errors
+    /// What it met.
+    pub async fn ask_once(&self, ask: Ask, serializable: bool) -> std::result::Result<(), Status> {
+        match ask {
+            Ask::Read(key) => {
+                let path = "/etcdserverpb.KV/Range";
+                let asked = self.once::<_, RangeResponse>(path, range(&key, serializable));
+                asked.await.map(drop)
+            }
+            Ask::Write(key, value) => {
+                let (key, value) = (key.into(), value.into());
+                let path = "/etcdserverpb.KV/Put";
+                let asked = self.once::<_, Done>(path, PutRequest { key, value });
+                asked.await.map(drop)
+            }
+            Ask::Remove(key) => {
+                let (key, range_end) = (key.into(), Vec::new());
+                let path = "/etcdserverpb.KV/DeleteRange";
+                let asked = self.once::<_, Done>(path, DeleteRangeRequest { key, range_end });
+                asked.await.map(drop)
+            }
+        }
+    }
+
     /// Asks, again and again, until one member has done it.
     ///
     /// # Errors
     /// What the last attempt met.
     pub async fn ask(&mut self, ask: Ask, patience: Duration) -> std::result::Result<(), Status> {
         match ask {
-            Ask::Read(key) => {
-                let range = RangeRequest { key: key.into() };
-                let path = "/etcdserverpb.KV/Range";
-                let reply: RangeResponse = self.patiently(path, &range, patience).await?;
-                debug_assert!(reply.count <= 1);
-                Ok(())
-            }
+            Ask::Read(key) => self.value(&key, patience).await.map(drop),
             Ask::Write(key, value) => {
                 let (key, value) = (key.into(), value.into());
                 let put = PutRequest { key, value };
@@ -152,6 +229,23 @@ impl Etcd {
             }
             Ask::Remove(key) => self.remove(key.into(), Vec::new(), patience).await,
         }
+    }
+
+    /// What stands behind a key; none where it does not exist. Linearizable, as is every read that does not ask for
+    /// less.
+    ///
+    /// # Errors
+    /// What the last attempt met.
+    pub async fn value(
+        &mut self,
+        key: &str,
+        patience: Duration,
+    ) -> std::result::Result<Option<String>, Status> {
+        let range = range(key, false);
+        let path = "/etcdserverpb.KV/Range";
+        let reply: RangeResponse = self.patiently(path, &range, patience).await?;
+        let found = reply.kvs.into_iter().next();
+        Ok(found.map(|found| String::from_utf8_lossy(&found.value).into_owned()))
     }
 
     /// Removes all keys that begin with `prefix`, which does not end with the highest byte.

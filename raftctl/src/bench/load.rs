@@ -9,23 +9,27 @@ use tokio::task::JoinSet;
 use tonic::transport::Channel;
 
 use super::drive::{self, End};
+use super::etcd::Etcd;
+use super::pace::Pace;
+use super::rival;
 use super::tally::Tally;
 use super::until::Until;
 use super::worker::Worker;
 use super::workload::Source;
 use crate::client::{Client, ClientError, Member, Read, channel};
+use crate::error::Result;
 
 /// The pause before a connection looks for the leader again.
 const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long answers are waited for after the last question.
-const DRAIN: Duration = Duration::from_secs(5);
+pub const DRAIN: Duration = Duration::from_secs(5);
 
 /// How the load is brought.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// All nodes.
-    pub members: Vec<Member>,
+    /// Who is asked.
+    pub target: Target,
     /// How many connections.
     pub connections: usize,
     /// Operations on their way at any time, all connections together.
@@ -36,20 +40,36 @@ pub struct Load {
     pub read: Read,
     /// Nothing but stale reads: every node can answer, so the connections spread over all.
     pub any_node: bool,
+    /// Latencies are also kept by the time of their answers, over this length before the end.
+    pub over_time: Option<Duration>,
+}
+
+/// Who is asked.
+#[derive(Debug, Clone)]
+pub enum Target {
+    /// All nodes of a cluster.
+    Nodes(Vec<Member>),
+    /// Another store.
+    Etcd(Etcd),
 }
 
 impl Load {
-    /// Runs what `source` gives for each share until `until` or its end. The first argument of
-    /// `source` is the number of the share, the second how many shares there are.
+    /// Runs what `source` gives for each share until `until` or its end, at a pace if there is one. The first
+    /// argument of `source` is the number of the share, the second how many shares there are.
     ///
     /// # Errors
-    /// [`ClientError`] if no leader was there to begin with.
+    /// No leader was there to begin with; an address of another store is none.
     pub async fn run(
         &self,
         source: impl Fn(u64, u64) -> Source,
         until: &Until,
-    ) -> Result<Tally, ClientError> {
-        let mut finder = Client::new(&self.members).with_timeout(Duration::from_secs(5));
+        pace: Option<&Arc<Pace>>,
+    ) -> Result<Tally> {
+        let members = match &self.target {
+            Target::Nodes(members) => members,
+            Target::Etcd(etcd) => return rival::run(self, etcd, source, until, pace).await,
+        };
+        let mut finder = Client::new(members).with_timeout(Duration::from_secs(5));
         finder.find_leader().await?;
         let finder = Arc::new(tokio::sync::Mutex::new(finder));
         let mut shares = JoinSet::new();
@@ -64,20 +84,22 @@ impl Load {
                     self.read.consistency(),
                     size,
                     until.at().into_std(),
-                );
+                )
+                .at(pace.cloned())
+                .counting(self.tally(until));
                 let share = Share {
                     finder: Arc::clone(&finder),
                     channels: channels.clone(),
                     fixed: self
                         .any_node
-                        .then(|| self.members[connection % self.members.len()].clone()),
+                        .then(|| members[connection % members.len()].clone()),
                     unary: self.unary,
                 };
                 shares.spawn(share.run(worker, until.clone()));
                 number += 1;
             }
         }
-        let mut tally = Tally::default();
+        let mut tally = self.tally(until);
         while let Some(share) = shares.join_next().await {
             // A share neither panics nor is aborted, except by a bug that must be seen.
             tally.add(&share.expect("a share of the load ends by itself"));
@@ -85,9 +107,19 @@ impl Load {
         Ok(tally)
     }
 
+    /// An empty tally of what is measured up to `until`.
+    #[must_use]
+    pub fn tally(&self, until: &Until) -> Tally {
+        match self.over_time {
+            None => Tally::default(),
+            Some(length) => Tally::over_time(until.at().into_std() - length, length),
+        }
+    }
+
     /// The slots of every share, by connection: a share a connection on streams, a share an
     /// operation with unary calls.
-    fn share_sizes(&self) -> Vec<Vec<usize>> {
+    #[must_use]
+    pub fn share_sizes(&self) -> Vec<Vec<usize>> {
         let (each, rest) = (
             self.in_flight / self.connections,
             self.in_flight % self.connections,
@@ -178,12 +210,13 @@ mod tests {
 
     fn load(connections: usize, in_flight: usize, unary: bool) -> Load {
         Load {
-            members: vec![],
+            target: Target::Nodes(vec![]),
             connections,
             in_flight,
             unary,
             read: Read::Lease,
             any_node: false,
+            over_time: None,
         }
     }
 

@@ -1,15 +1,23 @@
 //! What a moment costs those who read and write meanwhile: `bench failover`, `bench during`.
 
+use std::io::Read as _;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::arguments::{Addresses, other_store};
 use super::command;
 use super::etcd::Etcd;
+use super::flushes::Counter;
+use super::folder;
 use super::gaps::Stretch;
+use super::load::Target;
 use super::phases::Bench;
+use super::plot::Plot;
 use super::spread::{Moments, Subject};
 use super::steady::{Running, Steady, Whom};
-use super::{Arguments, refuse_more_than_fit};
+use super::{Arguments, limits, refuse_more_than_fit};
 use crate::cluster::NodeId;
 use crate::cluster::outcomes::all_or_partial;
 use crate::error::{Error, Result};
@@ -32,19 +40,23 @@ const AFTERMATH: Duration = Duration::from_secs(1);
 /// More clients have no more to tell, and each would be a request in every gap.
 const CLIENTS_MAX: usize = 1024;
 
+/// More figures than that are no picture.
+const FIGURES_BYTES_MAX: u64 = 16 << 20;
+
 /// More kills than this are a day's work.
-const TIMES_MAX: usize = 1000;
+const KILLS_MAX: usize = 1000;
 
 /// What may happen under load.
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Moment {
     /// Kill the leader, time and again: how long do reads and writes wait?
     ///
-    /// Between two kills the node is started again, and the cluster is whole. What is told of each kill is the
-    /// longest time in which no read, and in which no write, of any client had its answer.
+    /// Between two kills the node is started again, and the cluster is whole; so it is in the end, also after Ctrl-C. What
+    /// is told of each kill is the longest time in which no read, and in which no write, of any client had its answer.
+    /// Then every key is read again: one that lost what was acknowledged ends it with exit code 40.
     #[command(after_help = "Examples:
   raftctl bench failover
-  raftctl bench failover --times 50 --output json")]
+  raftctl bench failover --kills 50 --output json")]
     Failover(Failover),
 
     /// Run a command, and measure what clients notice of it
@@ -55,6 +67,23 @@ pub enum Moment {
   raftctl bench during -- raftctl upgrade
   raftctl bench during --against etcd=127.0.0.1:2379 -- sleep 10")]
     During(During),
+
+    /// Measure what this machine gives, and how much of it the store reaches
+    ///
+    /// A bare gRPC server that answers the same calls and keeps nothing, and fdatasync: no store is faster here. Beside
+    /// them the cluster, under the same load; without one the limits alone.
+    #[command(after_help = "Examples:
+  raftctl bench limits
+  raftctl bench limits --duration 5s --folder /mnt/disk")]
+    Limits(limits::Limits),
+
+    /// Draw figures from standard input as a picture (SVG), like those of --report
+    ///
+    /// They are JSON: {"title": "..", "note": "..", "x": {"name": "nodes"}, "y": {"name": "ms", "is_logarithmic": true},
+    /// "lines": [{"name": "SET", "points": [[1, 0.5], [3, 0.8]], "is_dots": false}]}. An axis may have "ticks": [[1, "one"]].
+    #[command(after_help = "Examples:
+  raftctl bench plot < figures.json > figures.svg")]
+    Plot,
 }
 
 /// The flags of `bench failover`.
@@ -62,7 +91,7 @@ pub enum Moment {
 pub struct Failover {
     /// How often the leader is killed
     #[arg(long, value_name = "N", default_value_t = 20)]
-    times: usize,
+    kills: usize,
     #[command(flatten)]
     clients: Clients,
 }
@@ -78,19 +107,6 @@ pub struct During {
     /// The command, with its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
-}
-
-/// Where another store is.
-#[derive(Debug, Clone)]
-struct Addresses(Vec<String>);
-
-fn other_store(text: &str) -> std::result::Result<Addresses, String> {
-    let (name, addresses) = text.split_once('=').unwrap_or((text, ""));
-    let addresses: Vec<String> = addresses.split(',').map(str::to_owned).collect();
-    if name != "etcd" || addresses.iter().any(String::is_empty) {
-        return Err("etcd=HOST:PORT,HOST:PORT,... is the only other store so far".into());
-    }
-    Ok(Addresses(addresses))
 }
 
 /// Who reads and writes meanwhile.
@@ -111,6 +127,9 @@ struct Clients {
     /// How many different keys; each is as likely as the others
     #[arg(long, value_name = "N", default_value_t = 1_000)]
     keys: u64,
+    /// Write report.json and a picture (SVG) into this folder, which is made
+    #[arg(long, value_name = "FOLDER")]
+    report: Option<PathBuf>,
 }
 
 impl Clients {
@@ -125,8 +144,13 @@ impl Clients {
             let rule = "--read-share: above 0 and below 1, because both are measured";
             return Err(Error::Usage(rule.into()));
         }
-        if self.in_flight < 2 || self.keys < 2 {
-            let rule = "--in-flight and --keys: at least 2, half of them for each side";
+        if self.in_flight < 2 {
+            return Err(Error::Usage(
+                "--in-flight: at least 2, one for each side".into(),
+            ));
+        }
+        if self.keys < self.in_flight as u64 {
+            let rule = "--keys: at least as many as --in-flight, because whoever writes has keys of its own";
             return Err(Error::Usage(rule.into()));
         }
         self.arguments().check()
@@ -146,27 +170,28 @@ impl Clients {
 }
 
 impl Moment {
-    fn clients(&self) -> &Clients {
+    fn clients(&self) -> Option<&Clients> {
         match self {
-            Moment::Failover(failover) => &failover.clients,
-            Moment::During(during) => &during.clients,
+            Moment::Failover(failover) => Some(&failover.clients),
+            Moment::During(during) => Some(&during.clients),
+            Moment::Limits(_) | Moment::Plot => None,
         }
     }
 
     /// # Errors
     /// As of the clients.
     fn check(&self) -> Result<()> {
-        if let Moment::Failover(Failover { times, .. }) = self
-            && !(1..=TIMES_MAX).contains(times)
+        if let Moment::Failover(Failover { kills, .. }) = self
+            && !(1..=KILLS_MAX).contains(kills)
         {
-            return Err(Error::Usage(format!("--times: 1 to {TIMES_MAX}")));
+            return Err(Error::Usage(format!("--kills: 1 to {KILLS_MAX}")));
         }
-        self.clients().check()
+        self.clients().map_or(Ok(()), Clients::check)
     }
 
     fn against(&self) -> Option<&Addresses> {
         match self {
-            Moment::Failover(_) => None,
+            Moment::Failover(_) | Moment::Limits(_) | Moment::Plot => None,
             Moment::During(during) => during.against.as_ref(),
         }
     }
@@ -183,13 +208,17 @@ impl Moment {
 /// # Errors
 /// No leader within the timeout, invalid input, an interruption; the command has failed.
 pub async fn run(context: &Context, options: &Options, moment: &Moment) -> Result<()> {
-    let clients = moment.clients();
     moment.check()?;
+    let clients = match (moment, moment.clients()) {
+        (Moment::Limits(limits), _) => return limits::run(context, options, limits).await,
+        (_, Some(clients)) => clients,
+        (_, None) => return draw(),
+    };
     refuse_more_than_fit(context, clients.clients)?;
     let arguments = clients.arguments();
     let reads = context.cluster.reads;
     let mut bench = Bench {
-        context,
+        counter: Counter::Nothing,
         arguments: &arguments,
         workload: arguments.workload(),
         load: super::load(context, &arguments, reads),
@@ -222,18 +251,61 @@ pub async fn run(context: &Context, options: &Options, moment: &Moment) -> Resul
         subject,
         running: &running,
         dead: AtomicU64::new(NOBODY),
+        seen: Mutex::default(),
     };
     let done = tokio::select! {
         done = stage.go_through(moment) => done,
         () = interruptions.next() => Err(Error::Other("interrupted".into())),
     };
     let raised = stage.raise().await;
-    bench.load.members = running.stop().await;
+    let told = stage.told(moment, done.is_err());
+    let (members, checked) = running.stop(done.is_ok()).await;
+    bench.load.target = Target::Nodes(members);
+    let loss = match told {
+        Some(told) => tell(options, clients, Moments { checked, ..told }),
+        None => Ok(()),
+    };
     let cleared = match other {
         Some(mut etcd) => clear(&mut etcd, &arguments.workload().key_prefix).await,
         None => bench.clear(&mut interruptions, done.is_err()).await,
     };
-    done.and(raised).and(cleared)
+    done.and(raised).and(loss).and(cleared)
+}
+
+/// # Errors
+/// A write that was acknowledged is not there.
+fn tell(options: &Options, clients: &Clients, report: Moments) -> Result<()> {
+    if let Some(path) = &clients.report {
+        folder::of_moments(path, &report)?;
+    }
+    match options.output {
+        Output::Text => out::print(&report.text())?,
+        Output::Json => out::json(&serde_json::json!(report))?,
+    }
+    match report.checked.lost.is_empty() {
+        true => Ok(()),
+        false => Err(Error::CheckFailed(format!(
+            "{}; what the nodes wrote is in their folders: keep those",
+            report.checked.text()
+        ))),
+    }
+}
+
+/// # Errors
+/// Standard input is no such figures.
+fn draw() -> Result<()> {
+    let wrong = |error: &dyn std::fmt::Display| {
+        let advice = "`raftctl bench plot --help` shows what figures look like";
+        Error::Usage(format!(
+            "standard input has no figures to draw: {error}; {advice}"
+        ))
+    };
+    let mut text = String::new();
+    let mut input = std::io::stdin().take(FIGURES_BYTES_MAX);
+    let read = input.read_to_string(&mut text);
+    read.map_err(|error| wrong(&error))?;
+    let plot: Plot = serde_json::from_str(&text).map_err(|error| wrong(&error))?;
+    out::print(&plot.svg())
 }
 
 async fn clear(etcd: &mut Etcd, prefix: &str) -> Result<()> {
@@ -255,6 +327,14 @@ struct Stage<'a> {
     running: &'a Running,
     /// A node that was killed, and not started again yet.
     dead: AtomicU64,
+    seen: Mutex<Seen>,
+}
+
+/// What was measured so far.
+#[derive(Debug, Default)]
+struct Seen {
+    stretches: Vec<Stretch>,
+    elections: Option<u64>,
 }
 
 impl Stage<'_> {
@@ -262,6 +342,7 @@ impl Stage<'_> {
         match moment {
             Moment::Failover(failover) => self.fail_over(failover).await,
             Moment::During(during) => self.through_command(during).await,
+            Moment::Limits(_) | Moment::Plot => Ok(()),
         }
     }
 
@@ -270,8 +351,7 @@ impl Stage<'_> {
         let _folder = FolderLock::take(&context.cluster, "bench failover").await?;
         let patience = self.options.timeout.unwrap_or(WHOLE_AGAIN);
         let ids = context.cluster.ids();
-        let mut stretches = Vec::new();
-        for number in 1..=failover.times {
+        for number in 1..=failover.kills {
             let leader = context.wait_for_leader(&ids, patience).await?;
             self.dead.store(leader, Ordering::SeqCst);
             self.running.gaps.begin(Instant::now());
@@ -279,14 +359,19 @@ impl Stage<'_> {
             let stretch = until_answered(self.running, patience).await?;
             out::say(&format!(
                 "{number} of {}: leader {leader} killed; reads waited {:.0} ms, writes {:.0} ms",
-                failover.times,
+                failover.kills,
                 stretch.reads.as_secs_f64() * 1000.0,
                 stretch.writes.as_secs_f64() * 1000.0
             ));
-            stretches.push(stretch);
+            self.seen().stretches.push(stretch);
             self.raise().await?;
         }
-        self.tell("kill of the leader", &stretches, None)
+        Ok(())
+    }
+
+    /// Nothing panics while the lock is held.
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the node that was killed, also where the measuring ended early.
@@ -311,7 +396,10 @@ impl Stage<'_> {
             (Some(before), Some(after)) => after.checked_sub(before),
             _ => None,
         };
-        self.tell("run of the command", &[stretch], elections)?;
+        *self.seen() = Seen {
+            stretches: vec![stretch],
+            elections,
+        };
         match ended.success() {
             true => Ok(()),
             false => Err(Error::Other(format!(
@@ -330,17 +418,23 @@ impl Stage<'_> {
         replies.map(|reply| reply.term).max()
     }
 
-    fn tell(
-        &self,
-        what: &'static str,
-        stretches: &[Stretch],
-        elections: Option<u64>,
-    ) -> Result<()> {
-        let report = Moments::new(self.subject.clone(), what, stretches, elections);
-        match self.options.output {
-            Output::Text => out::print(&report.text()),
-            Output::Json => out::json(&serde_json::json!(report)),
-        }
+    /// The report so far; none where nothing was measured.
+    fn told(&self, moment: &Moment, is_partial: bool) -> Option<Moments> {
+        let seen = self.seen();
+        let (what, asked_for) = match moment {
+            Moment::Failover(failover) => ("kill of the leader", failover.kills),
+            Moment::During(_) | Moment::Limits(_) | Moment::Plot => ("run of the command", 1),
+        };
+        let Seen {
+            stretches,
+            elections,
+        } = &*seen;
+        let report = Moments::new(self.subject.clone(), what, stretches, *elections);
+        let interrupted = is_partial && stretches.len() < asked_for;
+        (!stretches.is_empty()).then_some(Moments {
+            interrupted,
+            ..report
+        })
     }
 }
 

@@ -1,30 +1,35 @@
 //! The phases of a run: fill the keys, warm up, measure, clear the keys. Each ends early when the
 //! run is interrupted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::Arguments;
+use super::flushes::{Counter, Flushes};
 use super::load::Load;
+use super::pace::{self, Pace, Rate};
 use super::tally::{Kind, Tally};
 use super::until::Until;
 use super::workload::{Mix, Source, Workload};
 use crate::error::{Error, Result};
 use crate::local::interrupt::Interruptions;
-use crate::ops::Context;
 use crate::terminal::out;
 
 /// Filling and clearing end by themselves, or with this.
 const PREPARE_MAX: Duration = Duration::from_secs(120);
+
+/// Keys that are written or removed at a time, at least.
+const PREPARED_AT_A_TIME: usize = 64;
 
 /// Whoever presses Ctrl-C does not wait longer than this for the keys to be removed.
 const CLEAR_INTERRUPTED_MAX: Duration = Duration::from_secs(15);
 
 /// A run.
 pub struct Bench<'a> {
-    /// The cluster.
-    pub context: &'a Context,
+    /// Whose flushes are counted.
+    pub counter: Counter<'a>,
     /// What is asked for.
     pub arguments: &'a Arguments,
     /// The mix of operations.
@@ -39,19 +44,12 @@ pub struct Measured {
     pub tally: Tally,
     /// How long was measured.
     pub length: Duration,
+    /// What became of the rate; none in a closed loop.
+    pub rate: Option<Rate>,
     /// Flushes before and after.
-    pub flushes: (Option<Flushes>, Option<Flushes>),
+    pub flushes: [Option<Flushes>; 2],
     /// Whether that is less than was asked for.
     pub interrupted: bool,
-}
-
-/// Flushes of a leader's log since its process started.
-#[derive(Debug, Clone, Copy)]
-pub struct Flushes {
-    /// Who leads.
-    pub leader: u64,
-    /// How often it has flushed.
-    pub count: u64,
 }
 
 impl Bench<'_> {
@@ -61,7 +59,8 @@ impl Bench<'_> {
     /// No leader, or too few keys could be written.
     pub async fn measure(&self, interruptions: &mut Interruptions) -> Result<Option<Measured>> {
         let arguments = self.arguments;
-        if arguments.read_share > 0.0 && !self.fill(interruptions).await? {
+        let is_filled = arguments.read_share == 0.0 || arguments.no_fill;
+        if !is_filled && !self.fill(interruptions).await? {
             return Ok(None);
         }
         eprintln!(
@@ -72,22 +71,41 @@ impl Bench<'_> {
             let workload = &self.workload;
             move |number: u64, _| Source::Mix(Mix::new(workload, (salt << 32) ^ number))
         };
-        let warm_up = Until::after(arguments.warm_up);
-        let warmed = part(&self.load, mix(arguments.seed + 1), &warm_up, interruptions);
+        let (warm_up, pace) = self.timed(arguments.warm_up);
+        let warming = mix(arguments.seed + 1);
+        let warmed = part(&self.load, warming, &warm_up, pace.as_ref(), interruptions);
         if warmed.await?.1 {
             return Ok(None);
         }
-        let before = flushes(self.context).await;
-        let started = Instant::now();
-        let until = Until::after(arguments.duration);
-        let measuring = part(&self.load, mix(arguments.seed), &until, interruptions);
+        let before = self.counter.look().await;
+        let (until, pace) = self.timed(arguments.duration);
+        let started = Instant::now() + pace.as_ref().map_or(Duration::ZERO, |_| pace::LEAD);
+        let measuring = mix(arguments.seed);
+        let load = Load {
+            over_time: arguments.report.as_ref().map(|_| arguments.duration),
+            ..self.load.clone()
+        };
+        let measuring = part(&load, measuring, &until, pace.as_ref(), interruptions);
         let (tally, interrupted) = measuring.await?;
         Ok(Some(Measured {
             tally,
-            length: until.at() - started,
-            flushes: (before, flushes(self.context).await),
+            length: until.at().saturating_duration_since(started),
+            rate: pace.map(|pace| pace.kept()),
+            flushes: [before, self.counter.look().await],
             interrupted,
         }))
+    }
+
+    /// An end after `length`, and the pace up to there if one is asked for.
+    fn timed(&self, length: Duration) -> (Until, Option<Arc<Pace>>) {
+        match self.arguments.rate {
+            None => (Until::after(length), None),
+            Some(per_second) => {
+                let until = Until::after(pace::LEAD + length);
+                let pace = Pace::start(per_second, &until);
+                (until, Some(pace))
+            }
+        }
     }
 
     /// Writes each key once; whether it was not interrupted.
@@ -99,7 +117,8 @@ impl Bench<'_> {
             Source::Fill(mix, share(arguments.keys, number, count))
         };
         let until = Until::after(PREPARE_MAX);
-        let (tally, interrupted) = part(&self.preparing(), fill, &until, interruptions).await?;
+        let (tally, interrupted) =
+            part(&self.preparing(), fill, &until, None, interruptions).await?;
         if !interrupted {
             check_prepared(&tally, arguments.keys)?;
         }
@@ -124,7 +143,7 @@ impl Bench<'_> {
             Source::Clear(self.workload.clone(), numbers)
         };
         let until = Until::after(length_max);
-        let cleared = part(&self.preparing(), clear, &until, interruptions).await;
+        let cleared = part(&self.preparing(), clear, &until, None, interruptions).await;
         let (tally, _) = cleared.map_err(|error| {
             error.advise("keys named bench/... are left in the store".to_owned())
         })?;
@@ -138,10 +157,11 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// Keys are written by the leader, whoever reads them.
+    /// Keys are written by the leader, whoever reads them, and many at a time, however few are measured.
     fn preparing(&self) -> Load {
         Load {
             any_node: false,
+            in_flight: self.load.in_flight.max(PREPARED_AT_A_TIME),
             ..self.load.clone()
         }
     }
@@ -153,9 +173,10 @@ async fn part(
     load: &Load,
     source: impl Fn(u64, u64) -> Source,
     until: &Until,
+    pace: Option<&Arc<Pace>>,
     interruptions: &mut Interruptions,
 ) -> Result<(Tally, bool)> {
-    let mut running = std::pin::pin!(load.run(source, until));
+    let mut running = std::pin::pin!(load.run(source, until, pace));
     tokio::select! {
         done = &mut running => return Ok((done?, false)),
         () = interruptions.next() => until.end_now(),
@@ -185,15 +206,6 @@ fn check_prepared(tally: &Tally, keys: u64) -> Result<()> {
          (bench/...); look at `raftctl status`, then run again",
         tally.errors()
     )))
-}
-
-/// Who leads, and how often it has flushed its log.
-async fn flushes(context: &Context) -> Option<Flushes> {
-    let snapshot = context.status().await;
-    let leader = snapshot.leader?;
-    let reply = snapshot.node(leader)?.reply.as_ref().ok()?;
-    let count = reply.counters?.fsyncs;
-    Some(Flushes { leader, count })
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::etcd::Etcd;
 use super::gaps::Stretch;
+use super::ledger::Checked;
 use crate::cluster::Cluster;
 use crate::error::Result;
 
@@ -28,10 +29,21 @@ impl Spread {
         let mut sorted = each_ms.clone();
         sorted.sort_by(f64::total_cmp);
         Spread {
-            median_ms: sorted.get(sorted.len() / 2).copied().unwrap_or_default(),
+            median_ms: rounded(median(&sorted)),
             worst_ms: sorted.last().copied().unwrap_or_default(),
             each_ms,
         }
+    }
+}
+
+/// The middle of sorted figures: of an even number of them, half way between the two in the middle.
+#[must_use]
+pub fn median(sorted: &[f64]) -> f64 {
+    let half = sorted.len() / 2;
+    match (sorted.len().is_multiple_of(2), sorted.get(half)) {
+        (_, None) => 0.0,
+        (false, Some(middle)) => *middle,
+        (true, Some(upper)) => (sorted[half - 1] + upper) / 2.0,
     }
 }
 
@@ -97,6 +109,10 @@ pub struct Moments {
     pub writes_per_second: f64,
     /// Operations that failed though they were sent again, by reason.
     pub failed: BTreeMap<String, u64>,
+    /// Whether every write that was acknowledged was there in the end.
+    pub checked: Checked,
+    /// Whether fewer moments are told of than were asked for: somebody ended it.
+    pub interrupted: bool,
     /// How many terms began meanwhile, hand-overs among them; null where that is what is measured.
     pub elections: Option<u64>,
 }
@@ -138,6 +154,8 @@ impl Moments {
             reads_per_second: reads,
             writes_per_second: writes,
             failed,
+            checked: Checked::default(),
+            interrupted: false,
             elections,
         }
     }
@@ -147,7 +165,11 @@ impl Moments {
     pub fn text(&self) -> String {
         let times = self.read_gap.each_ms.len();
         let Subject { cluster, nodes, .. } = &self.subject;
-        let mut text = format!("{cluster}: {nodes} nodes");
+        let partial = match self.interrupted {
+            true => "PARTIAL: interrupted before all was done\n",
+            false => "",
+        };
+        let mut text = format!("{partial}{cluster}: {nodes} nodes");
         if let (Some(provider), Some(lease)) = (&self.subject.provider, self.subject.lease_ms) {
             let _ = write!(text, " ({provider}), lease {lease} ms");
         }
@@ -162,7 +184,8 @@ impl Moments {
                 1 => writeln!(text, "{name:<7}{worst:>10.1} ms"),
                 _ => writeln!(
                     text,
-                    "{name:<7}{median:>10.1} ms (median){worst:>10.1} ms (worst)"
+                    "{name:<7}{median:>10.1} ms (median){worst:>10.1} ms (worst)   each: {}",
+                    each(&spread.each_ms)
                 ),
             };
         }
@@ -180,8 +203,17 @@ impl Moments {
         for (why, count) in &self.failed {
             let _ = writeln!(text, "failed: {why} {count}");
         }
+        if self.checked != Checked::default() {
+            let _ = writeln!(text, "{}", self.checked.text());
+        }
         text
     }
+}
+
+/// All of them, in their order.
+fn each(each_ms: &[f64]) -> String {
+    let all: Vec<String> = each_ms.iter().map(|ms| format!("{ms:.0}")).collect();
+    all.join(" ")
 }
 
 #[cfg(test)]
@@ -208,11 +240,23 @@ mod tests {
             three.text(),
             "demo: 3 nodes (local), lease 2000 ms; kill, 3 times\n\n\
              longest time without an answer\n\
-             reads        20.0 ms (median)      30.0 ms (worst)\n\
-             writes       90.0 ms (median)    2000.0 ms (worst)\n\n\
+             reads        20.0 ms (median)      30.0 ms (worst)   each: 20 30 10\n\
+             writes       90.0 ms (median)    2000.0 ms (worst)   each: 90 2000 80\n\n\
              45 operations answered (20 reads and 10 writes a second), 3 failed\nfailed: no leader 3\n"
         );
+        let two = of(&[stretch(20, 90), stretch(31, 80)]);
+        assert_eq!(
+            (two.read_gap.median_ms, two.write_gap.median_ms),
+            (25.5, 85.0)
+        );
         let mut one = of(&[stretch(20, 90)]);
+        one.checked.keys = 7;
+        assert!(
+            one.text()
+                .ends_with("\n7 keys read again: each holds what was acknowledged last\n")
+        );
+        one.interrupted = true;
+        assert!(one.text().starts_with("PARTIAL: "));
         one.elections = Some(1);
         assert!(one.text().contains("; 1 change of the leader\n"));
         one.elections = Some(2);

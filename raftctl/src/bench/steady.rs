@@ -9,13 +9,16 @@ use tokio::task::JoinSet;
 
 use super::etcd::Etcd;
 use super::gaps::Gaps;
-use super::tally::Kind;
+use super::ledger::{Checked, Ledger};
 use super::workload::{Ask, Mix, Workload};
 use crate::client::{Client, Member, Read};
 use crate::error::Result;
 
 /// How long an operation is sent again.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a client reads its keys again, all of them together.
+const CHECK_MAX: Duration = Duration::from_secs(60);
 
 /// What the clients are like.
 #[derive(Debug, Clone)]
@@ -37,7 +40,8 @@ pub struct Running {
     /// What they got.
     pub gaps: Arc<Gaps>,
     stop: Arc<AtomicBool>,
-    clients: JoinSet<Caller>,
+    is_checked: Arc<AtomicBool>,
+    clients: JoinSet<(Caller, Checked)>,
 }
 
 impl Steady {
@@ -47,19 +51,34 @@ impl Steady {
     /// An address of the peer is none.
     pub fn start(&self, whom: &Whom) -> Result<Running> {
         let gaps = Arc::new(Gaps::new(Instant::now()));
-        let stop = Arc::new(AtomicBool::new(false));
+        let [stop, is_checked] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let connections = (0..self.connections).map(|_| whom.connect());
         let mut connections: Vec<Caller> = connections.collect::<Result<_>>()?;
         let mut clients = JoinSet::new();
         for number in 0..self.clients {
             let caller = connections[number % self.connections].beside(number);
             let mix = Mix::new(&self.part(number), (self.seed << 32) ^ number as u64);
+            let mut client = Steadily {
+                caller,
+                mix,
+                read: self.read,
+                ledger: Ledger::default(),
+            };
             let (gaps, stop) = (Arc::clone(&gaps), Arc::clone(&stop));
-            clients.spawn(work(caller, mix, self.read, gaps, stop));
+            let is_checked = Arc::clone(&is_checked);
+            clients.spawn(async move {
+                client.work(&gaps, &stop).await;
+                let checked = match is_checked.load(Ordering::SeqCst) {
+                    true => client.check().await,
+                    false => Checked::default(),
+                };
+                (client.caller, checked)
+            });
         }
         Ok(Running {
             gaps,
             stop,
+            is_checked,
             clients,
         })
     }
@@ -112,19 +131,42 @@ impl Caller {
                 .map_err(|status| status.code().description()),
         }
     }
+
+    /// What stands behind a key; none where it does not exist.
+    async fn value(&mut self, key: &str) -> std::result::Result<Option<String>, &'static str> {
+        match self {
+            Caller::Own(client) => match client.get(key, Read::Quorum).await {
+                Ok(reply) => Ok(reply.found.then_some(reply.value)),
+                Err(error) => Err(error.kind()),
+            },
+            Caller::Etcd(etcd) => {
+                let value = etcd.value(key, PATIENCE).await;
+                value.map_err(|status| status.code().description())
+            }
+        }
+    }
 }
 
 impl Steady {
-    /// What one of the clients asks: it reads or it writes, and those who read have keys of their own. So a write
-    /// that has to wait, as all do after a leader was lost, holds up no read.
+    /// What one of the clients asks: it reads or it writes, and each of those who write has keys of its own, so that
+    /// it knows what must be there. Nobody reads them meanwhile: a write that has to wait, as all do after a leader was
+    /// lost, holds up no read.
     fn part(&self, number: usize) -> Workload {
         let all = &self.workload;
         let readers = (self.clients as f64 * all.read_share).round() as usize;
-        let reads = number < readers.clamp(1, self.clients.saturating_sub(1).max(1));
-        let read_keys = (all.keys / 2).max(1);
-        let (first, keys, read_share) = match reads {
+        let readers = readers.clamp(1, self.clients.saturating_sub(1).max(1));
+        let writers = self.clients.saturating_sub(readers).max(1) as u64;
+        let read_keys = all
+            .keys
+            .saturating_sub(writers)
+            .clamp(1, (all.keys / 2).max(1));
+        let (first, keys, read_share) = match number < readers {
             true => (0, read_keys, 1.0),
-            false => (read_keys, (all.keys - read_keys).max(1), 0.0),
+            false => {
+                let (written, own) = (all.keys - read_keys, (number - readers) as u64);
+                let [from, until] = [own, own + 1].map(|part| read_keys + written * part / writers);
+                (from, (until - from).max(1), 0.0)
+            }
         };
         Workload {
             first,
@@ -136,40 +178,76 @@ impl Steady {
 }
 
 impl Running {
-    /// Waits for the last answers. Returns the nodes of the cluster, as the clients know them by now: those
-    /// that were there at the beginning may have left.
-    pub async fn stop(mut self) -> Vec<Member> {
+    /// Waits for the last answers, and with `is_checked` until every client has read again what it wrote. Returns what
+    /// they found, and the nodes of the cluster, as the clients know them by now: those that were there at the
+    /// beginning may have left.
+    pub async fn stop(mut self, is_checked: bool) -> (Vec<Member>, Checked) {
+        self.is_checked.store(is_checked, Ordering::SeqCst);
         self.stop.store(true, Ordering::SeqCst);
-        let mut members = Vec::new();
-        while let Some(caller) = self.clients.join_next().await {
+        let (mut members, mut checked) = (Vec::new(), Checked::default());
+        while let Some(ended) = self.clients.join_next().await {
             // A client neither panics nor is aborted, except by a bug that must be seen.
-            if let Caller::Own(client) = caller.expect("a client ends by itself") {
+            let (caller, found) = ended.expect("a client ends by itself");
+            checked.add(found);
+            if let Caller::Own(client) = caller {
                 members = client.members();
             }
         }
-        members
+        (members, checked)
     }
 }
 
-async fn work(
-    mut caller: Caller,
-    mut mix: Mix,
+/// One of the clients.
+struct Steadily {
+    caller: Caller,
+    mix: Mix,
     read: Read,
-    gaps: Arc<Gaps>,
-    stop: Arc<AtomicBool>,
-) -> Caller {
-    while !stop.load(Ordering::SeqCst) {
-        let ask = mix.next_ask();
-        let kind = match ask {
-            Ask::Read(_) => Kind::Read,
-            Ask::Write(..) | Ask::Remove(_) => Kind::Write,
-        };
-        match caller.ask(ask, read).await {
-            Ok(()) => gaps.answered(kind, Instant::now()),
-            Err(why) => gaps.failed(why),
+    ledger: Ledger,
+}
+
+impl Steadily {
+    async fn work(&mut self, gaps: &Gaps, stop: &AtomicBool) {
+        while !stop.load(Ordering::SeqCst) {
+            let ask = self.mix.next_ask();
+            let kind = ask.kind();
+            let key = match &ask {
+                Ask::Write(key, _) => Some(key.clone()),
+                Ask::Read(_) | Ask::Remove(_) => None,
+            };
+            let answer = self.caller.ask(ask, self.read).await;
+            match (&answer, key) {
+                (Ok(()), Some(key)) => self.ledger.acknowledged(key, self.mix.written()),
+                (Err(_), Some(key)) => self.ledger.failed(key, self.mix.written()),
+                (_, None) => {}
+            }
+            match answer {
+                Ok(()) => gaps.answered(kind, Instant::now()),
+                Err(why) => gaps.failed(why),
+            }
         }
     }
-    caller
+
+    /// Reads its keys again, with a read that trusts no clock.
+    async fn check(&mut self) -> Checked {
+        let mut checked = Checked::default();
+        let end = Instant::now() + CHECK_MAX;
+        for key in self.ledger.keys() {
+            let found = match Instant::now() < end {
+                true => self.caller.value(key).await,
+                false => Err("no time left"),
+            };
+            let Ok(found) = found else {
+                checked.unread += 1;
+                continue;
+            };
+            checked.keys += 1;
+            let value = |number| self.mix.value(number);
+            if !self.ledger.may_be(key, found.as_deref(), value) {
+                checked.lost.push(key.clone());
+            }
+        }
+        checked
+    }
 }
 
 #[cfg(test)]
@@ -200,7 +278,10 @@ mod tests {
         let (readers, writers) = parts(64, 0.25, 100);
         assert_eq!((readers.len(), writers.len()), (16, 48));
         assert_eq!((readers[0].first, readers[0].keys), (0, 50));
-        assert_eq!((writers[0].first, writers[0].keys), (50, 50));
+        let own = writers
+            .iter()
+            .map(|part| part.first..part.first + part.keys);
+        assert!(own.flatten().eq(50..100), "each of them once");
         let (readers, writers) = parts(2, 0.99, 3);
         assert_eq!((readers.len(), writers.len()), (1, 1));
         assert_eq!(writers[0].first + writers[0].keys, 3);

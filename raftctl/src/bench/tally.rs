@@ -1,13 +1,16 @@
 //! What was measured: latencies of reads and writes apart, and errors by their reason.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use raftkv::kv::ReadPath;
 use serde::Serialize;
 
+use super::series::Series;
+
 /// Whether an operation reads or writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A get.
     Read,
@@ -15,12 +18,19 @@ pub enum Kind {
     Write,
 }
 
+/// The shares of which it is told how long they took at most.
+const SHARES: [f64; 12] = [
+    0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 0.9995, 0.9999, 1.0,
+];
+
 /// Latencies and errors; those of several connections add up.
 #[derive(Debug, Clone)]
 pub struct Tally {
     reads: Histogram<u64>,
     writes: Histogram<u64>,
     errors: BTreeMap<String, u64>,
+    paths: BTreeMap<&'static str, u64>,
+    series: Option<Series>,
 }
 
 impl Default for Tally {
@@ -29,6 +39,8 @@ impl Default for Tally {
             reads: histogram(),
             writes: histogram(),
             errors: BTreeMap::new(),
+            paths: BTreeMap::new(),
+            series: None,
         }
     }
 }
@@ -43,15 +55,66 @@ fn histogram() -> Histogram<u64> {
 }
 
 impl Tally {
-    /// An operation succeeded after `latency`.
-    pub fn succeeded(&mut self, kind: Kind, latency: Duration) {
+    /// One that also keeps latencies by the time of their answers, over `length` from `started` on.
+    #[must_use]
+    pub fn over_time(started: Instant, length: Duration) -> Self {
+        Tally {
+            series: Some(Series::new(started, length)),
+            ..Tally::default()
+        }
+    }
+
+    /// An operation that began at `begun` has its answer.
+    pub fn succeeded(&mut self, kind: Kind, begun: Instant, now: Instant) {
+        let latency = now.saturating_duration_since(begun);
         let us = u64::try_from(latency.as_micros()).unwrap_or(u64::MAX);
+        if let Some(series) = &mut self.series {
+            series.answered(kind, now, us);
+        }
         let histogram = match kind {
             Kind::Read => &mut self.reads,
             Kind::Write => &mut self.writes,
         };
         // A histogram that grows by itself takes any number.
         histogram.record(us).expect("a histogram that grows");
+    }
+
+    /// A read was answered in this way.
+    pub fn read_over(&mut self, path: ReadPath) {
+        let name = match path {
+            ReadPath::Lease => "lease",
+            ReadPath::Inherited => "inherited",
+            ReadPath::Quorum => "quorum",
+            ReadPath::Stale => "stale",
+            ReadPath::Unspecified => "unknown",
+        };
+        *self.paths.entry(name).or_default() += 1;
+    }
+
+    /// How reads were answered, and how many in each way.
+    #[must_use]
+    pub fn paths(&self) -> &BTreeMap<&'static str, u64> {
+        &self.paths
+    }
+
+    /// Latencies by the time of their answers, if that was asked for.
+    #[must_use]
+    pub fn series(&self) -> Option<&Series> {
+        self.series.as_ref()
+    }
+
+    /// Shares of the operations, and the latency in microseconds that they did not exceed; none if there were none.
+    #[must_use]
+    pub fn percentiles(&self, kind: Kind) -> Vec<(f64, u64)> {
+        let histogram = match kind {
+            Kind::Read => &self.reads,
+            Kind::Write => &self.writes,
+        };
+        let at = |share: &f64| (*share, histogram.value_at_quantile(*share));
+        match histogram.is_empty() {
+            true => Vec::new(),
+            false => SHARES.iter().map(at).collect(),
+        }
     }
 
     /// An operation failed.
@@ -70,6 +133,12 @@ impl Tally {
         }
         for (reason, count) in &other.errors {
             *self.errors.entry(reason.clone()).or_default() += count;
+        }
+        for (path, count) in &other.paths {
+            *self.paths.entry(path).or_default() += count;
+        }
+        if let (Some(series), Some(more)) = (&mut self.series, &other.series) {
+            series.add(more);
         }
     }
 
@@ -123,11 +192,19 @@ mod tests {
     #[test]
     fn tallies_add_up() {
         let (mut one, mut two) = (Tally::default(), Tally::default());
+        let begun = Instant::now();
+        let read = |tally: &mut Tally, ms: u64| {
+            let now = begun + Duration::from_millis(ms);
+            tally.succeeded(Kind::Read, begun, now);
+        };
         for ms in 1..=50 {
-            one.succeeded(Kind::Read, Duration::from_millis(ms));
-            two.succeeded(Kind::Read, Duration::from_millis(50 + ms));
+            read(&mut one, ms);
+            read(&mut two, 50 + ms);
         }
-        two.succeeded(Kind::Read, Duration::from_secs(3));
+        read(&mut two, 3_000);
+        one.read_over(ReadPath::Lease);
+        two.read_over(ReadPath::Lease);
+        two.read_over(ReadPath::Inherited);
         two.failed("overloaded");
         one.failed("overloaded");
         one.add(&two);
@@ -139,5 +216,10 @@ mod tests {
         assert!(close(figures.max_us, 3000), "{figures:?}");
         assert_eq!(one.figures(Kind::Write, Duration::from_secs(2)), None);
         assert_eq!(one.errors()["overloaded"], 2);
+        assert_eq!(one.paths(), &[("inherited", 1), ("lease", 2)].into());
+        let percentiles = one.percentiles(Kind::Read);
+        assert_eq!(percentiles.last(), Some(&(1.0, figures.max_us)));
+        assert!(percentiles.contains(&(0.5, figures.p50_us)));
+        assert_eq!(one.percentiles(Kind::Write), []);
     }
 }

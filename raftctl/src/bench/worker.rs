@@ -3,6 +3,7 @@
 //! them: with request ids.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Instant;
 
 use raftkv::SESSION_WINDOW;
@@ -14,6 +15,7 @@ use raftkv::kv::{
 };
 use tonic::transport::Channel;
 
+use super::pace::Pace;
 use super::tally::{Kind, Tally};
 use super::workload::{Ask, Source};
 use crate::client::call;
@@ -33,7 +35,8 @@ pub enum After {
 /// An operation on its way.
 #[derive(Debug, Clone, Copy)]
 struct Pending {
-    sent: Instant,
+    /// When it was sent; in an open loop, when it was to be.
+    begun: Instant,
     kind: Kind,
     /// Of a write, in the session of its slot.
     sequence: Option<u64>,
@@ -78,8 +81,13 @@ pub struct Worker {
     free: Vec<usize>,
     /// One for so many slots as its window is wide.
     sessions: Vec<Session>,
-    /// What is answered later is not counted: it would belong to a longer time.
+    /// What is answered later is not counted: it would belong to a longer time. In an open loop each operation
+    /// that was due counts, whenever it is answered.
     until: Instant,
+    /// When operations are to begin; none: as soon as there is a slot.
+    pace: Option<Arc<Pace>>,
+    /// The operation that was taken from the pace last was to begin then, and has not begun yet.
+    due: Option<Instant>,
     /// What was measured so far.
     pub tally: Tally,
 }
@@ -94,8 +102,27 @@ impl Worker {
             free: (0..in_flight).rev().collect(),
             sessions: Vec::new(),
             until,
+            pace: None,
+            due: None,
             tally: Tally::default(),
         }
+    }
+
+    /// The same at a pace.
+    #[must_use]
+    pub fn at(self, pace: Option<Arc<Pace>>) -> Self {
+        Worker { pace, ..self }
+    }
+
+    /// The same, counting on in this tally.
+    #[must_use]
+    pub fn counting(self, tally: Tally) -> Self {
+        Worker { tally, ..self }
+    }
+
+    /// Whether operations begin when they are due, and not as soon as they can.
+    pub fn has_pace(&self) -> bool {
+        self.pace.is_some()
     }
 
     /// The time is over earlier than was meant.
@@ -128,13 +155,39 @@ impl Worker {
         Ok(())
     }
 
-    /// The next operation, on its way from now on. None: every slot is taken, or an answer must
-    /// come first, or there is no more to ask.
-    pub fn next_operation(&mut self) -> Option<Operation> {
+    /// Waits until an operation is due, if one can begin then. Where there is no pace, or no slot, only an answer
+    /// changes anything. None is lost where nobody waits to the end.
+    pub async fn until_due(&mut self) {
+        let pace = match &self.pace {
+            Some(pace) if self.next_free().is_some() => Arc::clone(pace),
+            _ => return std::future::pending().await,
+        };
+        if self.due.is_none() {
+            self.due = Some(pace.next().await);
+        }
+    }
+
+    /// Where among the free slots one is that may be used now.
+    fn next_free(&self) -> Option<usize> {
         // A session that waits for its oldest write keeps no other from going on.
         let session_of = |slot: &usize| self.sessions.get(slot / SESSION_WINDOW);
         let has_room = |slot: &usize| session_of(slot).is_some_and(|session| session.has_room());
-        let at = self.free.iter().rposition(has_room)?;
+        self.free.iter().rposition(has_room)
+    }
+
+    /// When the next operation begins; none: it is not due yet.
+    fn next_beginning(&mut self) -> Option<Instant> {
+        match &self.pace {
+            None => Some(Instant::now()),
+            Some(pace) => self.due.take().or_else(|| pace.take()),
+        }
+    }
+
+    /// The next operation, on its way from now on. None: every slot is taken, or an answer must
+    /// come first, or there is no more to ask, or none is due.
+    pub fn next_operation(&mut self) -> Option<Operation> {
+        let at = self.next_free()?;
+        let begun = self.next_beginning()?;
         let slot = self.free[at];
         let (body, kind) = match self.source.next_ask()? {
             Ask::Read(key) => {
@@ -161,7 +214,7 @@ impl Worker {
             Kind::Read => None,
         };
         self.pending[slot] = Some(Pending {
-            sent: Instant::now(),
+            begun,
             kind,
             sequence,
         });
@@ -201,7 +254,10 @@ impl Worker {
             return After::GoOn;
         };
         let index = match &outcome.outcome {
-            Some(Answer::Get(reply)) => reply.applied_index,
+            Some(Answer::Get(reply)) => {
+                self.tally.read_over(reply.path());
+                reply.applied_index
+            }
             Some(Answer::Set(reply)) => reply.applied_index,
             Some(Answer::Delete(reply)) => reply.applied_index,
             Some(Answer::Error(error)) => {
@@ -220,8 +276,8 @@ impl Worker {
         if let Some(session) = self.session_of(slot) {
             session.last.since_index = session.last.since_index.max(index);
         }
-        if now <= self.until {
-            self.tally.succeeded(pending.kind, now - pending.sent);
+        if now <= self.until || self.pace.is_some() {
+            self.tally.succeeded(pending.kind, pending.begun, now);
         }
         After::GoOn
     }
@@ -264,6 +320,8 @@ fn after(reason: ErrorReason) -> After {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::pace;
+    use crate::bench::until::Until;
     use crate::bench::workload::{Mix, Workload};
     use crate::client::channel;
     use crate::client::fake::{Fakes, Role};
@@ -389,6 +447,28 @@ mod tests {
         assert_eq!(worker.outstanding(), 0);
         let reads = worker.tally.figures(Kind::Read, HOUR).unwrap();
         assert_eq!(reads.operations, 1);
+    }
+
+    /// At a pace the latency is counted from the time at which the operation was to begin, and what is answered after
+    /// the end counts, too: it was due before.
+    #[tokio::test]
+    async fn at_a_pace_delays_count() {
+        let until = Until::after(pace::LEAD + Duration::from_millis(10));
+        let mut worker = worker(1.0, 2).at(Some(Pace::start(1_000, &until)));
+        assert_eq!(worker.next_operation(), None, "none is due");
+        worker.until_due().await;
+        worker.next_operation().unwrap();
+        until.past(Duration::from_millis(30)).await;
+        worker.until = until.at().into_std();
+        worker.next_operation().unwrap();
+        assert_eq!(worker.next_operation(), None, "no slot");
+        for id in [0, 1] {
+            let answer = outcome(id, Answer::Get(GetReply::default()));
+            worker.answered(&answer, Instant::now());
+        }
+        let reads = worker.tally.figures(Kind::Read, HOUR).unwrap();
+        assert_eq!(reads.operations, 2);
+        assert!(reads.p50_us >= 38_000, "{reads:?}");
     }
 
     /// Refusals are errors with their reason, and say whether to wait or to leave.

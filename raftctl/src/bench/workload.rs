@@ -5,6 +5,8 @@ use std::ops::Range;
 use rand::rngs::SmallRng;
 use rand::{RngExt, SeedableRng};
 
+use super::tally::Kind;
+
 /// The mix, the same for all connections.
 #[derive(Debug, Clone)]
 pub struct Workload {
@@ -40,6 +42,17 @@ pub enum Source {
     Fill(Mix, Range<u64>),
     /// Each of these keys removed once.
     Clear(Workload, Range<u64>),
+}
+
+impl Ask {
+    /// Whether it reads or writes.
+    #[must_use]
+    pub fn kind(&self) -> Kind {
+        match self {
+            Ask::Read(_) => Kind::Read,
+            Ask::Write(..) | Ask::Remove(_) => Kind::Write,
+        }
+    }
 }
 
 impl Source {
@@ -107,7 +120,19 @@ impl Mix {
     /// a number in it.
     pub fn next_value(&mut self) -> String {
         self.written += 1;
-        let mut value = self.written.to_string();
+        self.value(self.written)
+    }
+
+    /// How many values there were so far: the number of the last one.
+    #[must_use]
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// The value that was written as this number.
+    #[must_use]
+    pub fn value(&self, number: u64) -> String {
+        let mut value = number.to_string();
         value.truncate(self.workload.value_bytes);
         value.push_str(&self.filler[value.len()..]);
         value
@@ -185,6 +210,7 @@ mod tests {
         for bytes in [0, 1, 2, 1000] {
             let mut mix = Mix::new(&workload(0.0, bytes), 1);
             assert!((0..200).all(|_| mix.next_value().len() == bytes));
+            assert_eq!(mix.next_value(), mix.value(mix.written()));
         }
     }
 

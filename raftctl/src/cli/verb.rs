@@ -392,6 +392,10 @@ pub enum Verb {
   raftctl bench --read-share 0 --in-flight 64     writes only
   raftctl bench --read-share 1 --read quorum      reads that trust no clock
   raftctl bench --unary                           one gRPC call per operation
+  raftctl bench --rate 5000                       an open loop, at a rate
+  raftctl bench --against etcd=127.0.0.1:2379     the same for etcd, in turns
+  raftctl bench --report figures                  figures and pictures, here
+  raftctl bench limits                            what this machine gives
   raftctl bench failover                          how long clients wait then
   raftctl bench during -- raftctl replace 3       what clients notice of it")]
     Bench(bench::Arguments),

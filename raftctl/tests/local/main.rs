@@ -3,6 +3,7 @@
 
 mod advice;
 mod backups;
+mod bench;
 mod chaos;
 mod cli;
 mod cluster;

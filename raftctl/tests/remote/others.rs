@@ -14,7 +14,11 @@ static ETCD: Need = Need::new(|| {
 });
 
 pub fn tests() -> Vec<Test> {
-    tests!([ETCD], what_clients_of_etcd_notice_is_measured_alike)
+    tests!(
+        [ETCD],
+        what_clients_of_etcd_notice_is_measured_alike,
+        etcd_is_measured_in_turns
+    )
 }
 
 /// One member of etcd, which ends with this value.
@@ -105,4 +109,84 @@ fn what_clients_of_etcd_notice_is_measured_alike() {
     bench("zookeeper=127.0.0.1:2181", &["true"])
         .code(2)
         .says("only other store");
+}
+
+/// Until etcd answers, as its first figures tell.
+fn until_it_answers(folder: &std::path::Path, words: &[&str]) -> crate::support::Ended {
+    let begin = Instant::now();
+    loop {
+        let ended = raftctl(folder, words);
+        if !ended.stderr.contains("no member of etcd answers") {
+            return ended;
+        }
+        assert!(begin.elapsed() < PATIENCE, "{ended:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+// The same load goes to the cluster and to etcd in turns; medians and their ratio are told with the version of each and
+// what its writes rest on, in a folder too. No key is left on either side.
+fn etcd_is_measured_in_turns() {
+    let folder = tempfile::tempdir().unwrap();
+    // Node 1 has the port behind the one that is given.
+    let port = || {
+        free_address()
+            .rsplit(':')
+            .next()
+            .unwrap()
+            .parse::<u16>()
+            .unwrap()
+            - 1
+    };
+    let (peer, client) = (port(), port());
+    let text = format!("name: t\nnodes: 1\nports: {{peer: {peer}, client: {client}}}\n");
+    std::fs::write(folder.path().join("cluster.yaml"), text).unwrap();
+    raftctl(folder.path(), &["up"]).ok();
+    let etcd = Etcd::start();
+    let store = format!("etcd={}", etcd.address);
+    let short = [
+        "--duration",
+        "200ms",
+        "--warm-up",
+        "0s",
+        "--keys",
+        "20",
+        "--rounds",
+        "2",
+    ];
+    let words = [
+        &["bench", "--against", &store, "--in-flight", "4"][..],
+        &short,
+    ]
+    .concat();
+    let words = [&words[..], &["--output", "json", "--report", "out"]].concat();
+    let report = until_it_answers(folder.path(), &words).ok().json();
+    let sides = report["sides"].as_array().unwrap();
+    assert_eq!(sides.len(), 2, "{report:#}");
+    for side in sides {
+        for kind in ["reads", "writes"] {
+            assert_eq!(
+                side[kind]["each_per_second"].as_array().unwrap().len(),
+                2,
+                "{report:#}"
+            );
+        }
+        let durability = side["durability"].as_str().unwrap();
+        assert!(durability.contains("flushes at the leader"), "{report:#}");
+    }
+    assert!(
+        sides[0]["store"].as_str().unwrap().starts_with("t 0."),
+        "{report:#}"
+    );
+    assert!(
+        sides[1]["store"].as_str().unwrap().starts_with("etcd 3."),
+        "{report:#}"
+    );
+    assert!(report["ratio_of_reads"]["per_second"].as_f64().unwrap() > 0.0);
+    assert!(folder.path().join("out/rates.svg").exists());
+    let left = raftctl(folder.path(), &["list", "bench/", "-o", "json"])
+        .ok()
+        .json();
+    assert_eq!(left["entries"].as_array().unwrap().len(), 0);
+    raftctl(folder.path(), &["--yes", "down", "--purge"]).ok();
 }

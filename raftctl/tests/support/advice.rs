@@ -333,6 +333,11 @@ const FOLLOWED: &[(&str, &[&str], &[&str])] = &[
         &["local::backups::a_backup_comes_back"],
     ),
     (
+        "bench/moments.rs",
+        &["bench plot --help"],
+        &["local::bench::figures_become_a_picture"],
+    ),
+    (
         "verbs/upgrade.rs",
         &["up", "doctor"],
         &["local::advice::an_upgrade_waits_for_a_leader_as_it_is_told"],
