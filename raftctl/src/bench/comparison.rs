@@ -138,6 +138,28 @@ impl Comparison {
         }
     }
 
+    /// The rows of one kind of operation; none where neither side has a figure.
+    fn rows(
+        &self,
+        kind: &str,
+        medians: impl Fn(&Side) -> Option<&Medians>,
+        ratio: Option<&Ratio>,
+    ) -> String {
+        let mut text = String::new();
+        if self.sides.iter().all(|side| medians(side).is_none()) {
+            return text;
+        }
+        for side in &self.sides {
+            text.push_str(&row(&format!("{kind}, {}", side.store), medians(side)));
+        }
+        if let Some(ratio) = ratio {
+            let (rate, p50) = (ratio.per_second, ratio.p50);
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "{:<32}{rate:>11.2}x{p50:>9.2}x", "");
+        }
+        text
+    }
+
     /// A table, and what each rests on.
     #[must_use]
     pub fn text(&self) -> String {
@@ -147,28 +169,9 @@ impl Comparison {
             "{:<32}{:>12}{:>10}{:>10}",
             "", "per second", "p50 ms", "p99 ms"
         );
-        let kinds: [(&str, fn(&Side) -> &Option<Medians>, &Option<Ratio>); 2] = [
-            ("reads", |side| &side.reads, &self.ratio_of_reads),
-            ("writes", |side| &side.writes, &self.ratio_of_writes),
-        ];
-        for (kind, medians, ratio) in kinds {
-            if self.sides.iter().all(|side| medians(side).is_none()) {
-                continue;
-            }
-            for side in &self.sides {
-                text.push_str(&row(
-                    &format!("{kind}, {}", side.store),
-                    medians(side).as_ref(),
-                ));
-            }
-            if let Some(ratio) = ratio {
-                let _ = writeln!(
-                    text,
-                    "{:<32}{:>11.2}x{:>9.2}x",
-                    "", ratio.per_second, ratio.p50
-                );
-            }
-        }
+        let (reads, writes) = (self.ratio_of_reads.as_ref(), self.ratio_of_writes.as_ref());
+        text.push_str(&self.rows("reads", |side| side.reads.as_ref(), reads));
+        text.push_str(&self.rows("writes", |side| side.writes.as_ref(), writes));
         text.push('\n');
         for side in &self.sides {
             let Side {

@@ -122,7 +122,7 @@ impl Report {
             );
         }
         let is_as_asked = |path: &&'static str| **path == *self.consistency;
-        if !self.read_paths.keys().all(|path| is_as_asked(&path)) {
+        if !self.read_paths.keys().all(is_as_asked) {
             let paths = self.read_paths.iter();
             let paths: Vec<String> = paths
                 .map(|(path, count)| format!("{path} {}", grouped(*count)))
