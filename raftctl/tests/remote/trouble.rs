@@ -228,7 +228,7 @@ fn a_name_leads_to_an_address_without_a_login() {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join(".ssh")).unwrap();
     let mut config = format!("Host *\n  IdentityFile {}\n", cluster.set.key().display());
-    let mut yaml = "name: test\nprovider: ssh\nnodes:\n".to_owned();
+    let mut yaml = "name: test\nprovider: ssh\ntls: off\nnodes:\n".to_owned();
     for (host, id) in cluster.set.hosts.iter().zip(1..) {
         config.push_str(&format!("Host alias{id}\n  HostName {}\n", host.address));
         yaml.push_str(&format!("- {{id: {id}, host: alias{id}}}\n"));
