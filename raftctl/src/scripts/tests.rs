@@ -99,10 +99,20 @@ fn run(script: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A process that ends with its test, however that ends.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill(); // It may be gone already.
+        self.0.wait().unwrap();
+    }
+}
+
 /// A process that has written its pid file, and becomes the node when a file appears.
 struct Becoming {
     folder: tempfile::TempDir,
-    process: std::process::Child,
+    process: Killed,
 }
 
 impl Becoming {
@@ -125,6 +135,7 @@ impl Becoming {
             .args(["-c", &script])
             .spawn()
             .unwrap();
+        let process = Killed(process);
         let becoming = Becoming { folder, process };
         while !becoming.has_record() {
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -142,13 +153,6 @@ impl Becoming {
 
     fn become_the_node(&self) {
         std::fs::write(self.folder.path().join("go"), "").unwrap();
-    }
-}
-
-impl Drop for Becoming {
-    fn drop(&mut self) {
-        let _ = self.process.kill(); // It may be gone already.
-        self.process.wait().unwrap();
     }
 }
 
@@ -172,7 +176,7 @@ fn what_becomes_a_node_is_not_forgotten() {
         "1.was=running\n1.state=stopped\nend=ok\n"
     );
     assert!(!becoming.has_record());
-    assert!(!becoming.process.wait().unwrap().success());
+    assert!(!becoming.process.0.wait().unwrap().success());
 }
 
 // Whoever starts a node while someone else does finds it running: there is one process, and it is
@@ -456,12 +460,15 @@ fn a_process_is_gone_with_its_last_thread() {
                    ctypes.CDLL(None).pthread_exit(None)";
     let started = std::process::Command::new("python3")
         .args(["-c", program])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
         .spawn();
-    let Ok(mut process) = started else {
+    let Ok(process) = started else {
         assert!(std::env::var_os("CI").is_none(), "python3 is missing");
         return;
     };
-    let pid = process.id();
+    let mut process = Killed(process);
+    let pid = process.0.id();
     let state = || run(&format!("{PRELUDE}\nexamine {pid}; echo $NOW_STATE"));
     let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let until = |is_so: &dyn Fn() -> bool| {
@@ -473,7 +480,6 @@ fn a_process_is_gone_with_its_last_thread() {
     };
     until(&|| stat().contains(") Z "));
     assert_eq!(state(), "running\n");
-    process.kill().unwrap();
+    process.0.kill().unwrap();
     until(&|| state() == "gone\n"); // Before anybody has waited for it.
-    process.wait().unwrap();
 }
