@@ -1,10 +1,14 @@
 //! The rooms with the parsers of files, as they are in the node and in raftctl.
 
-#![allow(dead_code, unused_imports, reason = "what is fuzzed needs a part of them")]
+#![allow(
+    dead_code,
+    unused_imports,
+    reason = "what is fuzzed needs a part of them"
+)]
 
 #[path = "../../raftctl/src/cluster/mod.rs"]
 pub mod cluster;
-#[path = "../../node/src/command.rs"]
+#[path = "../../node/src/command/mod.rs"]
 pub mod command;
 #[path = "../../raftctl/src/error/mod.rs"]
 pub mod error;
@@ -13,8 +17,7 @@ pub mod kv;
 pub mod properties;
 #[path = "../../node/src/raft/mod.rs"]
 pub mod raft;
-#[path = "../../raftctl/src/text/mod.rs"]
-pub mod text;
+pub use raftkv_text as text;
 #[path = "../../node/src/wal/mod.rs"]
 pub mod wal;
 

@@ -15,19 +15,21 @@
 //! admin       the gRPC calls of operators        workload/  clients whose history can be checked
 //! cluster/    cluster.yaml -> Cluster, or every error at once with its line; nodes by selector
 //! scripts/    the text of the scripts. Pure
-//! timeline/   what all dump.txt tell, as a picture, and whether it may be. Pure
-//! client/     the key-value client: hints, retries, sessions, honest timeouts
-//! text/       notations: words, lengths of time, the lines of logs.txt and dump.txt
 //! error/      every error and its exit code
+//! load        what a bench brings to a store        timeline  what all dump.txt tell, as a picture. Pure
+//! client      the key-value client: hints, retries, sessions, honest timeouts
+//! text        notations: words, lengths of time, the lines of logs.txt and dump.txt
 //! ```
+//! The last four are crates of their own, beside `src/`: a release optimizes them, and not the rest, which
+//! waits for hosts.
+//!
 //! A room uses only what stands below it in this list, and `verbs`, `scenario` and `bench` do not use one
 //! another: `tests/tidy.rs` holds that. Only `transport` and `providers` start processes, only `admin`,
-//! `client` and `bench` speak gRPC, only `cluster` knows cluster.yaml.
+//! `client` and `load` speak gRPC, only `cluster` knows cluster.yaml.
 
 mod admin;
 mod bench;
 mod cli;
-pub mod client;
 mod cluster;
 mod error;
 mod hosts;
@@ -38,10 +40,12 @@ mod providers;
 mod scenario;
 mod scripts;
 mod terminal;
-mod text;
-mod timeline;
 mod transport;
 mod verbs;
 mod workload;
 
 pub use cli::main;
+pub use raftkv_client as client;
+use raftkv_load as load;
+use raftkv_text as text;
+use raftkv_timeline as timeline;

@@ -7,9 +7,9 @@ use super::comparison::{Comparison, Medians, Side, Turn, durability};
 use super::etcd::Etcd;
 use super::flushes::{self, Counter};
 use super::folder;
-use super::load::{Load, Target};
 use super::phases::{Bench, Measured};
 use super::tally::Kind;
+use super::{Load, Target};
 use crate::cluster::Reads;
 use crate::error::{Error, Result};
 use crate::local::interrupt::Interruptions;
@@ -76,7 +76,7 @@ pub async fn run(
         .to_owned(),
         format!("etcd {version}"),
     ];
-    let nodes = [context.cluster.nodes.len(), etcd.len()];
+    let nodes = [context.cluster.nodes.len(), etcd.member_count()];
     let told = match &measured {
         Ok(()) => both.tell(options, &arguments, reads, names, nodes),
         Err(_) => Ok(()),

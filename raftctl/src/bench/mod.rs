@@ -12,32 +12,20 @@ mod against;
 mod arguments;
 mod command;
 mod comparison;
-mod drive;
-mod echo;
-mod etcd;
 mod flushes;
 mod flushing;
 mod folder;
-mod gaps;
-mod ledger;
 mod limits;
-mod load;
 mod moments;
-mod pace;
 mod phases;
 mod plot;
 mod report;
-mod rival;
-mod series;
 mod spread;
-mod steady;
-mod tally;
-mod until;
-mod worker;
-mod workload;
 
 use crate::cluster::Reads;
 use crate::error::{Error, Result};
+use crate::load::{Load, LoadError, Target};
+use crate::load::{echo, etcd, gaps, ledger, pace, series, steady, tally, until, workload};
 use crate::local::interrupt::Interruptions;
 use crate::ops::Context;
 use crate::ops::store;
@@ -46,10 +34,19 @@ use crate::terminal::out;
 use crate::transport::ssh::tunnel::CONNECTIONS_MAX;
 pub use arguments::Arguments;
 use flushes::Counter;
-use load::{Load, Target};
 use phases::{Bench, Measured};
 use report::Report;
 use tally::Kind;
+
+impl From<LoadError> for Error {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Store(text) => Error::Usage(text),
+            LoadError::Machine(text) => Error::Other(text),
+            LoadError::Client(error) => error.into(),
+        }
+    }
+}
 
 /// Fills the keys, warms up, measures, prints what came out, and clears the keys. When it is
 /// interrupted, what was measured until then is printed as such, and the keys are cleared.

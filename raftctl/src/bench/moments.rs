@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::Target;
 use super::arguments::{Addresses, other_store};
 use super::command;
 use super::etcd::Etcd;
 use super::flushes::Counter;
 use super::folder;
 use super::gaps::Stretch;
-use super::load::Target;
 use super::phases::Bench;
 use super::plot::Plot;
 use super::spread::{Moments, Subject};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Arguments;
+use super::Load;
 use super::flushes::{Counter, Flushes};
-use super::load::Load;
 use super::pace::{self, Pace, Rate};
 use super::tally::{Kind, Tally};
 use super::until::Until;

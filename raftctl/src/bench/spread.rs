@@ -81,7 +81,7 @@ impl Subject {
         Ok(Subject {
             cluster: format!("etcd {version}"),
             provider: None,
-            nodes: etcd.len(),
+            nodes: etcd.member_count(),
             lease_ms: None,
         })
     }

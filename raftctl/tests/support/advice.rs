@@ -429,9 +429,19 @@ const READ_ONLY: &[(&str, &[&str], &str)] = &[
 /// not the pages of `--help`, which show examples, and not the rooms of Google Cloud.
 fn given(root: &Path) -> BTreeSet<(String, String)> {
     let mut given = BTreeSet::new();
-    let source = root.join("src");
-    for path in source_files(&source, &["rs", "sh"]) {
-        let inner = path.strip_prefix(&source).unwrap().to_str().unwrap();
+    let crates = crate::CRATES
+        .iter()
+        .map(|room| (root.join(room).join("src"), format!("{room}/")));
+    let sources = crates.chain([(root.join("src"), String::new())]);
+    let files = sources.flat_map(|(source, room)| {
+        let paths = source_files(&source, &["rs", "sh"]);
+        paths.into_iter().map(move |path| {
+            let inner = path.strip_prefix(&source).unwrap().to_str().unwrap();
+            (format!("{room}{inner}"), path)
+        })
+    });
+    for (inner, path) in files {
+        let inner = inner.as_str();
         if inner.contains("gcp") || inner.starts_with("cli/") || inner.ends_with("/tests.rs") {
             continue;
         }

@@ -15,19 +15,19 @@
 
 mod absence;
 mod backoff;
-pub(crate) mod call;
-pub(crate) mod channel;
-pub(crate) mod connector;
+pub mod call;
+pub mod channel;
+pub mod connector;
 mod error;
-#[cfg(test)]
-pub(crate) mod fake;
-pub(crate) mod operations;
-pub(crate) mod refusal;
+#[cfg(any(test, feature = "fake"))]
+pub mod fake;
+pub mod operations;
+pub mod refusal;
 mod route;
 pub mod security;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tunnel_trouble;
+pub mod tunnel_trouble;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub enum Read {
 
 impl Read {
     /// The number on the wire.
-    pub(crate) fn consistency(self) -> i32 {
+    pub fn consistency(self) -> i32 {
         match self {
             Read::Lease => Consistency::Lease.into(),
             Read::Quorum => Consistency::Quorum.into(),

@@ -11,8 +11,8 @@ use super::etcd::Etcd;
 use super::gaps::Gaps;
 use super::ledger::{Checked, Ledger};
 use super::workload::{Ask, Mix, Workload};
-use crate::client::{Client, Member, Read};
-use crate::error::Result;
+use crate::LoadError;
+use raftkv_client::{Client, Member, Read};
 
 /// How long an operation is sent again.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -49,11 +49,11 @@ impl Steady {
     ///
     /// # Errors
     /// An address of the peer is none.
-    pub fn start(&self, whom: &Whom) -> Result<Running> {
+    pub fn start(&self, whom: &Whom) -> Result<Running, LoadError> {
         let gaps = Arc::new(Gaps::new(Instant::now()));
         let [stop, is_checked] = [(); 2].map(|()| Arc::new(AtomicBool::new(false)));
         let connections = (0..self.connections).map(|_| whom.connect());
-        let mut connections: Vec<Caller> = connections.collect::<Result<_>>()?;
+        let mut connections: Vec<Caller> = connections.collect::<Result<_, LoadError>>()?;
         let mut clients = JoinSet::new();
         for number in 0..self.clients {
             let caller = connections[number % self.connections].beside(number);
@@ -94,7 +94,7 @@ pub enum Whom {
 }
 
 impl Whom {
-    fn connect(&self) -> Result<Caller> {
+    fn connect(&self) -> Result<Caller, LoadError> {
         Ok(match self {
             Whom::Own(members) => {
                 Caller::Own(Box::new(Client::new(members).with_timeout(PATIENCE)))

@@ -18,8 +18,8 @@ use tonic::transport::Channel;
 use super::pace::Pace;
 use super::tally::{Kind, Tally};
 use super::workload::{Ask, Source};
-use crate::client::call;
-use crate::client::refusal::Refusal;
+use raftkv_client::call;
+use raftkv_client::refusal::Refusal;
 
 /// What to do after an answer; the later one weighs more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -320,12 +320,12 @@ fn after(reason: ErrorReason) -> After {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::pace;
-    use crate::bench::until::Until;
-    use crate::bench::workload::{Mix, Workload};
-    use crate::client::channel;
-    use crate::client::fake::{Fakes, Role};
+    use crate::pace;
+    use crate::until::Until;
+    use crate::workload::{Mix, Workload};
     use raftkv::kv::{GetReply, OperationError, SetReply};
+    use raftkv_client::channel;
+    use raftkv_client::fake::{Fakes, Role};
     use std::time::Duration;
 
     const HOUR: Duration = Duration::from_secs(3600);

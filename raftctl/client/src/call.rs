@@ -35,16 +35,19 @@ pub enum Next {
 /// The state of one operation over all its attempts.
 #[derive(Debug)]
 pub struct Call {
+    /// What is asked.
     pub operation: Operation,
     /// The only node to ask, if there is but one.
     pub only: Option<u64>,
     /// The same in every attempt, so that the write applies once.
     pub request: Option<RequestId>,
+    /// Whether it may change what is stored.
     pub writes: bool,
     /// The write is being sent, and its answer has not come.
     pub in_flight: bool,
     /// An earlier attempt may have taken effect, or may still do so.
     pub maybe_done: bool,
+    /// How many nodes were asked since the last pause: after all of them comes the next.
     pub asked_since_pause: usize,
     /// Some node has said something.
     pub heard: bool,
@@ -52,6 +55,7 @@ pub struct Call {
     pub looked: bool,
     /// Nodes that would not serve this client when they were asked last.
     pub denied: BTreeSet<u64>,
+    /// What came of the attempts, for the error message.
     pub tried: Tried,
     timeout: Duration,
     deadline: Instant,
@@ -169,7 +173,7 @@ fn shown(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::client::Member;
+    use crate::Member;
     use raftkv::kv::{GetRequest, SetRequest};
 
     /// A write that was refused everywhere is not sent once more with hardly any time left: nothing

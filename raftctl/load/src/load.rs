@@ -16,8 +16,8 @@ use super::tally::Tally;
 use super::until::Until;
 use super::worker::Worker;
 use super::workload::Source;
-use crate::client::{Client, ClientError, Member, Read, channel};
-use crate::error::Result;
+use crate::LoadError;
+use raftkv_client::{Client, ClientError, Member, Read, channel};
 
 /// The pause before a connection looks for the leader again.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -64,7 +64,7 @@ impl Load {
         source: impl Fn(u64, u64) -> Source,
         until: &Until,
         pace: Option<&Arc<Pace>>,
-    ) -> Result<Tally> {
+    ) -> Result<Tally, LoadError> {
         let members = match &self.target {
             Target::Nodes(members) => members,
             Target::Etcd(etcd) => return rival::run(self, etcd, source, until, pace).await,

@@ -11,8 +11,8 @@ use super::pace::Pace;
 use super::tally::Tally;
 use super::until::Until;
 use super::workload::Source;
-use crate::client::Read;
-use crate::error::Result;
+use crate::LoadError;
+use raftkv_client::Read;
 
 /// The pause after a refusal.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -38,7 +38,7 @@ pub async fn run(
     source: impl Fn(u64, u64) -> Source,
     until: &Until,
     pace: Option<&Arc<Pace>>,
-) -> Result<Tally> {
+) -> Result<Tally, LoadError> {
     let mut found = etcd.clone();
     found.turn_to_leader().await;
     let mut shares = JoinSet::new();

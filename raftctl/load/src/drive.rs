@@ -14,8 +14,8 @@ use tonic::{Status, Streaming};
 
 use super::until::Until;
 use super::worker::{After, Worker};
-use crate::client::operations;
-use crate::client::refusal::Refusal;
+use raftkv_client::operations;
+use raftkv_client::refusal::Refusal;
 
 /// The pause after a refusal that only time can help.
 const PAUSE: Duration = Duration::from_millis(5);

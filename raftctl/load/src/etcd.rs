@@ -11,7 +11,7 @@ use tonic::{Request, Status};
 use tonic_prost::ProstCodec;
 
 use super::workload::Ask;
-use crate::error::{Error, Result};
+use crate::LoadError;
 
 /// Between two attempts.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -104,11 +104,11 @@ impl Etcd {
     ///
     /// # Errors
     /// An address is none.
-    pub fn new(addresses: &[String]) -> Result<Self> {
+    pub fn new(addresses: &[String]) -> Result<Self, LoadError> {
         let channel = |address: &String| {
             let endpoint = Endpoint::from_shared(format!("http://{address}"));
             let endpoint = endpoint.map_err(|error| {
-                Error::Usage(format!("--against: {address:?} is no host:port: {error}"))
+                LoadError::Store(format!("--against: {address:?} is no host:port: {error}"))
             });
             let endpoint = endpoint?.initial_stream_window_size(WINDOW_BYTES);
             let endpoint = endpoint.initial_connection_window_size(WINDOW_BYTES);
@@ -116,7 +116,10 @@ impl Etcd {
         };
         Ok(Etcd {
             addresses: addresses.to_vec(),
-            members: addresses.iter().map(channel).collect::<Result<_>>()?,
+            members: addresses
+                .iter()
+                .map(channel)
+                .collect::<Result<_, LoadError>>()?,
             at: 0,
         })
     }
@@ -129,7 +132,7 @@ impl Etcd {
 
     /// How many members it is of.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn member_count(&self) -> usize {
         self.members.len()
     }
 
@@ -137,7 +140,7 @@ impl Etcd {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn reconnected(&self) -> Result<Self> {
+    pub fn reconnected(&self) -> Result<Self, LoadError> {
         Self::new(&self.addresses)
     }
 
@@ -154,13 +157,13 @@ impl Etcd {
     ///
     /// # Errors
     /// No member answers, or it is not etcd.
-    pub async fn version(&mut self) -> Result<String> {
+    pub async fn version(&mut self) -> Result<String, LoadError> {
         let path = "/etcdserverpb.Maintenance/Status";
         let status = StatusRequest {};
         let reply: std::result::Result<StatusResponse, _> =
             self.patiently(path, &status, ATTEMPT * 5).await;
         let reply = reply.map_err(|status| {
-            Error::Usage(format!(
+            LoadError::Store(format!(
                 "--against: no member of etcd answers: {}",
                 status.message()
             ))

@@ -40,8 +40,11 @@ pub enum Role {
 /// What a node saw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Seen {
+    /// Opened a session.
     Opened,
+    /// Read this key.
     Read(String),
+    /// Wrote this key, as this request.
     Wrote(String, Option<RequestId>),
 }
 
@@ -86,6 +89,7 @@ impl Fakes {
         fakes
     }
 
+    /// The nodes, as a client is given them.
     pub fn members(&self) -> Vec<Member> {
         let state = self.0.lock().unwrap();
         state
@@ -98,6 +102,7 @@ impl Fakes {
             .collect()
     }
 
+    /// From now on the node does this.
     pub fn set_role(&self, id: u64, role: Role) {
         self.0.lock().unwrap().roles.insert(id, role);
     }
@@ -136,6 +141,7 @@ impl Fakes {
         self.0.lock().unwrap().frozen.contains(&id)
     }
 
+    /// What all of them have stored under the key.
     pub fn value(&self, key: &str) -> Option<String> {
         self.0.lock().unwrap().values.get(key).cloned()
     }

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use crate::text::words::{self, Word};
+use crate::words::{self, Word};
 
 /// A line that can't be read: the file is damaged, or of another version.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{Micros, Node};
-use crate::text::records::DumpLine;
+use raftkv_text::records::DumpLine;
 
 /// Points of the commit curve that are kept for each node; when there are more, every other one goes.
 const COMMITS_MAX: usize = 2_000;

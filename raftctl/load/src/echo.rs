@@ -12,8 +12,8 @@ use tokio_stream::{Stream, StreamExt as _};
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::client::Member;
-use crate::error::{Error, Result};
+use crate::LoadError;
+use raftkv_client::Member;
 
 /// The server at work, on a thread of its own, as a node is. Ends with this value.
 pub struct Echo {
@@ -26,9 +26,9 @@ impl Echo {
     ///
     /// # Errors
     /// There is no port, or no thread.
-    pub fn start(value_bytes: usize) -> Result<Echo> {
+    pub fn start(value_bytes: usize) -> Result<Echo, LoadError> {
         let refused = |error: &dyn std::fmt::Display| {
-            Error::Other(format!(
+            LoadError::Machine(format!(
                 "no bare server can be started beside the nodes: {error}"
             ))
         };
