@@ -92,6 +92,7 @@ impl Raft {
         }
         self.heard_us = Some(self.now);
         self.heard_run = Some(leader);
+        self.former_leaders = None;
         self.leader_link_broken = false;
         self.early_attempts = 0;
         self.never_ran = false;

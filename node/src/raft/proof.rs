@@ -70,13 +70,28 @@ impl Raft {
             State::Candidate(_) => self.waive_in_count(run),
             State::Follower => {}
         }
-        let may_stand = match &self.state {
+        if self.may_stand() && self.heard_run == Some(run) {
+            self.on_leader_link_broken();
+        }
+        self.stand_if_no_leader_is_left();
+    }
+
+    /// A node that starts stands as soon as it can be heard, if all that its former run may have followed have
+    /// ended. Another may lead by now: who hears it refuses. The first election since the start ends this, so
+    /// nobody stands against whom the others are voting for.
+    pub(super) fn stand_if_no_leader_is_left(&mut self) {
+        let is_gone = |run: &Run| self.ended.has(*run);
+        let former = self.former_leaders.as_ref();
+        if former.is_some_and(|runs| runs.iter().all(is_gone)) && self.may_stand() {
+            self.on_leader_link_broken();
+        }
+    }
+
+    fn may_stand(&self) -> bool {
+        match &self.state {
             State::Follower => true,
             State::Candidate(candidacy) => candidacy.pre,
             State::Leader(_) => false,
-        };
-        if may_stand && self.heard_run == Some(run) {
-            self.on_leader_link_broken();
         }
     }
 

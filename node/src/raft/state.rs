@@ -68,6 +68,9 @@ pub struct Raft {
     pub(super) ended: EndedRuns,
     /// The run that was last heard as leader.
     pub(super) heard_run: Option<Run>,
+    /// The runs that the former run of this node may have promised something to, as long as no later term and no
+    /// leader was heard of since. `None`: one was, or it is not known to whom.
+    pub(super) former_leaders: Option<Vec<Run>>,
     /// The run that this node voted for in its term, if that has a name.
     pub(super) voted_run: Option<Run>,
     pub(super) random: Random,
@@ -276,6 +279,7 @@ impl Raft {
     /// A node as it starts, a follower. `now` is its clock at the start.
     pub fn new(config: Config, recovered: Recovered, now: Micros) -> Self {
         let promises = promises_at_start(&config, &recovered, now);
+        let former_leaders = believed_names(&config, &recovered).map(<[Run]>::to_vec);
         let damage = Damage::new(&recovered, now);
         let base = recovered.snapshot.unwrap_or_default();
         let of_flags = || {
@@ -302,6 +306,7 @@ impl Raft {
             incarnation: recovered.incarnation,
             ended: EndedRuns::default(),
             heard_run: None,
+            former_leaders,
             voted_run: None,
             random: Random::new(config.seed),
             damage,
@@ -330,6 +335,7 @@ impl Raft {
         };
         raft.learn_own_ends(recovered.ended, recovered.former_run);
         raft.reset_election_timer();
+        raft.stand_if_no_leader_is_left();
         raft
     }
 
@@ -475,6 +481,9 @@ impl Raft {
 
     pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
         assert!(hard_state.term >= self.term(), "the term went back");
+        if hard_state.term > self.term() {
+            self.former_leaders = None;
+        }
         self.hard_state = hard_state;
         self.out.hard_state = Some(hard_state);
     }
@@ -574,13 +583,7 @@ fn promises_at_start(config: &Config, recovered: &Recovered, now: Micros) -> Pro
     if recovered.never_ran || config.mutation == Some(Mutation::PromiseForgottenOnRestart) {
         return promises;
     }
-    // What it says is whole only where nobody wrote after that run, and in the very place that it had.
-    let elsewhere = config.mutation == Some(Mutation::NamesBelievedElsewhere);
-    // A node without a name takes no part.
-    let takes_part = recovered.incarnation != 0 && recovered.names.by != 0;
-    let is_former = takes_part && recovered.names.by == recovered.former_run;
-    let believed = is_former && (recovered.former_run_ended || elsewhere);
-    let names = recovered.names.runs.as_deref().filter(|_| believed);
+    let names = believed_names(config, recovered);
     match &recovered.kept_promises {
         Some(kept) => {
             let kept: Vec<_> = kept.iter().map(|it| it.named_by(names)).collect();
@@ -595,4 +598,15 @@ fn promises_at_start(config: &Config, recovered: &Recovered, now: Micros) -> Pro
         }
     }
     promises
+}
+
+/// To whom the former run may have promised something, if its disk is to be believed. What it says is whole only
+/// where nobody wrote after that run, and in the very place that it had.
+fn believed_names<'a>(config: &Config, recovered: &'a Recovered) -> Option<&'a [Run]> {
+    let elsewhere = config.mutation == Some(Mutation::NamesBelievedElsewhere);
+    // A node without a name takes no part.
+    let takes_part = recovered.incarnation != 0 && recovered.names.by != 0;
+    let is_former = takes_part && recovered.names.by == recovered.former_run;
+    let believed = is_former && (recovered.former_run_ended || elsewhere);
+    recovered.names.runs.as_deref().filter(|_| believed)
 }

@@ -208,8 +208,9 @@ impl Raft {
             reads_format,
         };
         self.links.insert(peer, link);
-        if let State::Leader(_) = self.state {
-            self.on_peer_connected(peer);
+        match self.state {
+            State::Leader(_) => self.on_peer_connected(peer),
+            State::Follower | State::Candidate(_) => self.stand_if_no_leader_is_left(),
         }
     }
 

@@ -355,3 +355,61 @@ fn a_leader_names_itself() {
     assert!(output.hard_state.is_some(), "it votes for itself");
     assert_eq!(raft.names().runs, Some(vec![run(1, OWN)]));
 }
+
+/// As node 1 starts after a crash: its disk names its own former run, which has ended, and one of node 2.
+fn after_a_crash() -> Raft {
+    let recovered = Recovered {
+        kept_promises: None,
+        incarnation: OWN,
+        former_run: 5,
+        former_run_ended: true,
+        ended: vec![5],
+        names: Names {
+            by: 5,
+            runs: Some(vec![run(1, 5), run(2, 7)]),
+        },
+        ..recovered(&[1])
+    };
+    Raft::new(config(3), recovered, 0)
+}
+
+fn connected(raft: &mut Raft, now: Micros, peer: NodeId) {
+    let reads_format = 1;
+    raft.step(now, Input::Connected { peer, reads_format });
+}
+
+/// Goal: a node that starts stands as soon as it can be heard, once all have ended whom its disk names, and no
+/// sooner: the end of another run, or a connection alone, is no reason.
+#[test]
+fn who_starts_stands_when_no_leader_is_left() {
+    const SOON: Micros = 12 * MS;
+    let mut raft = after_a_crash();
+    let waits = |raft: &Raft, now| raft.wake_at() > now + SOON;
+    connected(&mut raft, 0, 3);
+    ended(&mut raft, 0, run(2, 6));
+    assert!(waits(&raft, 0), "one may be left");
+    ended(&mut raft, MS, run(2, 7));
+    assert!(!waits(&raft, MS), "the last has ended");
+    let mut raft = after_a_crash();
+    ended(&mut raft, 0, run(2, 7));
+    // Nobody was there to hear it when it stood.
+    (0..250).for_each(|ms| drop(raft.step(ms * MS, Input::Tick)));
+    assert!(waits(&raft, 250 * MS), "not for ever");
+    connected(&mut raft, 250 * MS, 3);
+    assert!(!waits(&raft, 250 * MS), "here is somebody");
+}
+
+/// Goal: where a leader was heard since the start, or a later term, connections and ends of former runs are no
+/// reason to stand: the others have had an election.
+#[test]
+fn who_starts_stands_early_once() {
+    let heard = |raft: &mut Raft| drop(receive(raft, 20 * MS, 3, heartbeat_of(8, 1)));
+    let voted = |raft: &mut Raft| drop(told(raft, 20 * MS, 9));
+    for since in [&heard as &dyn Fn(&mut Raft), &voted] {
+        let mut raft = after_a_crash();
+        since(&mut raft);
+        ended(&mut raft, 20 * MS, run(2, 7));
+        connected(&mut raft, 20 * MS, 2);
+        assert_eq!(raft.wake_at(), 20 * MS + TIMEOUT);
+    }
+}

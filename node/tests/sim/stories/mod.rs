@@ -226,8 +226,8 @@ told! {
         reader_held_up_between_value_and_clock;
     quorum: read_of_a_minority read_and_earlier_heartbeats;
     promises: rejected_append;
-    proofs: killed_leader all_killed two_runs_in_a_row broken_connection start_elsewhere name_on_disk
-        name_on_disk_in_time restored_copy proof_of_another_run proof_for_nobody another_old_leader;
+    proofs: killed_leader all_killed all_started_at_once two_runs_in_a_row broken_connection start_elsewhere
+        name_on_disk name_on_disk_in_time restored_copy proof_of_another_run proof_for_nobody another_old_leader;
     transfers: stale_read_after_transfer handed_over_and_over late_word_to_take_over lease_given_up_for_good
         frozen_follower;
     elections: equal_timeouts returning_node;

@@ -113,6 +113,20 @@ pub fn all_killed(mutation: Option<Mutation>) -> Checked {
     world.judge()
 }
 
+/// # All nodes are killed and started again at once: nobody is left whose lease or whose timer is waited for.
+pub fn all_started_at_once(mutation: Option<Mutation>) -> Checked {
+    let (mut world, _, _) = world_with_run(three_nodes(), mutation)?;
+    world.ids().for_each(|id| world.kill(id));
+    world.ids().try_for_each(|id| world.start(id))?;
+    let soon_ms = world.plan.election_timeout_us.start() / MS / 2;
+    world.due("a leader before any timer", soon_ms, |world| {
+        world.leader().is_some()
+    })?;
+    let leader = world.leader().expect("just waited for");
+    world.commits_within(leader, 20)?;
+    world.judge()
+}
+
 /// # The next run dies before it could tell anybody of the one before: the one after it tells of both,
 /// because each has proved the end of the one before it.
 pub fn two_runs_in_a_row(mutation: Option<Mutation>) -> Checked {
