@@ -518,10 +518,8 @@ fn scan(logs: &[u8], base: Option<&LogBase>) -> Scan {
     };
     let mut last_term = base.map_or(0, |base| base.snapshot.term);
     let mut line_number = u64::from(base.is_some());
-    while let Some(line) = logs
-        .get(scan.bytes..)
-        .and_then(|rest| rest.split_inclusive(|&byte| byte == b'\n').next())
-    {
+    while let Some(rest) = logs.get(scan.bytes..).filter(|rest| !rest.is_empty()) {
+        let line = text::first_line(rest);
         let Some(whole) = whole_line(line, scan.log.end().crc) else {
             break;
         };
