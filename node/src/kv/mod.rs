@@ -11,9 +11,11 @@
 //! Deliberately absent: watching a key.
 
 mod digest;
+mod key;
 mod session;
 mod snapshot;
 
+pub use key::Key;
 pub use session::{SESSION_WINDOW, SESSIONS_MAX};
 pub use snapshot::{ExportStep, Import, ImportError, Record, SessionRecord, StateHead, Walk};
 
@@ -39,7 +41,7 @@ pub const PAGE_ENTRY_OVERHEAD_BYTES: usize = 24;
 /// The store: keys, values and sessions.
 #[derive(Debug, Default)]
 pub struct Store {
-    map: BTreeMap<Arc<str>, Arc<str>>,
+    map: BTreeMap<Key, Arc<str>>,
     sessions: Sessions,
     applied_index: Index,
     /// 0: none was named yet.
@@ -213,7 +215,7 @@ impl Store {
                 expected,
                 value,
             } => {
-                let swapped = self.map.get(key) == expected.as_ref();
+                let swapped = self.map.get(key.as_bytes()) == expected.as_ref();
                 if swapped {
                     self.bind(key, Some(value));
                 }
@@ -226,8 +228,8 @@ impl Store {
     /// changes.
     fn bind(&mut self, key: &Arc<str>, value: Option<&Arc<str>>) -> bool {
         let before = match value {
-            Some(value) => self.map.insert(Arc::clone(key), Arc::clone(value)),
-            None => self.map.remove(key),
+            Some(value) => self.map.insert(Key::from(key), Arc::clone(value)),
+            None => self.map.remove(key.as_bytes()),
         };
         self.live_bytes += value.map_or(0, |value| live_bytes(key, value));
         self.live_bytes -= before.as_ref().map_or(0, |before| live_bytes(key, before));
@@ -246,7 +248,7 @@ impl Store {
     /// Answers a read.
     pub fn read(&self, query: &Query) -> Answer {
         match query {
-            Query::Get { key } => Answer::Value(self.map.get(key).cloned()),
+            Query::Get { key } => Answer::Value(self.map.get(key.as_bytes()).cloned()),
             Query::List {
                 prefix,
                 after,
@@ -257,22 +259,22 @@ impl Store {
 
     fn page(&self, prefix: &str, after: Option<&str>, limit: usize) -> Page {
         let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            _ => Bound::Included(prefix),
+            Some(after) if after >= prefix => Bound::Excluded(after.as_bytes()),
+            _ => Bound::Included(prefix.as_bytes()),
         };
         let limit = limit.min(PAGE_ENTRIES_MAX);
         let mut page = Page::default();
         let mut bytes = 0;
-        for (key, value) in self.map.range::<str, _>((start, Bound::Unbounded)) {
-            if !key.starts_with(prefix) {
+        for (key, value) in self.map.range::<[u8], _>((start, Bound::Unbounded)) {
+            if !key.as_bytes().starts_with(prefix.as_bytes()) {
                 break;
             }
-            bytes += key.len() + value.len() + PAGE_ENTRY_OVERHEAD_BYTES;
+            bytes += key.as_bytes().len() + value.len() + PAGE_ENTRY_OVERHEAD_BYTES;
             if page.entries.len() == limit || bytes > PAGE_BYTES_MAX {
                 page.more = true;
                 break;
             }
-            page.entries.push((key.clone(), value.clone()));
+            page.entries.push((key.to_shared(), value.clone()));
         }
         page
     }

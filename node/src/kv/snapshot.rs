@@ -13,10 +13,11 @@
 //! compare-and-set that is applied to a later value finds another answer.
 
 use super::session::{Remembered, Session};
-use super::{SESSION_WINDOW, SESSIONS_MAX, Store, WriteResult};
+use super::{Key, SESSION_WINDOW, SESSIONS_MAX, Store, WriteResult};
 use crate::command::{Format, Members};
 use crate::raft::{Index, Mutation};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -76,7 +77,7 @@ pub enum Record {
     /// A key and its value.
     Key {
         /// The key.
-        key: Arc<str>,
+        key: Key,
         /// Its value.
         value: Arc<str>,
     },
@@ -129,10 +130,10 @@ pub(super) struct Export {
     configuration: Option<(Index, Arc<Members>)>,
     sessions: std::vec::IntoIter<(u64, Arc<Session>)>,
     /// Keys up to this one have been told.
-    told: Option<Arc<str>>,
+    told: Option<Key>,
     /// Old values of keys that were changed before the walk came to them; `None`: the key was not
     /// there.
-    saved: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    saved: BTreeMap<Key, Option<Arc<str>>>,
     saved_bytes: usize,
     saved_bytes_max: usize,
     given_up: bool,
@@ -141,20 +142,23 @@ pub(super) struct Export {
 impl Export {
     /// A key is about to have another value, or none.
     pub(super) fn save(&mut self, key: &Arc<str>, before: Option<Arc<str>>) {
-        let is_told = self.told.as_ref().is_some_and(|told| key <= told);
-        if self.given_up || is_told || self.saved.contains_key(key) {
+        let is_told = |told: &Key| key.as_bytes() <= told.as_bytes();
+        if self.given_up || self.told.as_ref().is_some_and(is_told) {
             return;
         }
-        self.saved_bytes += saved_bytes(key, before.as_ref());
+        let Entry::Vacant(place) = self.saved.entry(Key::from(key)) else {
+            return;
+        };
+        self.saved_bytes += saved_bytes(key.len(), before.as_ref());
         if self.saved_bytes > self.saved_bytes_max {
             self.given_up = true;
             self.saved.clear();
             return;
         }
-        self.saved.insert(Arc::clone(key), before);
+        place.insert(before);
     }
 
-    fn next(&mut self, map: &BTreeMap<Arc<str>, Arc<str>>, most: usize) -> ExportStep {
+    fn next(&mut self, map: &BTreeMap<Key, Arc<str>>, most: usize) -> ExportStep {
         if self.given_up {
             return ExportStep::GivenUp;
         }
@@ -180,14 +184,9 @@ impl Export {
     }
 
     /// Walks on over both the keys of now and those whose old value was saved, which counts.
-    fn tell_keys(
-        &mut self,
-        map: &BTreeMap<Arc<str>, Arc<str>>,
-        most: usize,
-        records: &mut Vec<Record>,
-    ) {
+    fn tell_keys(&mut self, map: &BTreeMap<Key, Arc<str>>, most: usize, records: &mut Vec<Record>) {
         let start = match &self.told {
-            Some(told) => Bound::Excluded(Arc::clone(told)),
+            Some(told) => Bound::Excluded(told.clone()),
             None => Bound::Unbounded,
         };
         let mut present = map.range((start, Bound::Unbounded)).peekable();
@@ -202,23 +201,23 @@ impl Export {
                 let Some((key, value)) = self.saved.pop_first() else {
                     break;
                 };
-                self.saved_bytes -= saved_bytes(&key, value.as_ref());
+                self.saved_bytes -= saved_bytes(key.as_bytes().len(), value.as_ref());
                 present.next_if(|(present, _)| **present == key);
                 (key, value)
             } else {
                 let Some((key, value)) = present.next() else {
                     break;
                 };
-                (Arc::clone(key), Some(Arc::clone(value)))
+                (key.clone(), Some(Arc::clone(value)))
             };
-            self.told = Some(Arc::clone(&key));
+            self.told = Some(key.clone());
             records.extend(value.map(|value| Record::Key { key, value }));
         }
     }
 }
 
-fn saved_bytes(key: &str, value: Option<&Arc<str>>) -> usize {
-    key.len() + value.map_or(0, |value| value.len()) + SAVED_OVERHEAD_BYTES
+fn saved_bytes(key_bytes: usize, value: Option<&Arc<str>>) -> usize {
+    key_bytes + value.map_or(0, |value| value.len()) + SAVED_OVERHEAD_BYTES
 }
 
 /// Tells one walk of a backup from those before it.
@@ -356,7 +355,7 @@ impl Store {
 pub struct Import {
     head: StateHead,
     store: Store,
-    keys: Vec<(Arc<str>, Arc<str>)>,
+    keys: Vec<(Key, Arc<str>)>,
     /// The session that results belong to, and how many are still to come.
     session: Option<(u64, Session, u64)>,
     sessions: u64,
@@ -519,7 +518,7 @@ impl Import {
         let sizes = self
             .keys
             .iter()
-            .map(|(key, value)| super::live_bytes(key, value));
+            .map(|(key, value)| super::live_bytes(key.as_str(), value));
         self.store.live_bytes = sizes.sum();
         self.store.map = self.keys.into_iter().collect();
         Ok(self.store)

@@ -33,7 +33,7 @@
 
 use super::text::{self, CRC_DIGITS};
 use crate::command::{Members, cluster_text, parse_cluster};
-use crate::kv::{Import, ImportError, Record, SessionRecord, StateHead, Store, WriteResult};
+use crate::kv::{Import, ImportError, Key, Record, SessionRecord, StateHead, Store, WriteResult};
 use crate::raft::{Index, SnapshotId, Term};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -175,7 +175,7 @@ impl SnapshotWriter {
             }
             Record::Key { key, value } => {
                 let start = out.len();
-                text::words(out, "SET", &[key, value]);
+                text::words(out, "SET", &[key.as_str(), value]);
                 out.push(b'\t');
                 self.seal(start, out);
             }
@@ -240,7 +240,10 @@ impl SnapshotReader {
     /// Takes in what follows.
     pub fn feed(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
         self.bytes += bytes.len() as u64;
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let piece = text::first_line(rest);
+            rest = &rest[piece.len()..];
             if self.begun.len() + piece.len() > LINE_BYTES_MAX {
                 return Err(self.fault(SnapshotFault::Line));
             }
@@ -333,7 +336,10 @@ impl SnapshotLook {
     /// Takes in what follows.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.bytes += bytes.len() as u64;
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let piece = text::first_line(rest);
+            rest = &rest[piece.len()..];
             self.begun.extend_from_slice(piece);
             if self.begun.len() > LINE_BYTES_MAX {
                 self.differs = true;
@@ -377,7 +383,8 @@ fn parse(covered: &[u8]) -> Option<Line> {
     let (human, machine) = text.split_once('\t')?;
     let (verb, words) = human.split_once(' ')?;
     if verb == "SET" {
-        let [key, value] = <[Arc<str>; 2]>::try_from(text::split_words(words, 2)?).ok()?;
+        let [key, value] = text::two_words(words)?;
+        let (key, value) = (Key::from(&*key), value.into());
         return machine
             .is_empty()
             .then_some(Line::Record(Record::Key { key, value }));
