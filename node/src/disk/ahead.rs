@@ -6,7 +6,7 @@ use super::directory::sync_directory;
 use super::snapshot::{feed, in_place};
 use super::{DiskError, DiskReport, LOGS, LOGS_NEW, SNAPSHOT, SNAPSHOT_NEW};
 use crate::engine::{SnapshotTask, SnapshotWork};
-use crate::raft::SnapshotId;
+use crate::raft::{Entry, SnapshotId};
 use crate::space::{Room, Space};
 use crate::wal::SnapshotLook;
 use std::fs::File;
@@ -15,6 +15,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::Receiver;
+
+/// What the thread is asked for.
+#[derive(Debug)]
+pub(super) enum AheadJob {
+    Work(SnapshotWork),
+    /// To drop these.
+    Forget(Vec<Entry>),
+}
 
 /// See the module.
 #[derive(Debug)]
@@ -39,12 +47,15 @@ impl Ahead {
     }
 
     /// Until nobody can hand over works any more, or the disk fails.
-    pub(super) fn run(
-        mut self,
-        queue: &Receiver<SnapshotWork>,
-        mut report: impl FnMut(DiskReport),
-    ) {
-        for SnapshotWork { ticket, task } in queue {
+    pub(super) fn run(mut self, queue: &Receiver<AheadJob>, mut report: impl FnMut(DiskReport)) {
+        for job in queue {
+            let SnapshotWork { ticket, task } = match job {
+                AheadJob::Work(work) => work,
+                AheadJob::Forget(entries) => {
+                    drop(entries);
+                    continue;
+                }
+            };
             if let SnapshotTask::Look(snapshot) = task {
                 if is_damaged(&self.directory, snapshot) {
                     tracing::error!("snapshot.txt is not as it was written: another one is taken");

@@ -1,11 +1,11 @@
 //! The thread that writes: in order, with one flush for all that waits.
 
-use super::ahead::Ahead;
+use super::ahead::{Ahead, AheadJob};
 use super::snapshot::SnapshotFiles;
 use super::{Directory, DiskError, MARK, METADATA};
 use crate::engine::{DiskWork, SnapshotWork};
 use crate::metrics::Metrics;
-use crate::raft::{ChunkWanted, NodeId, SnapshotId};
+use crate::raft::{ChunkWanted, Entry, NodeId, SnapshotId};
 use crate::space::Space;
 use std::fs::File;
 use std::io::Write;
@@ -76,7 +76,7 @@ enum Job {
 #[derive(Debug)]
 pub struct DiskThread {
     works: Option<SyncSender<Job>>,
-    snapshots: Option<SyncSender<SnapshotWork>>,
+    snapshots: Option<SyncSender<AheadJob>>,
     /// Hears of the end of the thread of snapshots.
     snapshots_ended: Receiver<()>,
     /// Gets the directory back when the thread ends, unless the disk failed.
@@ -138,7 +138,15 @@ impl DiskThread {
     /// The same for work on files that are not in place yet.
     pub fn submit_snapshot(&self, work: SnapshotWork) -> Result<(), NotTaken> {
         let works = self.snapshots.as_ref().ok_or(NotTaken)?;
-        works.try_send(work).map_err(|_| NotTaken)
+        works.try_send(AheadJob::Work(work)).map_err(|_| NotTaken)
+    }
+
+    /// Has the thread of snapshots drop these, so that nothing waits for it.
+    pub fn forget(&self, entries: Vec<Entry>) {
+        if let Some(works) = self.snapshots.as_ref().filter(|_| !entries.is_empty()) {
+            // Where the queue is full they end here.
+            works.try_send(AheadJob::Forget(entries)).ok();
+        }
     }
 
     /// Asks for a piece of the snapshot that is in place when all works before are carried out. Where

@@ -33,7 +33,7 @@ pub use crate::wal::SnapshotHead;
 
 use crate::command::{Members, Operation, RequestId};
 use crate::raft::{
-    ChunkWanted, Contradiction, Event, Index, MembersRefusal, Message, Micros, NodeId, Run,
+    ChunkWanted, Contradiction, Entry, Event, Index, MembersRefusal, Message, Micros, NodeId, Run,
     SnapshotId,
 };
 use crate::wal::LogCut;
@@ -339,6 +339,8 @@ pub struct Effects {
     pub messages: Vec<(NodeId, Message)>,
     /// Answer these.
     pub replies: Vec<(Token, Result<Reply, RequestError>)>,
+    /// Nobody needs these any more: where there are many, drop them where nobody waits.
+    pub let_go: Vec<Entry>,
     /// Tell the operator.
     pub events: Vec<Event>,
     /// End the node and tell the operator why.

@@ -332,6 +332,7 @@ impl Engine {
             }
             _ => self.disk.hold(output.messages_after_persist),
         }
+        self.effects.let_go.extend(output.let_go);
         self.effects.events.extend(output.events);
         if let Some(index) = output.commit_index {
             self.apply_to(index);

@@ -87,7 +87,7 @@ impl Raft {
     }
 
     fn let_go(&mut self, index: Index) {
-        self.log.let_go(index);
+        self.out.let_go.extend(self.log.let_go(index));
         if self.mutated(Mutation::BaseTermForgotten) {
             self.log.forget_base_term();
         }

@@ -80,19 +80,19 @@ impl Log {
         &self.entries[at(after).min(end)..end]
     }
 
-    /// Lets go of what is up to `index`.
-    pub(super) fn let_go(&mut self, index: Index) {
+    /// Lets go of what is up to `index`, and returns it: of many entries the end takes its time.
+    pub(super) fn let_go(&mut self, index: Index) -> Vec<Entry> {
         let Some(term) = self.term_at(index).filter(|_| index > self.base_index) else {
-            return;
+            return Vec::new();
         };
-        self.entries.drain(..(index - self.base_index) as usize);
-        // What was many is few now.
-        self.entries.shrink_to(2 * self.entries.len());
+        let rest = self.entries.split_off((index - self.base_index) as usize);
+        let gone = std::mem::replace(&mut self.entries, rest);
         (self.base_index, self.base_term) = (index, term);
         // What was in force where the log begins now stays known.
         let before = self.configurations.iter().filter(|(at, _)| *at <= index);
         let past = before.count().saturating_sub(1);
         self.configurations.drain(..past);
+        gone
     }
 
     /// Test-only: see [`Mutation::BaseTermForgotten`](super::Mutation::BaseTermForgotten).

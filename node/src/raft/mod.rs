@@ -367,6 +367,8 @@ pub struct Output {
     pub quorum_reads: Vec<(u64, Result<Index, Refusal>)>,
     /// Answer to [`Input::Transfer`]: `Ok` once another leader of a later term was seen.
     pub transferred: Vec<Result<NodeId, Refusal>>,
+    /// Nobody needs these any more: where there are many, drop them where nobody waits.
+    pub let_go: Vec<Entry>,
     /// What happened, for the operator.
     pub events: Vec<Event>,
     /// End the node and say why: no later input is taken in.

@@ -203,6 +203,7 @@ impl Server {
         for wanted in effects.chunks {
             self.disk.read(wanted);
         }
+        self.disk.forget(effects.let_go);
         self.contradiction = effects.contradiction;
         self.peers.send_all(effects.messages);
         self.desk.answer(effects.replies);

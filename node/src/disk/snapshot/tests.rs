@@ -348,3 +348,25 @@ fn a_changed_snapshot_is_told_apart() {
     std::fs::remove_file(&path).unwrap();
     assert!(damaged(snapshot), "gone");
 }
+
+// What nobody needs any more has its end on the thread of snapshots, behind the works before it.
+#[test]
+fn entries_end_beside_the_loop() {
+    let place = TempDir::new().unwrap();
+    let opened = Directory::open(place.path()).unwrap();
+    drop(opened.recover().unwrap());
+    let (sender, reports) = channel();
+    let report = move |report| sender.send(report).unwrap();
+    let disk = DiskThread::start(opened, &Arc::default(), &Arc::default(), report).unwrap();
+    let entry = entry(1);
+    let command = Arc::clone(&entry.command);
+    disk.forget(vec![entry]);
+    let look = SnapshotTask::Look(Default::default());
+    let work = |ticket| SnapshotWork {
+        ticket,
+        task: look.clone(),
+    };
+    disk.submit_snapshot(work(1)).unwrap();
+    wait(&reports, 0, 1);
+    assert_eq!(Arc::strong_count(&command), 1);
+}

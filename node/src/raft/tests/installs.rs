@@ -377,6 +377,27 @@ fn the_newest_snapshot_is_sent() {
     assert_eq!(wanted(&next), [(2, index, 0)]);
 }
 
+/// Goal: what a snapshot holds and nobody may need is handed out, so that its end holds nobody up; the rest stays.
+#[test]
+fn what_is_let_go_is_handed_out() {
+    let recovered = Recovered {
+        commit_index: 3,
+        ..recovered(&[1, 1, 1])
+    };
+    let mut raft = Raft::new(config(3), recovered, 0);
+    let keep_bytes = 0;
+    let snapshot = snapshot(2, 1);
+    let taken = Input::SnapshotTaken {
+        snapshot,
+        keep_bytes,
+    };
+    let output = raft.step(0, taken);
+    let gone: Vec<_> = output.let_go.iter().map(|entry| entry.index).collect();
+    assert_eq!(gone, [1, 2]);
+    assert_eq!((raft.base_index(), raft.last_index()), (2, 3));
+    assert_eq!(raft.entry(3).map(|entry| entry.index), Some(3));
+}
+
 fn piece(term: Term, snapshot: SnapshotId, offset: u64, bytes: u64) -> Message {
     Message::InstallSnapshot {
         term,
