@@ -9,6 +9,7 @@ mod descriptors;
 mod hang;
 mod start;
 mod stop;
+mod watchdog;
 
 pub use start::{Failure, run};
 
@@ -28,6 +29,7 @@ use hang::HangWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use watchdog::Watchdog;
 
 /// With this many works for the disk outstanding, only the disk is listened to: requests and
 /// messages wait in their own bounded queues, and time passes, so that a lease ends. The other
@@ -47,6 +49,8 @@ struct Server {
     space: Arc<Space>,
     contradiction: Option<Contradiction>,
     hang_watch: HangWatch,
+    /// Told of each step.
+    watchdog: Watchdog,
     peers: Peers,
     roster: Arc<Roster>,
     /// Tells the others when this process has ended.
@@ -100,10 +104,11 @@ impl Server {
                 true => self.submitted,
                 false => self.durable,
             };
-            let watch = &mut self.hang_watch;
-            if self.disk_stuck || watch.hangs(Instant::now(), self.submitted, answered) {
+            let (watch, now) = (&mut self.hang_watch, Instant::now());
+            if self.disk_stuck || watch.hangs(now, self.submitted, answered) {
                 return Failure::DiskFailed("it has not answered for too long".into());
             }
+            self.watchdog.stepped(now);
             if more {
                 tokio::task::yield_now().await;
                 continue;
@@ -290,7 +295,7 @@ impl Server {
         let now = self.clock.now_us();
         // Without a time of its own: look again soon enough for a clock that jumps.
         let wait_us = wake_at_us.map_or(1_000_000, |at| at.saturating_sub(now));
-        let wait = Duration::from_micros(wait_us.min(1_000_000));
+        let wait = Duration::from_micros(wait_us.min(1_000_000)).min(self.watchdog.rest_max());
         tokio::select! {
             biased;
             () = self.desk.filled() => {}
