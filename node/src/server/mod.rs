@@ -128,7 +128,7 @@ impl Server {
         let now = self.clock.now_us();
         let (applied_before, since) = (self.metrics.applied_index(), Instant::now());
         let effects = self.engine.step(now, taken.inputs);
-        self.tell_leadership(now);
+        let granted = self.tell_leadership(now);
         self.follow_members(now);
         let look = self.look(taken.waiting);
         if look.applied_index > applied_before {
@@ -137,6 +137,7 @@ impl Server {
         self.metrics.look(look);
         let wake_at_us = effects.wake_at_us;
         self.carry_out(effects);
+        self.dump.tell_all(granted);
         for inspection in taken.inspections {
             let look = Inspection {
                 status: self.engine.status(),
@@ -189,11 +190,16 @@ impl Server {
         }
     }
 
-    fn tell_leadership(&self, now: Micros) {
+    /// Tells those who look for the leader; what is to be told of a lease that is new, behind what made it.
+    fn tell_leadership(&self, now: Micros) -> Option<Happening> {
         let gate = self.engine.view().gate();
         let leads = gate.role == Role::Leader && now < gate.lease_until_us;
-        self.leads
-            .send_if_modified(|before| std::mem::replace(before, leads) != leads);
+        let has_changed = |before: &mut bool| std::mem::replace(before, leads) != leads;
+        let is_new = self.leads.send_if_modified(has_changed) && leads;
+        is_new.then(|| Happening::LeaseGranted {
+            term: self.engine.raft().lease_status().term,
+            lease_us: gate.lease_until_us - now,
+        })
     }
 
     /// In the order in which it must be: the disk starts first, so that it works while messages

@@ -345,8 +345,8 @@ pub enum Verb {
     /// Draw leaders, leases, promises and waits as one picture
     ///
     /// One page that needs nothing else: a lane for each node, a colour for each term. The hosts'
-    /// clocks are compared by the messages between the nodes. With --check it draws nothing and
-    /// looks whether the lease kept its promise.
+    /// clocks are compared by the messages between the nodes; nodes of one machine have one clock.
+    /// With --check it draws nothing and looks whether the lease kept its promise.
     #[command(after_help = "Examples:
   raftctl timeline                    fetch the files of all nodes, draw them
   raftctl timeline raft-logs-demo     draw files that were fetched before
