@@ -154,11 +154,13 @@ pub enum Verb {
     /// Remove nodes from a cluster that runs
     ///
     /// Takes them out of cluster.yaml, keeping comments and layout, and does what `up` then does: a
-    /// leader among them hands over, all leave by one change, and their processes end. Their files
-    /// stay, unless raftctl made their hosts, which are deleted, and their ids are never used again. Refused where too few would be left.
+    /// leader among them hands over, all leave by one change, and their processes end. Their ids are
+    /// never used again. Their files stay, unless raftctl made their hosts, which are deleted; with
+    /// --purge they are deleted when the nodes have left. Refused where too few would be left.
     #[command(after_help = "Examples:
   raftctl remove 4
-  raftctl remove 4 5 --dry-run           the steps alone")]
+  raftctl remove 4 5 --dry-run           the steps alone
+  raftctl remove 4 --purge               with its files, also if it left before")]
     Remove(change::Remove),
 
     /// Replace a node, also one that is lost for good

@@ -70,3 +70,14 @@ fn members_come_and_go_over_ssh() {
     assert!(text.ends_with(&format!("{line}\n")), "{text}");
     cluster.raftctl(&["down", "--purge", "--yes"]).ok();
 }
+    // What the one before has left there goes, and nothing else.
+    cluster
+        .raftctl(&["remove", "1", "--purge", "--yes"])
+        .ok()
+        .says("the files of node 1 are deleted");
+    let host = &cluster.set.hosts[0];
+    let folders = "ls -d /opt/raftkv/test/logs_node_* /opt/raftkv/test/bin";
+    assert_eq!(
+        host.must_run(folders),
+        "/opt/raftkv/test/bin\n/opt/raftkv/test/logs_node_6"
+    );
