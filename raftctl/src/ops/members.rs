@@ -14,7 +14,7 @@ use crate::cluster::outcomes::{Outcomes, all_or_partial};
 use crate::cluster::{Node, NodeId, Provider, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::{self, ProcessState};
-use crate::local::{known_logs, known_nodes};
+use crate::local::{guests, known_logs, known_nodes};
 use crate::plan::change::too_few;
 use crate::plan::membership::Membership;
 use crate::providers::{self, Aftermath};
@@ -82,6 +82,20 @@ impl Context {
         cluster.nodes.extend(former);
         cluster.nodes.sort_by_key(|node| node.id);
         let mut all = Context::open(cluster).await?;
+        all.identity = self.identity.clone();
+        Ok(all)
+    }
+
+    /// The same with more nodes, for which hosts are made, or looked at for the first time, where they have to be.
+    ///
+    /// # Errors
+    /// The provider can't make them, or can't tell where they are.
+    pub async fn with_new_hosts(&self, more: Vec<Node>) -> Result<Context> {
+        let mut cluster = (*self.cluster).clone();
+        cluster.nodes.extend(more);
+        cluster.nodes.sort_by_key(|node| node.id);
+        providers::make_hosts(&cluster).await?;
+        let mut all = Context::look(cluster, false).await?;
         all.identity = self.identity.clone();
         Ok(all)
     }
@@ -401,6 +415,7 @@ impl Context {
         outcomes.extend(retired);
         let aftermath = providers::take_away(&self.cluster, ids)?;
         known_nodes::remove(&self.cluster.state_dir(), ids)?;
+        guests::remove(&self.cluster.state_dir(), ids)?;
         if aftermath == Aftermath::Stays {
             let nodes = self.cluster.nodes.iter();
             let ended = |node: &&Node| outcomes.get(&node.id).is_some_and(Result::is_ok);

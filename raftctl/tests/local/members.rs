@@ -262,6 +262,29 @@ fn members_change_by_one_verb() {
     cluster.raftctl(&["status", "--check"]).ok();
 }
 
+// A trial takes away what it brought, and nobody else: a member that cluster.yaml does not name any more is its
+// operator's, with all its files.
+#[test]
+fn a_trial_takes_away_only_what_it_brought() {
+    const GUEST: &str = "\
+scenario: guest
+title: A node comes, and goes
+nodes: 3
+steps:
+- wait_for_leader: {}
+- add: {as: guest}
+- expect_state: {nodes: guest}
+- remove: guest
+";
+    let cluster = TestCluster::with_room(4);
+    edit(&cluster, "3");
+    std::fs::write(cluster.path("guest.yaml"), GUEST).unwrap();
+    cluster.raftctl(&["scenario", "run", "./guest.yaml"]).ok();
+    assert_eq!(voters(&cluster), [1, 2, 3, 4]);
+    assert!(cluster.state("logs_node_4/logs.txt").exists());
+    assert!(!cluster.state("logs_node_5").exists());
+}
+
 // The files of a node that leaves are deleted when that is asked for, with the node or later; never those of a member,
 // and not without a word to confirm it.
 #[test]
