@@ -60,6 +60,9 @@ For the directory of a node that does not run (each has a page of its own, as in
 For a node that is to speak TLS:
   raft-node certificate-request    make its key, and ask for a certificate
 
+As a service of systemd (Type=notify) it tells when it is ready; with WatchdogSec= also, for as long as its
+loop goes on, that it does.
+
 Exit codes:
   0  stopped by SIGTERM or SIGINT
   1  anything else

@@ -18,6 +18,13 @@ pub enum Happening {
     Raft(Event),
     /// The leader got a request.
     Received(Asked),
+    /// A leader has a lease that had none: it may die before a heartbeat tells of it.
+    LeaseGranted {
+        /// Its term.
+        term: Term,
+        /// What is left of the lease.
+        lease_us: Micros,
+    },
     /// The process started, and this is what its files held.
     Started {
         /// Term on disk.
@@ -219,6 +226,10 @@ impl Happening {
             Happening::Received(asked) => (
                 format!("Node {id} (leader) received an {} request.", asked.words()),
                 String::new(),
+            ),
+            Happening::LeaseGranted { term, lease_us } => (
+                format!("Leader {id} holds its lease."),
+                format!("term={term} lease_us={lease_us}"),
             ),
             Happening::PeerConnected(peer) => (
                 format!("Node {peer} connected to Node {id}."),

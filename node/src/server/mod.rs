@@ -9,6 +9,7 @@ mod descriptors;
 mod hang;
 mod start;
 mod stop;
+mod watchdog;
 
 pub use start::{Failure, run};
 
@@ -28,6 +29,7 @@ use hang::HangWatch;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use watchdog::Watchdog;
 
 /// With this many works for the disk outstanding, only the disk is listened to: requests and
 /// messages wait in their own bounded queues, and time passes, so that a lease ends. The other
@@ -47,6 +49,8 @@ struct Server {
     space: Arc<Space>,
     contradiction: Option<Contradiction>,
     hang_watch: HangWatch,
+    /// Told of each step.
+    watchdog: Watchdog,
     peers: Peers,
     roster: Arc<Roster>,
     /// Tells the others when this process has ended.
@@ -100,10 +104,11 @@ impl Server {
                 true => self.submitted,
                 false => self.durable,
             };
-            let watch = &mut self.hang_watch;
-            if self.disk_stuck || watch.hangs(Instant::now(), self.submitted, answered) {
+            let (watch, now) = (&mut self.hang_watch, Instant::now());
+            if self.disk_stuck || watch.hangs(now, self.submitted, answered) {
                 return Failure::DiskFailed("it has not answered for too long".into());
             }
+            self.watchdog.stepped(now);
             if more {
                 tokio::task::yield_now().await;
                 continue;
@@ -123,7 +128,7 @@ impl Server {
         let now = self.clock.now_us();
         let (applied_before, since) = (self.metrics.applied_index(), Instant::now());
         let effects = self.engine.step(now, taken.inputs);
-        self.tell_leadership(now);
+        let granted = self.tell_leadership(now);
         self.follow_members(now);
         let look = self.look(taken.waiting);
         if look.applied_index > applied_before {
@@ -132,6 +137,7 @@ impl Server {
         self.metrics.look(look);
         let wake_at_us = effects.wake_at_us;
         self.carry_out(effects);
+        self.dump.tell_all(granted);
         for inspection in taken.inspections {
             let look = Inspection {
                 status: self.engine.status(),
@@ -184,11 +190,16 @@ impl Server {
         }
     }
 
-    fn tell_leadership(&self, now: Micros) {
+    /// Tells those who look for the leader; what is to be told of a lease that is new, behind what made it.
+    fn tell_leadership(&self, now: Micros) -> Option<Happening> {
         let gate = self.engine.view().gate();
         let leads = gate.role == Role::Leader && now < gate.lease_until_us;
-        self.leads
-            .send_if_modified(|before| std::mem::replace(before, leads) != leads);
+        let has_changed = |before: &mut bool| std::mem::replace(before, leads) != leads;
+        let is_new = self.leads.send_if_modified(has_changed) && leads;
+        is_new.then(|| Happening::LeaseGranted {
+            term: self.engine.raft().lease_status().term,
+            lease_us: gate.lease_until_us - now,
+        })
     }
 
     /// In the order in which it must be: the disk starts first, so that it works while messages
@@ -291,7 +302,7 @@ impl Server {
         let now = self.clock.now_us();
         // Without a time of its own: look again soon enough for a clock that jumps.
         let wait_us = wake_at_us.map_or(1_000_000, |at| at.saturating_sub(now));
-        let wait = Duration::from_micros(wait_us.min(1_000_000));
+        let wait = Duration::from_micros(wait_us.min(1_000_000)).min(self.watchdog.rest_max());
         tokio::select! {
             biased;
             () = self.desk.filled() => {}

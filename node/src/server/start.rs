@@ -2,6 +2,7 @@
 
 use super::descriptors::shares;
 use super::stop::{Servers, stop, take_leave};
+use super::watchdog::Watchdog;
 use super::{Server, configurations, tell_configuration};
 use crate::access::ClusterNames;
 use crate::clock::Clock;
@@ -464,6 +465,7 @@ impl Node {
             space,
             contradiction: None,
             hang_watch: Default::default(),
+            watchdog: Watchdog::of_this_process(),
             peers,
             roster,
             witness,

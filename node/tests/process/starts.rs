@@ -138,6 +138,14 @@ async fn the_supervisor_is_told() {
     assert!(cluster.status(1).await.is_some(), "it answers now");
 }
 
+// raftctl has systemd watch a release that says in its help that it can be watched.
+#[test]
+fn the_help_says_that_it_can_be_watched() {
+    let output = run(&["--help".into()]);
+    let help = String::from_utf8_lossy(&output.stdout);
+    assert!(help.contains("WatchdogSec="), "{help}");
+}
+
 // A node of another cluster, or one that was given the wrong address, gets no say.
 #[tokio::test]
 async fn strangers_are_refused() {

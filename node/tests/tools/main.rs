@@ -15,6 +15,7 @@ mod scraping;
 #[allow(dead_code, reason = "what is tried here needs a part of it")]
 #[path = "../process/secured.rs"]
 mod secured;
+mod watchdog;
 
 use std::process::ExitCode;
 
@@ -29,7 +30,12 @@ fn on_a_runtime(test: impl Future<Output = ()>) {
 }
 
 fn main() -> ExitCode {
-    let tests = [examples::tests(), full_disks::tests(), metrics::tests()];
+    let tests = [
+        examples::tests(),
+        full_disks::tests(),
+        metrics::tests(),
+        watchdog::tests(),
+    ];
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/tools");
     Program::new(folder, tests.concat()).run()
 }

@@ -28,6 +28,7 @@ pub mod security;
 #[cfg(test)]
 mod tests;
 pub mod tunnel_trouble;
+pub mod ways;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

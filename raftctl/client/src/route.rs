@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::Member;
+use super::ways;
 
 /// How long a node that let an attempt time out is asked last. Short: it may come back as leader.
 const SUSPECT_FOR: Duration = Duration::from_secs(1);
@@ -116,7 +117,7 @@ impl Route {
             Some(leader) if leader.id != asked => {
                 let room = self.members.len() < self.configured.len() + LEARNT_MAX;
                 if !self.members.contains_key(&leader.id) && room && !leader.address.is_empty() {
-                    self.members.insert(leader.id, leader.address);
+                    self.members.insert(leader.id, ways::to(&leader.address));
                 }
                 self.leader = self.members.contains_key(&leader.id).then_some(leader.id);
             }
@@ -143,7 +144,7 @@ impl Route {
             .retain(|id, _| configured.contains(id) || votes.contains(id));
         for voter in voters {
             if !self.configured.contains(&voter.id) && !voter.address.is_empty() {
-                self.members.insert(voter.id, voter.address.clone());
+                self.members.insert(voter.id, ways::to(&voter.address));
             }
         }
         let (members, votes) = (&self.members, &self.voters);
@@ -243,6 +244,14 @@ mod tests {
         );
         assert_eq!(route.leader(), Some(9));
         assert_eq!(route.member(9).unwrap().address, "host9:7500");
+        // One that only nodes understand is reached as was noted.
+        ways::note([("n8.inside:7500", "10.9.8.7:7500")].into_iter());
+        let told = Member {
+            id: 8,
+            address: "n8.inside:7500".into(),
+        };
+        route.hinted(9, Some(told));
+        assert_eq!(route.member(8).unwrap().address, "10.9.8.7:7500");
         route.hinted(
             9,
             Some(Member {

@@ -154,11 +154,13 @@ pub enum Verb {
     /// Remove nodes from a cluster that runs
     ///
     /// Takes them out of cluster.yaml, keeping comments and layout, and does what `up` then does: a
-    /// leader among them hands over, all leave by one change, and their processes end. Their files
-    /// stay, unless raftctl made their hosts, which are deleted, and their ids are never used again. Refused where too few would be left.
+    /// leader among them hands over, all leave by one change, and their processes end. Their ids are
+    /// never used again. Their files stay, unless raftctl made their hosts, which are deleted; with
+    /// --purge they are deleted when the nodes have left. Refused where too few would be left.
     #[command(after_help = "Examples:
   raftctl remove 4
-  raftctl remove 4 5 --dry-run           the steps alone")]
+  raftctl remove 4 5 --dry-run           the steps alone
+  raftctl remove 4 --purge               with its files, also if it left before")]
     Remove(change::Remove),
 
     /// Replace a node, also one that is lost for good
@@ -345,8 +347,8 @@ pub enum Verb {
     /// Draw leaders, leases, promises and waits as one picture
     ///
     /// One page that needs nothing else: a lane for each node, a colour for each term. The hosts'
-    /// clocks are compared by the messages between the nodes. With --check it draws nothing and
-    /// looks whether the lease kept its promise.
+    /// clocks are compared by the messages between the nodes; nodes of one machine have one clock.
+    /// With --check it draws nothing and looks whether the lease kept its promise.
     #[command(after_help = "Examples:
   raftctl timeline                    fetch the files of all nodes, draw them
   raftctl timeline raft-logs-demo     draw files that were fetched before

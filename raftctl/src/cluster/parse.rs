@@ -167,6 +167,7 @@ fn read(tree: &Value, directory: PathBuf, report: &mut Report<'_>) -> Option<Clu
     let on_this_machine = matches!(provider, Provider::Local | Provider::Docker);
     let (ssh, docker, gcp) = provider_sections(&file, provider, report);
     let timing = Timing::read(&file, report);
+    ssh.check(&nodes, file.line_of("ssh"), report);
     if provider == Provider::Gcp {
         gcp.check(
             &nodes,

@@ -151,6 +151,18 @@ impl<'a> Section<'a> {
     /// neither take it for an option nor split it, nor may a shell on the way find anything in it.
     pub fn name(&self, key: &str, report: &mut Report<'_>) -> Option<String> {
         let name = self.text(key, report)?;
+        self.fit(key, name, report)
+    }
+
+    /// A list of such names.
+    pub fn names(&self, key: &str, report: &mut Report<'_>) -> Option<Vec<String>> {
+        let names = self.texts(key, report)?.into_iter();
+        // Not collected into an Option at once: that would stop at the first that is wrong.
+        let names: Vec<_> = names.map(|name| self.fit(key, name, report)).collect();
+        names.into_iter().collect()
+    }
+
+    fn fit(&self, key: &str, name: String, report: &mut Report<'_>) -> Option<String> {
         let Some(cause) = unfit(&name) else {
             return Some(name);
         };

@@ -1,7 +1,9 @@
 //! The section `ssh`: how hosts are reached, for every provider but `local`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::nodes::Node;
 use super::reader::{Report, Section};
 use super::yaml::Value;
 
@@ -18,12 +20,14 @@ pub struct SshSettings {
     pub identity_line: u64,
     /// `[user@]host[:port]` to go through.
     pub jump: Option<String>,
+    /// Hosts of no node, for those that trials bring and take away again.
+    pub spare: Vec<String>,
 }
 
 /// How [`SshSettings::identity_file`] is called in messages.
 pub const IDENTITY_KEY: &str = "ssh.identity_file";
 
-const KEYS: &[&str] = &["user", "port", "identity_file", "jump"];
+const KEYS: &[&str] = &["user", "port", "identity_file", "jump", "spare"];
 
 impl SshSettings {
     /// Reads the section.
@@ -40,6 +44,24 @@ impl SshSettings {
             },
             identity_file: section.text("identity_file", report).map(PathBuf::from),
             jump: section.name("jump", report),
+            spare: section.names("spare", report).unwrap_or_default(),
+        }
+    }
+
+    /// A spare host that has a node, or is there twice, is none.
+    pub fn check(&self, nodes: &[Node], line: u64, report: &mut Report<'_>) {
+        let mut taken: BTreeSet<&str> = nodes
+            .iter()
+            .filter_map(|node| node.host.as_deref())
+            .collect();
+        for host in &self.spare {
+            if !taken.insert(host) {
+                report.problem(
+                    line,
+                    format!("ssh.spare has {host}, which has a node already, or is there twice"),
+                    "name hosts that no node has",
+                );
+            }
         }
     }
 

@@ -14,10 +14,48 @@ use crate::local::state_files;
 
 const FILE: &str = "nodes.json";
 
+/// Where the files of nodes are that have left, until those are deleted.
+const LEFT: &str = "left.json";
+
 /// The nodes, by id. None where the file is not there, or makes no sense.
 #[must_use]
 pub fn load(state_dir: &Path) -> BTreeMap<NodeId, Node> {
-    let text = std::fs::read_to_string(state_dir.join(FILE)).unwrap_or_default();
+    read(state_dir, FILE)
+}
+
+/// The nodes that have left, and whose files may still be where they ran.
+#[must_use]
+pub fn left(state_dir: &Path) -> BTreeMap<NodeId, Node> {
+    read(state_dir, LEFT)
+}
+
+/// Remembers where nodes have run that were taken down.
+///
+/// # Errors
+/// The file can't be written.
+pub fn note_left(state_dir: &Path, nodes: &[Node]) -> Result<()> {
+    let mut all = left(state_dir);
+    all.extend(nodes.iter().map(|node| (node.id, node.clone())));
+    write(state_dir, LEFT, &all)
+}
+
+/// Forgets nodes that have left, with their files.
+///
+/// # Errors
+/// The file can't be written.
+pub fn forget_left(state_dir: &Path, ids: &[NodeId]) -> Result<()> {
+    let before = left(state_dir);
+    let mut all = before.clone();
+    all.retain(|id, _| !ids.contains(id));
+    match (all == before, all.is_empty()) {
+        (true, _) => Ok(()),
+        (_, true) => state_files::forget(&state_dir.join(LEFT)),
+        _ => write(state_dir, LEFT, &all),
+    }
+}
+
+fn read(state_dir: &Path, file: &str) -> BTreeMap<NodeId, Node> {
+    let text = std::fs::read_to_string(state_dir.join(file)).unwrap_or_default();
     let value: Value = serde_json::from_str(&text).unwrap_or_default();
     let nodes = value.as_array().into_iter().flatten();
     let nodes = nodes.filter_map(from_json);
@@ -59,7 +97,7 @@ pub fn add(state_dir: &Path, nodes: &[Node]) -> Result<()> {
     all.extend(nodes.iter().map(|node| (node.id, node.clone())));
     match all == before {
         true => Ok(()),
-        false => write(state_dir, &all),
+        false => write(state_dir, FILE, &all),
     }
 }
 
@@ -72,7 +110,7 @@ pub fn remove(state_dir: &Path, ids: &[NodeId]) -> Result<()> {
     all.retain(|id, _| !ids.contains(id));
     match all.is_empty() {
         true => forget(state_dir),
-        false => write(state_dir, &all),
+        false => write(state_dir, FILE, &all),
     }
 }
 
@@ -84,8 +122,8 @@ pub fn forget(state_dir: &Path) -> Result<()> {
     state_files::forget(&state_dir.join(FILE))
 }
 
-fn write(state_dir: &Path, all: &BTreeMap<NodeId, Node>) -> Result<()> {
-    let path = state_dir.join(FILE);
+fn write(state_dir: &Path, file: &str, all: &BTreeMap<NodeId, Node>) -> Result<()> {
+    let path = state_dir.join(file);
     let all: Vec<Value> = all.values().map(to_json).collect();
     std::fs::create_dir_all(state_dir)
         .map_err(|error| Error::file("make the folder", state_dir, &error))?;

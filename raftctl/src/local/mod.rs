@@ -4,6 +4,7 @@ pub mod authority;
 pub mod binary;
 pub mod certificate;
 pub mod folder_lock;
+pub mod guests;
 pub mod interrupt;
 pub mod known_logs;
 pub mod known_nodes;

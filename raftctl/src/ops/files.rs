@@ -6,13 +6,14 @@ use std::sync::Arc;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
-use super::Context;
-use crate::cluster::NodeId;
+use super::{Context, timeline};
 use crate::cluster::outcomes::Outcomes;
+use crate::cluster::{NodeId, Provider};
 use crate::error::{Error, Result};
 use crate::hosts::control;
 use crate::hosts::inventory::Host;
 use crate::local::known_logs;
+use crate::timeline::Machines;
 
 /// A file of a node, and the parts it may be in, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,7 +44,8 @@ pub const METADATA: NodeFile = NodeFile {
 
 impl Context {
     /// Fetches files of nodes into `<folder>/logs_node_<id>/`; what was written for each node.
-    /// Works for nodes that do not run. A file that a node does not have is left out.
+    /// Works for nodes that do not run. A file that a node does not have is left out. Beside them it is noted whether
+    /// all nodes have one clock.
     pub async fn fetch(
         &self,
         ids: &[NodeId],
@@ -61,7 +63,20 @@ impl Context {
                 (id, context.fetch_one(id, files, &into).await)
             });
         }
-        running.join_all().await.into_iter().collect()
+        let outcomes: Outcomes<Vec<PathBuf>> = running.join_all().await.into_iter().collect();
+        if outcomes.values().any(Result::is_ok) {
+            // Without the note a timeline is only less sure.
+            drop(timeline::note_machines(folder, self.machines()));
+        }
+        outcomes
+    }
+
+    /// Whether all nodes run on one machine: as processes, or in containers of one engine.
+    fn machines(&self) -> Machines {
+        match self.cluster.provider {
+            Provider::Local | Provider::Docker => Machines::One,
+            Provider::Ssh | Provider::Gcp => Machines::Several,
+        }
     }
 
     async fn fetch_one(&self, id: NodeId, files: &[NodeFile], into: &Path) -> Result<Vec<PathBuf>> {

@@ -10,11 +10,11 @@ use tonic::Code;
 
 use super::{Context, run};
 use crate::admin::{self, AdminError};
-use crate::cluster::outcomes::Outcomes;
+use crate::cluster::outcomes::{Outcomes, all_or_partial};
 use crate::cluster::{Node, NodeId, Provider, list};
 use crate::error::{Error, Result};
 use crate::hosts::control::{self, ProcessState};
-use crate::local::known_nodes;
+use crate::local::{guests, known_logs, known_nodes};
 use crate::plan::change::too_few;
 use crate::plan::membership::Membership;
 use crate::providers::{self, Aftermath};
@@ -82,6 +82,20 @@ impl Context {
         cluster.nodes.extend(former);
         cluster.nodes.sort_by_key(|node| node.id);
         let mut all = Context::open(cluster).await?;
+        all.identity = self.identity.clone();
+        Ok(all)
+    }
+
+    /// The same with more nodes, for which hosts are made, or looked at for the first time, where they have to be.
+    ///
+    /// # Errors
+    /// The provider can't make them, or can't tell where they are.
+    pub async fn with_new_hosts(&self, more: Vec<Node>) -> Result<Context> {
+        let mut cluster = (*self.cluster).clone();
+        cluster.nodes.extend(more);
+        cluster.nodes.sort_by_key(|node| node.id);
+        providers::make_hosts(&cluster).await?;
+        let mut all = Context::look(cluster, false).await?;
         all.identity = self.identity.clone();
         Ok(all)
     }
@@ -401,11 +415,49 @@ impl Context {
         outcomes.extend(retired);
         let aftermath = providers::take_away(&self.cluster, ids)?;
         known_nodes::remove(&self.cluster.state_dir(), ids)?;
+        guests::remove(&self.cluster.state_dir(), ids)?;
+        if aftermath == Aftermath::Stays {
+            let nodes = self.cluster.nodes.iter();
+            let ended = |node: &&Node| outcomes.get(&node.id).is_some_and(Result::is_ok);
+            let left: Vec<Node> = nodes.filter(ended).cloned().collect();
+            known_nodes::note_left(&self.cluster.state_dir(), &left)?;
+        }
         let told = |(id, outcome): (NodeId, Result<()>)| match aftermath {
             Aftermath::Stays => (id, outcome.map(|()| aftermath)),
             Aftermath::Deleted | Aftermath::DeletedNext => (id, Ok(aftermath)),
         };
         Ok(outcomes.into_iter().map(told).collect())
+    }
+
+    /// Deletes the files of nodes that left; this context knows their places.
+    ///
+    /// # Errors
+    /// One is a member, as the leader says, or nobody leads who could say; or files are still there: each is named.
+    pub async fn purge_left(&self, ids: &[NodeId]) -> Result<()> {
+        let Some(known) = self.membership().await else {
+            return Err(Error::NoLeader(format!(
+                "nobody leads who could say that {} left, so no file is deleted; look at `raftctl status`",
+                list(ids)
+            )));
+        };
+        let members = ids
+            .iter()
+            .copied()
+            .filter(|id| known.members.contains_key(id));
+        let members: Vec<NodeId> = members.collect();
+        if !members.is_empty() {
+            return Err(Error::Usage(format!(
+                "the cluster needs the files of {}, which it has as members; `raftctl up` makes them leave, if \
+                 cluster.yaml does not name them",
+                list(&members)
+            )));
+        }
+        let outcomes = self.purge(ids).await;
+        let purged = outcomes.iter().filter(|(_, outcome)| outcome.is_ok());
+        let purged: Vec<NodeId> = purged.map(|(id, _)| *id).collect();
+        known_logs::remove(&self.cluster.state_dir(), &purged)?;
+        known_nodes::forget_left(&self.cluster.state_dir(), &purged)?;
+        all_or_partial(outcomes, "deleted").map(drop)
     }
 
     /// Where the files of a node lie, for people.

@@ -33,6 +33,7 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 
+use crate::client::ways;
 use crate::cluster::outcomes::Outcomes;
 use crate::cluster::{Cluster, NodeId};
 use crate::error::Result;
@@ -87,6 +88,8 @@ impl Context {
             identity: Identity::default(),
         };
         context.note_security();
+        let members = context.inventory.members.iter();
+        ways::note(members.map(|member| (&*member.client_address, &*member.admin_address)));
         context.keep_own_certificate();
         context
     }

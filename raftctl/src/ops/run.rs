@@ -138,7 +138,8 @@ impl Run<'_> {
                     format!("node {id} has left; what there is of its machine is deleted next")
                 }
                 Ok(Aftermath::Stays) => format!(
-                    "node {id} has left; its files stay in {}, and nobody needs them any more",
+                    "node {id} has left; its files stay in {}, and nobody needs them any more \
+                     (`raftctl remove {id} --purge` deletes them)",
                     self.all.files_of(id)
                 ),
                 Err(error) => format!(

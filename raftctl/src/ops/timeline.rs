@@ -6,7 +6,35 @@ use std::path::{Path, PathBuf};
 use super::files::DUMP;
 use crate::cluster::NodeId;
 use crate::error::{Error, Result};
-use crate::timeline::{CLIENTS_FILE, Clients, Timeline};
+use crate::timeline::{CLIENTS_FILE, Clients, Machines, Timeline};
+
+/// A file beside those of nodes that says that all of them ran on one machine.
+const ONE_CLOCK: &str = "one-clock.txt";
+const ONE_CLOCK_TEXT: &str =
+    "The nodes of this folder ran on one machine, so that all their times are of one clock.\n";
+
+/// Notes in a folder with the files of nodes whether these share a clock.
+///
+/// # Errors
+/// The note can't be written, or one of before can't be taken away.
+pub fn note_machines(folder: &Path, machines: Machines) -> Result<()> {
+    let path = folder.join(ONE_CLOCK);
+    let noted = match machines {
+        Machines::One => std::fs::write(&path, ONE_CLOCK_TEXT),
+        Machines::Several => match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        },
+    };
+    noted.map_err(|error| Error::file("write", &path, &error))
+}
+
+fn machines(folder: &Path) -> Machines {
+    match folder.join(ONE_CLOCK).exists() {
+        true => Machines::One,
+        false => Machines::Several,
+    }
+}
 
 /// What a page is called.
 pub const PAGE: &str = "timeline.html";
@@ -40,7 +68,7 @@ pub fn read(folder: &Path, ids: &[NodeId]) -> Result<Timeline> {
     for id in ids {
         dumps.insert(*id, read_dump(&node_folder(folder, *id))?);
     }
-    let timeline = Timeline::read(&dumps);
+    let timeline = Timeline::read(&dumps, machines(folder));
     let path = folder.join(CLIENTS_FILE);
     let clients = match std::fs::read(&path) {
         Ok(text) => text,

@@ -102,6 +102,14 @@ trait Hosting: Sync {
         Box::pin(async { Overview::default() })
     }
 
+    /// Makes what hosts are missing, where that is soon done and costs nothing.
+    ///
+    /// # Errors
+    /// The provider refuses.
+    fn make_hosts<'a>(&self, _: &'a Cluster) -> BoxFuture<'a, Result<()>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Deletes the hosts of nodes that left the cluster, where raftctl made them, and that is soon done.
     ///
     /// # Errors
@@ -161,6 +169,14 @@ pub async fn look_briefly(cluster: &Cluster) -> Result<Inventory> {
     const PATIENCE: Duration = Duration::from_millis(1300);
     let patience = PATIENCE.min(cluster.limits.connect);
     of(cluster).look(cluster, false, patience).await
+}
+
+/// Makes what hosts are missing, where that is soon done and costs nothing.
+///
+/// # Errors
+/// The provider refuses.
+pub async fn make_hosts(cluster: &Cluster) -> Result<()> {
+    of(cluster).make_hosts(cluster).await
 }
 
 /// Deletes the hosts of nodes that left the cluster, where raftctl made them, and that is soon done.

@@ -223,6 +223,10 @@ obey() {
     cancel "$5"
     look_up "$2"
   fi
+  if [ "$3" = paused ] && [ "$STATE" = paused ] && [ -n "${5-}" ]; then
+    # It would be started anew in the middle of its pause.
+    unwatch "$5" || { kill -s CONT "$PID"; STATE=running; }
+  fi
   # Alive, and not the node: it must not be forgotten, nor called stopped.
   [ "$STATE" != stopped ] || [ "$ALIVE" = no ] || STATE=running
   # A process that was told to end and did leaves nothing behind.

@@ -24,6 +24,21 @@ cancel() {
   [ ! -e "/etc/systemd/system/$1" ] || systemctl --quiet stop "$1" || :
 }
 
+# watched UNIT_TEXT EXECUTABLE: without what the program has no part in: an earlier release tells systemd nothing of its
+# loop, and would be taken for stuck.
+watched() {
+  case $("$2" --help 2>/dev/null) in
+    *WatchdogSec=*) printf '%s\n' "$1" ;;
+    *) printf '%s\n' "$1" | grep -v '^WatchdogSec=' ;;
+  esac
+}
+
+# unwatch UNIT: a node that is frozen on purpose is not stuck. What the unit does to be "reloaded" takes the watch from it,
+# until the node goes on: with its next step it asks to be watched again.
+unwatch() {
+  ! grep -q '^WatchdogSec=' "/etc/systemd/system/$1" || systemctl --quiet reload "$1"
+}
+
 # start_unit UNIT USER UNIT_TEXT LAUNCH_TEXT ID PID_FILE ARGS_FILE DATA_DIR EXECUTABLE ARGUMENT...
 # Whatever keeps the node from running after that, a lost log as well, its launcher tells.
 start_unit() {
@@ -61,6 +76,7 @@ start_unit() {
     [ ! -e "$tls/node.key" ] || chown -h "$user:" "$tls/node.key" || return 0
   fi
   put "$args_file" "$(printf '%s\n' "$@" | fitting "$executable")" && put "${pid_file%.pid}.launch" "$launch_text" || return 0
+  unit_text=$(watched "$unit_text" "$executable")
   if [ "$(cat "/etc/systemd/system/$unit" 2>/dev/null)" != "$unit_text" ]; then
     put "/etc/systemd/system/$unit" "$unit_text" && systemctl daemon-reload || return 0
   fi

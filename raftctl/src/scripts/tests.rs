@@ -483,3 +483,24 @@ fn a_process_is_gone_with_its_last_thread() {
     process.0.kill().unwrap();
     until(&|| state() == "gone\n"); // Before anybody has waited for it.
 }
+
+// A release that tells systemd nothing of its loop is not watched for that: it would be taken for stuck.
+#[test]
+fn an_earlier_release_is_not_watched() {
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("raft-node");
+    let unit = "[Service]\nWatchdogSec=30\nUser=x";
+    for (help, left) in [
+        (
+            "with WatchdogSec= also, that it goes on",
+            "[Service]\nWatchdogSec=30\nUser=x\n",
+        ),
+        ("when it is ready", "[Service]\nUser=x\n"),
+    ] {
+        std::fs::write(&program, format!("#!/bin/sh\necho '{help}'\n")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(&program, mode).unwrap();
+        let watched = call("watched", [unit, program.to_str().unwrap()]);
+        assert_eq!(run(&format!("{SYSTEMD}\n{watched}\n")), left);
+    }
+}

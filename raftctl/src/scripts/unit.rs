@@ -4,7 +4,8 @@
 //! found, killed and paused in the same way with systemd and without it. A node that was killed or
 //! stopped by an operator is held: a file keeps systemd from starting it again, after a second or
 //! at the next boot, until an operator does. A node that ends by itself with an error is started
-//! again.
+//! again, and so is one whose loop has not made a step for long. A pause is no such case: whoever freezes a
+//! node has systemd wait for it (`unwatch` in systemd.sh).
 
 use super::layout::NodeLayout;
 use super::shell::quote;
@@ -20,6 +21,16 @@ const FAILURES_WITHIN_SECONDS: u32 = 60;
 const START_SECONDS_MAX: u32 = 600;
 /// What a node may take to hand over, flush and exit before systemd kills it.
 const STOP_SECONDS_MAX: u32 = 20;
+
+/// After such a time without a step of its loop, a node is stuck, and systemd starts it anew. Long enough for a machine
+/// that is busy with other things, and for the end of a node, in which nothing is told: what others need of it they
+/// have from its successor long before.
+const WATCHDOG_SECONDS: u32 = 30;
+const _: () = assert!(WATCHDOG_SECONDS > STOP_SECONDS_MAX);
+
+/// Takes the watch from a node that is frozen, until it goes on. systemd lets nobody outside of the unit say so, nor is there
+/// another way to change that of a unit that runs; so it is what the unit runs to be reloaded.
+const UNWATCH: &str = "systemd-notify WATCHDOG_USEC=0";
 
 /// What a node can't do any more: gain rights, see other processes' files, write anywhere but in
 /// the cluster's own folder, speak anything but TCP and UDP, load or change code. `systemd-analyze security`
@@ -76,7 +87,7 @@ pub fn unit(layout: &NodeLayout) -> String {
          \n\
          [Service]\n\
          Type=notify\n\
-         NotifyAccess=main\n\
+         NotifyAccess=exec\n\
          User={USER}\n\
          ExecStart=/bin/sh \"{run}.launch\"\n\
          Restart=on-failure\n\
@@ -84,6 +95,8 @@ pub fn unit(layout: &NodeLayout) -> String {
          RestartPreventExitStatus=2 3\n\
          TimeoutStartSec={START_SECONDS_MAX}\n\
          TimeoutStopSec={STOP_SECONDS_MAX}\n\
+         WatchdogSec={WATCHDOG_SECONDS}\n\
+         ExecReload={UNWATCH}\n\
          ReadWritePaths=\"{base}\"\n\
          {HARDENING}\
          \n\
@@ -166,6 +179,8 @@ mod tests {
             "User=raftkv",
             "ExecStart=/bin/sh \"/opt/raftkv/demo/run/node_3.launch\"",
             "Restart=on-failure",
+            "WatchdogSec=30",
+            "NotifyAccess=exec",
             "ReadWritePaths=\"/opt/raftkv/demo\"",
             "RequiresMountsFor=\"/opt/raftkv/demo\"",
             "ProtectSystem=strict",

@@ -3,6 +3,8 @@
 //! Each writes in cluster.yaml what an operator would, and does what `up` does about it: so whatever interrupts it, `up`
 //! goes on. Nothing is written before it is clear that the change can be made.
 
+mod purge;
+
 use std::path::Path;
 
 use crate::cluster::{self, Cluster, Node, NodeId, Provider, edit};
@@ -52,6 +54,9 @@ pub struct Remove {
     /// The nodes, by id
     #[arg(value_name = "ID", required = true)]
     pub ids: Vec<NodeId>,
+    /// Delete their files as well, when they have left; also those of nodes that left before
+    #[arg(long)]
+    pub purge: bool,
     /// Print the steps and the new line of cluster.yaml, and change nothing
     #[arg(long)]
     pub dry_run: bool,
@@ -125,7 +130,7 @@ impl Change {
                 nodes.push(placed(id, &add.place));
             }
             Change::Remove(remove) => {
-                for id in &remove.ids {
+                for id in remove.ids.iter().filter(|_| !remove.purge) {
                     there(id)?;
                 }
                 nodes.retain(|node| !remove.ids.contains(&node.id));
@@ -167,7 +172,7 @@ fn next_id(cluster: &Cluster, known: &Membership) -> NodeId {
     used.chain(&ids).max().map_or(1, |id| id + 1)
 }
 
-/// Makes one change, in cluster.yaml and in the cluster.
+/// Makes one change, in cluster.yaml and in the cluster; and deletes what whoever left has left, if that was asked for.
 ///
 /// # Errors
 /// The change can't be made: then nothing has changed. Else as of `up`.
@@ -177,6 +182,15 @@ pub async fn run(
     options: &Options,
     change: &Change,
 ) -> Result<()> {
+    match change {
+        Change::Remove(remove) if remove.purge => {
+            Box::pin(purge::run(config, cluster, options, remove)).await
+        }
+        _ => make(config, cluster, options, change).await,
+    }
+}
+
+async fn make(config: &Path, cluster: Cluster, options: &Options, change: &Change) -> Result<()> {
     let place = change.place();
     if place.is_some_and(|place| place.zone.is_some()) && cluster.provider != Provider::Gcp {
         return Err(Error::Usage("--zone is for provider gcp".into()));

@@ -41,6 +41,8 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         let purged: Vec<NodeId> = purged.map(|(id, _)| *id).collect();
         known_logs::remove(&context.cluster.state_dir(), &purged)?;
         known_nodes::remove(&context.cluster.state_dir(), &purged)?;
+        known_nodes::forget_left(&context.cluster.state_dir(), &purged)?;
+        forget_left(context, &progress)?;
     }
     all_or_partial(outcomes, if purge { "deleted" } else { "stopped" })?;
     if purge {
@@ -48,6 +50,20 @@ pub async fn run(context: &Context, options: &Options, purge: bool) -> Result<()
         lock.remove()?;
     }
     tell(context, options, purge).await
+}
+
+/// Whoever left before may have been on a host that is not there any more: nobody waits for it. Where its files may be is told
+/// once more.
+fn forget_left(context: &Context, progress: &Progress) -> Result<()> {
+    let state_dir = context.cluster.state_dir();
+    let left = known_nodes::left(&state_dir);
+    for (id, node) in &left {
+        let host = node.host.as_deref().unwrap_or("its host");
+        progress.note(&format!(
+            "the files of node {id}, which left before, stay on {host}"
+        ));
+    }
+    known_nodes::forget_left(&state_dir, &left.into_keys().collect::<Vec<_>>())
 }
 
 /// Does the next thing with those nodes with which all went well so far.

@@ -262,6 +262,68 @@ fn members_change_by_one_verb() {
     cluster.raftctl(&["status", "--check"]).ok();
 }
 
+// A trial takes away what it brought, and nobody else: a member that cluster.yaml does not name any more is its
+// operator's, with all its files.
+#[test]
+fn a_trial_takes_away_only_what_it_brought() {
+    const GUEST: &str = "\
+scenario: guest
+title: A node comes, and goes
+nodes: 3
+steps:
+- wait_for_leader: {}
+- add: {as: guest}
+- expect_state: {nodes: guest}
+- remove: guest
+";
+    let cluster = TestCluster::with_room(4);
+    edit(&cluster, "3");
+    std::fs::write(cluster.path("guest.yaml"), GUEST).unwrap();
+    cluster.raftctl(&["scenario", "run", "./guest.yaml"]).ok();
+    assert_eq!(voters(&cluster), [1, 2, 3, 4]);
+    assert!(cluster.state("logs_node_4/logs.txt").exists());
+    assert!(!cluster.state("logs_node_5").exists());
+}
+
+// The files of a node that leaves are deleted when that is asked for, with the node or later; never those of a member,
+// and not without a word to confirm it.
+#[test]
+fn files_of_those_who_left_are_deleted_when_told() {
+    let cluster = TestCluster::up(4);
+    let log = |id: u64| cluster.state(&format!("logs_node_{id}/logs.txt"));
+    let left = cluster.raftctl(&["remove", "2"]).ok();
+    assert!(log(2).exists());
+    let advice = "(`raftctl remove 2 --purge` deletes them)";
+    assert!(left.stderr.contains(advice), "{left:?}");
+    let refused = cluster.raftctl(&["remove", "2", "--purge"]).code(2);
+    refused.says("nobody is there to confirm it, so say --yes");
+    assert!(log(2).exists());
+    let purge = |id: &str| cluster.raftctl(&["remove", id, "--purge", "--yes"]);
+    purge("2").ok().says("the files of node 2 are deleted");
+    assert!(!cluster.state("logs_node_2").exists());
+    purge("2").code(2).says("none that left from here");
+
+    let dry = ["remove", "4", "--purge", "--dry-run"];
+    cluster
+        .raftctl(&dry)
+        .ok()
+        .says("the files of node 4 would be deleted");
+    assert!(log(4).exists());
+    purge("4").ok().says("the files of node 4 are deleted");
+    assert!(!cluster.state("logs_node_4").exists());
+    assert_eq!(voters(&cluster), [1, 3]);
+
+    // Out of the file, and a member still: the cluster needs it.
+    edit(&cluster, "[{id: 1}]");
+    purge("3").code(2).says("needs the files of node 3");
+    assert!(log(3).exists());
+    cluster.raftctl(&["up"]).ok();
+    purge("3").ok();
+    assert!(!cluster.state("logs_node_3").exists());
+    purge("1").code(2).says("`raftctl down` ends a cluster");
+    assert!(log(1).exists());
+}
+
 // A file that raftctl can't edit is left alone, and what to write is said; without a leader nothing is tried.
 #[test]
 fn a_file_that_can_t_be_edited_is_for_a_person() {

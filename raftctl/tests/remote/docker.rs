@@ -8,6 +8,7 @@ use harness::{Shared, Test, stories, tests};
 use testhosts::containers::{BASE, CONTAINERS, docker, sweep};
 
 use crate::advice::{by_hand, quoted};
+use crate::members::{GUESTS, MEMBERS_AND_KILLS, had_changes};
 use crate::support::{Ended, command, ended, raftctl};
 
 /// The image from the bundled Dockerfile has one name for all clusters: whose it is depends on who
@@ -39,6 +40,7 @@ pub fn tests() -> Vec<Test> {
         addresses_of_containers_change,
         a_node_is_a_container_for_as_long_as_it_is_a_member,
         a_lost_disk_is_replaced_once_members_have_changed,
+        members_change_in_trials,
         down_removes_what_was_made_and_nothing_else
     );
     tests.extend(tests!([CONTAINERS], what_others_made_stays));
@@ -573,6 +575,22 @@ fn addresses_of_containers_change(cluster: &Containers) {
     let up = cluster.raftctl(&["up"]).ok();
     assert!(up.stderr.contains("nothing to do"), "{up:?}");
     assert_eq!(cluster.process(1), untouched, "it was not restarted");
+}
+
+// Trials bring nodes and take them away again, in containers that are made for them: a scenario, and chaos whose changes
+// strike beside other faults. Nothing of them is left.
+fn members_change_in_trials(cluster: &Containers) {
+    let ids = || {
+        let status = cluster.raftctl(&["status", "--output", "json"]).ok().json();
+        status["membership"]["voters"].clone()
+    };
+    let before = ids();
+    std::fs::write(cluster.folder.path().join("guests.yaml"), GUESTS).unwrap();
+    cluster.raftctl(&["scenario", "run", "./guests.yaml"]).ok();
+    assert_eq!((ids(), cluster.count()), (before.clone(), 3));
+    had_changes(&cluster.raftctl(MEMBERS_AND_KILLS));
+    assert_eq!((ids(), cluster.count()), (before, 3));
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
 }
 
 // `down` asks, and then removes what was made, and nothing else: neither another container with a name

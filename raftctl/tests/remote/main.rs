@@ -15,6 +15,9 @@ mod ssh;
 #[path = "../support/mod.rs"]
 mod support;
 mod systemd;
+#[allow(dead_code, reason = "what is tried here needs a part of it")]
+#[path = "../support/terminal.rs"]
+mod terminal;
 mod tls;
 mod trouble;
 mod ways;

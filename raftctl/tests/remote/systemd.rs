@@ -19,7 +19,7 @@ pub fn tests() -> Vec<Test> {
         a_crashed_node_is_started_again,
         a_killed_node_is_dead_until_told,
         a_kill_forestalls_a_new_try,
-        a_freeze_is_no_failure,
+        a_stuck_node_is_started_again_and_a_frozen_one_is_not,
         the_journal_has_events_by_their_fields,
         a_boot_starts_what_nobody_ended,
         a_lost_log_is_missed_by_systemd,
@@ -159,12 +159,41 @@ fn a_kill_forestalls_a_new_try(cluster: &Units) {
     cluster.raftctl(&["up"]).ok();
 }
 
-// A freeze is no failure.
-fn a_freeze_is_no_failure(cluster: &Units) {
-    cluster.raftctl(&["pause", "2"]).ok();
-    let is_active = "systemctl is-active raftkv-test-2";
-    assert_eq!(cluster.set.must_run(1, is_active), "active");
-    cluster.raftctl(&["resume", "2"]).ok();
+// A node whose loop stands still is started again by systemd, which says why. One that is frozen on purpose is not,
+// however long that lasts; and when it goes on, it is watched as before.
+fn a_stuck_node_is_started_again_and_a_frozen_one_is_not(cluster: &Units) {
+    let must = |script: &str| cluster.set.must_run(0, script);
+    let unit = "cat /etc/systemd/system/raftkv-test-1.service";
+    assert!(must(unit).contains("\nWatchdogSec=30\n"), "{}", must(unit));
+    let folder = "/run/systemd/system/raftkv-test-1.service.d";
+    must(&format!(
+        "mkdir {folder} && printf '[Service]\nWatchdogSec=3\n' >{folder}/soon.conf && systemctl daemon-reload"
+    ));
+    cluster.raftctl(&["restart", "1"]).ok();
+    cluster.until_ready();
+
+    let first = must(PID);
+    let is_watched =
+        || must("systemctl show raftkv-test-1 -p WatchdogTimestampMonotonic --value") != "0";
+    let state = || must(&format!("sed -n 's/^State:.//p' /proc/{first}/status"));
+    eventually("watched", is_watched);
+    cluster.raftctl(&["pause", "1", "--for", "10s"]).ok();
+    assert!(state().starts_with('T'), "{}", state());
+    assert!(!is_watched());
+    eventually("gone on", || !state().starts_with('T'));
+    assert_eq!(must(PID), first);
+    eventually("watched again", is_watched);
+
+    must(&format!("kill -STOP {first}"));
+    eventually("started again", || {
+        must(PID) != first && must(SHOW) == "active"
+    });
+    let why = must("journalctl --quiet --no-pager --unit raftkv-test-1");
+    assert!(why.contains("Watchdog timeout (limit 3s)!"), "{why}");
+    assert!(why.contains("Failed with result 'watchdog'"), "{why}");
+    must(&format!("rm -r {folder} && systemctl daemon-reload"));
+    cluster.raftctl(&["restart", "1"]).ok();
+    cluster.raftctl(&["up"]).ok().says("nothing to do");
 }
 
 // What dump.txt tells of rare things stands in the journal, to be found by its fields.

@@ -8,15 +8,18 @@ use std::time::{Duration, Instant};
 use crate::advice::quoted;
 use crate::cluster::RemoteCluster;
 use crate::support::{PATIENCE, command};
+use crate::terminal::{TMUX, Terminal, says};
 use testhosts::{HOSTS, PLAIN, ROOT};
 
 pub fn tests() -> Vec<Test> {
-    tests!(
+    let ways = tests!(
         [HOSTS],
         a_jump_host_is_asked_once_and_may_be_a_member,
         one_session_at_a_time_is_enough,
         silence_and_a_home_without_programs_are_told
-    )
+    );
+    let watched = tests!([HOSTS, TMUX], a_cluster_is_watched_through_a_jump_host);
+    [ways, watched].concat()
 }
 
 /// Writes a cluster.yaml whose first host is the jump host of all, itself included.
@@ -73,6 +76,56 @@ fn a_jump_host_is_asked_once_and_may_be_a_member() {
         doctor.stdout.contains("AllowTcpForwarding yes"),
         "{doctor:?}"
     );
+}
+
+// `raftctl top` goes through a jump host, too: all nodes are seen; without a majority, two hosts being gone, what is left
+// is still told and can still be disturbed; and when the hosts come back, so does the rest.
+fn a_cluster_is_watched_through_a_jump_host() {
+    let mut cluster = RemoteCluster::new(3, ROOT);
+    through_the_first(&cluster, ROOT);
+    cluster.raftctl(&["up"]).ok();
+    cluster.raftctl(&["transfer", "2"]).ok();
+    let terminal = Terminal::start(cluster.folder(), (140, 30));
+    terminal.eventually("the roles", |picture| {
+        says(picture, 2, "leader") && [1, 3].iter().all(|id| says(picture, *id, "follower"))
+    });
+    terminal.eventually("a promise", |picture| says(picture, 3, "node 2 "));
+    let (gate, log) = (cluster.set.hosts[0].address, cluster.set.hosts[2].log());
+    let logins: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("Accepted publickey"))
+        .collect();
+    let from = format!(" from {gate} port ");
+    assert!(!logins.is_empty(), "{log}");
+    assert!(
+        logins.iter().all(|line| line.contains(&from)),
+        "past the jump host: {log}"
+    );
+
+    for dead in [1, 2] {
+        cluster.set.hosts[dead].die();
+    }
+    terminal.eventually("a dead majority", |picture| {
+        let is_alone = says(picture, 1, "candidate") || says(picture, 1, "follower");
+        is_alone && picture.contains("RaftkvNoLease") && !says(picture, 2, "leader")
+    });
+    for (key, is_paused) in [("p", true), ("r", false)] {
+        for press in ["1", key, "y"] {
+            terminal.press(press);
+        }
+        terminal.eventually("the one that is left, as it is told", |picture| {
+            says(picture, 1, "paused") == is_paused
+        });
+    }
+    for dead in [1, 2] {
+        cluster.set.revive(dead);
+    }
+    cluster.raftctl(&["up"]).ok();
+    terminal.eventually("a leader again", |picture| {
+        (1..=3).all(|id| says(picture, id, "leader") || says(picture, id, "follower"))
+    });
+    terminal.press("q");
+    terminal.is_given_back();
 }
 
 // Many calls at once share one connection, also where the server allows one session at a time: none

@@ -118,6 +118,14 @@ const FOLLOWED: &[(&str, &[&str], &[&str])] = &[
         &["remote::partial::a_host_lost_while_all_are_stopped_is_left_behind"],
     ),
     (
+        "ops/run.rs",
+        &["remove {id} --purge"],
+        &[
+            "local::members::files_of_those_who_left_are_deleted_when_told",
+            "remote::members::members_come_and_go_over_ssh",
+        ],
+    ),
+    (
         "plan/facts.rs",
         &["up --allow-data-loss"],
         &[
@@ -385,6 +393,11 @@ const READ_ONLY: &[(&str, &[&str], &str)] = &[
         "scenario/restore.rs",
         &["list scenario/", "list chaos/"],
         "a look at keys that are left, where the cluster had no leader any more",
+    ),
+    (
+        "ops/members.rs",
+        &["status"],
+        "looks: nobody leads who could say whether a node has left",
     ),
     (
         "verbs/change.rs",

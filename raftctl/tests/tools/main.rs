@@ -7,6 +7,8 @@ mod cluster;
 #[allow(dead_code, reason = "what is tried here needs a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+#[path = "../support/terminal.rs"]
+mod terminal;
 mod timeline;
 mod top;
 

@@ -21,12 +21,8 @@ pub fn tests() -> Vec<Test> {
 /// Where pictures stay that somebody may want to look at.
 const PICTURES: &str = env!("CARGO_TARGET_TMPDIR");
 
-/// Bars may be off by this much: a pixel of the whole record, and what the hosts' clocks are unsure of.
-const TOLERANCE_MS: f64 = 25.0;
-
-/// As far a node's bars may stand aside together: clocks are compared by messages, and those of a young cluster, on a
-/// machine with other things to do, leave so much in doubt.
-const SHIFT_MS_MAX: f64 = 150.0;
+/// Bars may be off by so many pixels: letters on the axis stand on whole ones.
+const TOLERANCE_PIXELS: f64 = 2.0;
 
 /// Appended to a copy of the page: says where things are after the page's own script has drawn them, then
 /// goes closer with a button and a key as a person would, and says it again.
@@ -189,45 +185,58 @@ fn near(what: &str, seen: f64, expected: f64, tolerance: f64) {
     );
 }
 
-/// The bars of a leader's term stand where its dump.txt says, in this view.
+/// A field that is a number of microseconds, as milliseconds.
+fn length_ms(line: &str, name: &str) -> Option<f64> {
+    let (_, from) = line.split_once(&format!(" {name}="))?;
+    let length: f64 = from.split(' ').next()?.parse().ok()?;
+    Some(length / 1000.0)
+}
+
+/// When a leader had its first lease, and until when its last one was to last, as its dump.txt says.
+fn lease(folder: &Path, id: u64) -> (f64, f64) {
+    let path = folder.join(format!("logs_node_{id}/dump.txt"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let told = text.lines().filter_map(|line| {
+        let at = humantime_ms(line.split_once(' ')?.0);
+        let left = length_ms(line, "lease_us").filter(|left| *left > 0.0)?;
+        Some((at, at + left))
+    });
+    let told: Vec<(f64, f64)> = told.collect();
+    let until = told.iter().map(|(_, until)| *until);
+    (told[0].0, until.fold(0.0, f64::max))
+}
+
+/// The bars of both leaders' terms stand where their dump.txt say, in this view; and the first one's lease ends where it
+/// said, though its process was gone by then.
 fn bars_are_in_their_place(view: &Value, folder: &Path, leaders: [u64; 2]) {
     let (axis, bars) = (Axis::of(view), bars(view));
-    let tolerance = TOLERANCE_MS + 1.0 / axis.pixels_per_ms;
-    let mut shifts = Vec::new();
+    let tolerance = TOLERANCE_PIXELS / axis.pixels_per_ms;
     for id in leaders {
         let (elected, line) = told(folder, id, "became the leader for term").unwrap();
-        let term = line
-            .split_once("term=")
-            .unwrap()
-            .1
-            .split(' ')
-            .next()
-            .unwrap()
-            .to_owned();
-        let is_its = |bar: &&Bar| {
-            bar.kind == "leads" && bar.says.starts_with(&format!("leads term {term};"))
-        };
-        let leads = bars
-            .iter()
-            .find(is_its)
-            .unwrap_or_else(|| panic!("term {term}: {bars:#?}"));
-        near("the election", axis.ms(leads.left), elected, SHIFT_MS_MAX);
-        shifts.push(axis.ms(leads.left) - elected);
+        let (_, term) = line.split_once("term=").unwrap();
+        let term = term.split(' ').next().unwrap();
+        let says = format!("leads term {term};");
+        let is_its = |bar: &&Bar| bar.kind == "leads" && bar.says.starts_with(&says);
+        let leads = bars.iter().find(is_its);
+        let leads = leads.unwrap_or_else(|| panic!("term {term}: {bars:#?}"));
+        near("the election", axis.ms(leads.left), elected, tolerance);
         let line = format!("logs_node_{id}/dump.txt#line=");
         assert!(leads.file.starts_with(&line), "{leads:?}");
     }
+    let mut outlives = bars.iter().filter(|bar| bar.kind == "lease outlives");
+    let (Some(outlives), None) = (outlives.next(), outlives.next()) else {
+        panic!("of one leader alone: {bars:#?}");
+    };
+    let (from, until) = lease(folder, leaders[0]);
+    near("the lease", axis.ms(outlives.left), from, tolerance);
+    near("its end", axis.ms(outlives.right), until, tolerance);
     // The wait of the second: from its line on, for as long as that says.
     let (from, line) = told(folder, leaders[1], "New Leader waiting").unwrap();
     let wait = bars.iter().find(|bar| bar.kind == "wait").unwrap();
-    near("the wait", axis.ms(wait.left), from + shifts[1], tolerance);
-    let remaining = line.split_once("remaining_us=").unwrap().1;
-    let remaining: f64 = remaining.split(' ').next().unwrap().parse().unwrap();
-    near(
-        "its length",
-        axis.ms(wait.right) - axis.ms(wait.left),
-        remaining / 1000.0,
-        2.0 * tolerance,
-    );
+    near("the wait", axis.ms(wait.left), from, tolerance);
+    let remaining = length_ms(&line, "remaining_us").unwrap();
+    let seen = axis.ms(wait.right) - axis.ms(wait.left);
+    near("its length", seen, remaining, 2.0 * tolerance);
 }
 
 // A real page in a real browser: no error in its console, each bar where the records say, also after a
@@ -237,6 +246,11 @@ fn the_page_shows_what_the_records_say() {
     cluster.raftctl(&["up"]).ok();
     let first = cluster.leader(|_| true);
     cluster.raftctl(&["set", "a", "b"]).ok();
+    // What a process told in its last few milliseconds is lost with it.
+    let dump = cluster.state(&format!("logs_node_{first}/dump.txt"));
+    cluster.eventually("the lease, in its dump.txt", |_| {
+        std::fs::read_to_string(&dump).is_ok_and(|text| text.contains(" holds its lease.\t"))
+    });
     cluster.raftctl(&["kill", &first.to_string()]).ok();
     let second = cluster.leader(|id| id != first);
     cluster.raftctl(&["set", "a", "c"]).ok();

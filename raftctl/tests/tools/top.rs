@@ -1,16 +1,11 @@
 //! `raftctl top` in a real terminal, which tmux holds.
 
-use std::path::PathBuf;
 use std::process::Command;
-use std::time::{Duration, Instant};
 
-use harness::{Need, Test, program_is_missing, tests};
-use tempfile::TempDir;
+use harness::{Test, tests};
 
 use crate::cluster::TestCluster;
-use crate::support::PATIENCE;
-
-static TMUX: Need = Need::new(|| program_is_missing("tmux", "install the package tmux"));
+use crate::terminal::{TMUX, Terminal, says};
 
 pub fn tests() -> Vec<Test> {
     tests!(
@@ -20,114 +15,13 @@ pub fn tests() -> Vec<Test> {
     )
 }
 
-/// A terminal with a command in it; both end with it.
-struct Terminal {
-    folder: TempDir,
-}
-
-impl Terminal {
-    /// The command's end is written below its picture, with what the terminal is like then.
-    fn start(cluster: &TestCluster, size: (u16, u16)) -> Terminal {
-        let terminal = Terminal {
-            folder: tempfile::tempdir().unwrap(),
-        };
-        let raftctl = env!("CARGO_BIN_EXE_raftctl");
-        let pid = terminal.pid_file();
-        let command = format!(
-            "sh -c 'echo $$ > {}; exec {raftctl} top'; echo ended=$?; stty -a; exec cat",
-            pid.display()
-        );
-        let (width, height) = (size.0.to_string(), size.1.to_string());
-        let folder = cluster.folder().to_str().unwrap();
-        terminal.tmux(&[
-            "-f",
-            "/dev/null",
-            "new-session",
-            "-d",
-            "-x",
-            &width,
-            "-y",
-            &height,
-            "-c",
-            folder,
-            &command,
-        ]);
-        terminal
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.folder.path().join("pid")
-    }
-
-    fn tmux(&self, arguments: &[&str]) -> String {
-        let mut tmux = Command::new("tmux");
-        tmux.arg("-S")
-            .arg(self.folder.path().join("tmux"))
-            .args(arguments);
-        let output = tmux
-            .env("LC_ALL", "C.UTF-8")
-            .env("TERM", "xterm-256color")
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{arguments:?}: {output:?}");
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// What stands there now.
-    fn picture(&self) -> String {
-        self.tmux(&["capture-pane", "-p"])
-    }
-
-    fn press(&self, key: &str) {
-        self.tmux(&["send-keys", key]);
-    }
-
-    #[track_caller]
-    fn eventually(&self, what: &str, is_so: impl Fn(&str) -> bool) -> String {
-        let started = Instant::now();
-        loop {
-            let picture = self.picture();
-            if is_so(&picture) {
-                return picture;
-            }
-            assert!(started.elapsed() < PATIENCE, "never: {what}\n{picture}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-
-    /// raftctl has ended as it should, and the terminal is as it was before.
-    #[track_caller]
-    fn is_given_back(&self) {
-        let after = self.eventually("the end", |picture| picture.contains(" echo "));
-        assert!(after.contains("ended=0"), "{after}");
-        assert!(after.contains(" icanon"), "{after}");
-        let alternate = self.tmux(&["display-message", "-p", "#{alternate_on}"]);
-        assert_eq!(alternate.trim(), "0");
-    }
-}
-
-impl Drop for Terminal {
-    fn drop(&mut self) {
-        self.tmux(&["kill-server"]);
-    }
-}
-
-/// Whether the row of a node says so.
-fn says(picture: &str, id: u64, word: &str) -> bool {
-    let row = |line: &&str| line.starts_with(&format!("{id} "));
-    picture
-        .lines()
-        .find(row)
-        .is_some_and(|line| line.contains(word))
-}
-
 // The nodes are seen as they are; a key and a yes kill the chosen one, which is seen as well, and without a
 // majority everything that is left is still told.
 fn a_cluster_is_watched_and_disturbed() {
     let cluster = TestCluster::up(3);
     let leader = cluster.leader(|_| true);
     let followers: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
-    let terminal = Terminal::start(&cluster, (140, 30));
+    let terminal = Terminal::start(cluster.folder(), (140, 30));
     terminal.eventually("the roles", |picture| {
         says(picture, leader, "leader") && followers.iter().all(|id| says(picture, *id, "follower"))
     });
@@ -188,7 +82,7 @@ fn a_cluster_is_watched_and_disturbed() {
 fn the_terminal_is_given_back() {
     let cluster = TestCluster::up(1);
     let start = || {
-        let terminal = Terminal::start(&cluster, (80, 24));
+        let terminal = Terminal::start(cluster.folder(), (80, 24));
         terminal.eventually("the leader", |picture| says(picture, 1, "leader"));
         let alternate = terminal.tmux(&["display-message", "-p", "#{alternate_on}"]);
         assert_eq!(alternate.trim(), "1");

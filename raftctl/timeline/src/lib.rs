@@ -36,6 +36,15 @@ type Micros = i64;
 /// A node's id.
 type Node = u64;
 
+/// Where the nodes of a record ran, as far as their clocks are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Machines {
+    /// All on one: they had one clock.
+    One,
+    /// That is not known: each may have had its own.
+    Several,
+}
+
 /// The records of all nodes on one clock.
 #[derive(Debug)]
 pub struct Timeline {
@@ -47,12 +56,15 @@ pub struct Timeline {
 impl Timeline {
     /// Reads every node's dump.txt. Lines that tell of no event are counted and left out.
     #[must_use]
-    pub fn read(dumps: &BTreeMap<Node, String>) -> Timeline {
+    pub fn read(dumps: &BTreeMap<Node, String>, machines: Machines) -> Timeline {
         let records = dumps
             .iter()
             .map(|(id, text)| (*id, Record::read(*id, text)));
         let mut records: BTreeMap<Node, Record> = records.collect();
-        let clocks = Clocks::compare(&records);
+        let clocks = match machines {
+            Machines::One => Clocks::one(records.keys().copied()),
+            Machines::Several => Clocks::compare(&records),
+        };
         for (id, record) in &mut records {
             record.shift(-clocks.ahead_us(*id));
         }

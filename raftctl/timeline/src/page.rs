@@ -76,6 +76,9 @@ fn introduction(timeline: &Timeline) -> String {
     if let Some(reference) = timeline.clocks.reference() {
         let _ = write!(text, " · times are those of node {reference}");
     }
+    if timeline.clocks.is_one() {
+        text += " · one machine, one clock";
+    }
     text + "</p>\n"
 }
 

@@ -226,6 +226,8 @@ impl Record {
             self.take_commit(line, sentence.contains("(leader)"));
         } else if sentence.ends_with("sending heartbeat & Renewing Lease") {
             self.take_heartbeat(line);
+        } else if sentence.ends_with(" holds its lease.") {
+            self.take_lease(line);
         } else if sentence.contains(" rejected AppendEntries RPC") {
             self.take_promise(line, number);
         } else {
@@ -298,15 +300,20 @@ impl Record {
         }
     }
 
-    fn take_heartbeat(&mut self, line: &DumpLine<'_>) {
-        let at = line.at_us;
+    /// What a leader says is left of its lease: with each heartbeat, and when it has one that it had not.
+    fn take_lease(&mut self, line: &DumpLine<'_>) {
         let (term, lease) = (line.number("term"), line.number("lease_us"));
         if let (Some(leading), Some(lease)) = (self.leaderships.last_mut(), lease)
             && term == Some(leading.term)
         {
             leading.tells_lease = true;
-            leading.note_lease(at, lease as Micros);
+            leading.note_lease(line.at_us, lease as Micros);
         }
+    }
+
+    fn take_heartbeat(&mut self, line: &DumpLine<'_>) {
+        self.take_lease(line);
+        let (at, term) = (line.at_us, line.number("term"));
         if let (Some(term), Some(sequence)) = (term, line.number("sequence"))
             && self.rounds.len() < MESSAGES_MAX
         {

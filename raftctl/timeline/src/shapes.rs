@@ -25,6 +25,9 @@ const STRETCHES_PER_RANGE: Micros = 4_000;
 /// Stretches of one kind in one lane.
 const STRETCHES_MAX: usize = 4_000;
 
+/// An idle node writes little: only so long a silence at the end is one.
+const SILENCE: Micros = 1_000_000;
+
 /// A stretch of time in a lane.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stretch {
@@ -139,7 +142,7 @@ fn clients(clients: &Clients, first: Micros, last: Micros) -> Lane {
 /// What is to be known about a record before one looks at it.
 fn notes(timeline: &Timeline, node: Node, record: &Record) -> Vec<String> {
     let mut notes = Vec::new();
-    if timeline.clocks.reference() != Some(node) {
+    if !timeline.clocks.is_one() && timeline.clocks.reference() != Some(node) {
         let unsure = timeline.clocks.of(node).and_then(|clock| clock.unsure_us);
         notes.push(match unsure {
             Some(unsure) => format!("clock ±{}", length(unsure)),
@@ -179,8 +182,11 @@ fn stretches(record: &Record, first: Micros, last: Micros) -> Vec<Stretch> {
     for promise in joined_promises(record, gap) {
         drawn.push(promise);
     }
+    // Whoever leads on has a lease beyond the end of the record, and does not die for that.
+    let is_silent = record.last_us.is_none_or(|own| last - own > SILENCE);
     for leading in record.leaderships.iter().take(STRETCHES_MAX) {
-        drawn.extend(leadership(leading));
+        let is_over = leading.ended != Ended::Open || is_silent;
+        drawn.extend(leadership(leading, is_over));
     }
     for cut in record.cuts.iter().take(STRETCHES_MAX) {
         drawn.push(plain("cut", *cut, (0.0, MARKS.1), "links cut"));
@@ -201,8 +207,7 @@ fn silences(record: &Record, first: Micros, last: Micros) -> Vec<Span> {
         }
         from = from.max(alive.until);
     }
-    // An idle node writes little: only a long silence at the end is one.
-    if last - from > 1_000_000 {
+    if last - from > SILENCE {
         silences.push(Span { from, until: last });
     }
     silences
@@ -243,7 +248,7 @@ fn joined_promises(record: &Record, gap: Micros) -> Vec<Stretch> {
 }
 
 /// A leadership, its leases on it, and its wait above them.
-fn leadership(leading: &Leadership) -> Vec<Stretch> {
+fn leadership(leading: &Leadership, is_over: bool) -> Vec<Stretch> {
     let term = leading.term;
     let on_term = |class, span: Span, says: String, line, label| Stretch {
         class,
@@ -270,7 +275,7 @@ fn leadership(leading: &Leadership) -> Vec<Stretch> {
             "lease of term {term}, {}: answers reads by itself",
             length(lease.until - lease.from)
         );
-        let class = match lease.until > leading.span.until {
+        let class = match is_over && lease.until > leading.span.until {
             true => "lease outlives",
             false => "lease",
         };

@@ -124,7 +124,7 @@ impl Paper {
     }
 
     fn timeline(&self) -> Timeline {
-        Timeline::read(&self.dumps)
+        Timeline::read(&self.dumps, Machines::Several)
     }
 
     fn findings(&self) -> Vec<String> {
@@ -151,6 +151,76 @@ fn clocks_are_compared_by_messages() {
     assert!((apart(1, 2) - 3_000_000).abs() <= unsure, "{}", apart(1, 2));
     assert!((apart(1, 3) + 500_000).abs() <= unsure, "{}", apart(1, 3));
     assert_eq!(timeline.clocks.unsure_us(reference, reference), Some(0));
+}
+
+// On one machine nothing is compared, and nothing is unsure: a lane is where its node wrote. A few messages alone,
+// as those of a young cluster, would put lanes apart by half of the time between two heartbeats.
+#[test]
+fn one_machine_has_one_clock() {
+    let mut paper = Paper::with_clocks([(1, 0), (2, 0), (3, 0)]);
+    paper.say(1, 10, "Node 1 became the leader for term 1.\tterm=1");
+    for (round, left_us) in [(0, 0), (1, 1_870_000)] {
+        paper.round(1, 1, 10 + 100 * round as i64, round, left_us);
+    }
+    paper.say(2, 1002, "Node 2 became the leader for term 2.\tterm=2");
+    let read = |machines| Timeline::read(&paper.dumps, machines);
+    let elected = |timeline: &Timeline| {
+        let of = |node: Node| timeline.records[&node].leaderships[0].span.from;
+        of(2) - of(1)
+    };
+    let (compared, same) = (read(Machines::Several), read(Machines::One));
+    assert_eq!(elected(&same), 992_000, "as they wrote it");
+    assert!(
+        (elected(&compared) - 992_000).abs() > 10_000,
+        "{}",
+        elected(&compared)
+    );
+    assert_eq!(same.clocks.unsure_us(2, 3), Some(0));
+    let page = same.page("x", &BTreeMap::new());
+    assert!(
+        page.contains("one machine, one clock") && !page.contains("clock ±"),
+        "{page}"
+    );
+    assert_eq!(same.check().findings, []);
+}
+
+// A leader that dies before its second heartbeat has had a lease all the same, and that is drawn to its end.
+#[test]
+fn a_short_life_has_a_lease() {
+    let mut paper = Paper::with_clocks([(1, 0), (2, 0), (3, 0)]);
+    paper.say(
+        1,
+        0,
+        "Node 1 started.\tpid=1 term=0 last_index=0 commit_index=0 run=a1",
+    );
+    paper.say(1, 10, "Node 1 became the leader for term 1.\tterm=1");
+    paper.round(1, 1, 10, 0, 0);
+    paper.say(1, 12, "Leader 1 holds its lease.\tterm=1 lease_us=1868000");
+    paper.say(
+        1,
+        30,
+        "Node 1 (leader) committed the entry NO-OP to the state machine.\tterm=1 index=1",
+    );
+    let timeline = paper.timeline();
+    let leading = &timeline.records[&1].leaderships[0];
+    let [lease] = leading.leases[..] else {
+        panic!("{leading:?}")
+    };
+    assert_eq!(lease.until - lease.from, 1_868_000);
+    let outlives = |paper: &Paper| {
+        let page = paper.timeline().page("x", &BTreeMap::new());
+        page.contains("class=\"lease outlives\"")
+    };
+    assert!(
+        !outlives(&paper),
+        "it may well lead on where the record ends"
+    );
+    paper.say(
+        2,
+        1_100,
+        "Node 2 election timer timed out, Starting election.\tterm=2",
+    );
+    assert!(outlives(&paper), "others went on, and it did not");
 }
 
 // What is drawn is what was told: the lease to its true end, though its leader died; promises without a gap.
@@ -479,5 +549,5 @@ fn damage_is_told() {
             .iter()
             .any(|what| what.contains("node 3: 1 lines"))
     );
-    assert!(Timeline::read(&BTreeMap::new()).is_empty());
+    assert!(Timeline::read(&BTreeMap::new(), Machines::Several).is_empty());
 }

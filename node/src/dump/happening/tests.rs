@@ -121,6 +121,13 @@ fn fields_are_machine_readable() {
     };
     let fields = Happening::Raft(waiting).render(ID).1;
     assert_eq!(fields, "term=4 remaining_us=1200");
+    let granted = Happening::LeaseGranted {
+        term: 4,
+        lease_us: 1_940_000,
+    };
+    let expected = ("Leader 1 holds its lease.", "term=4 lease_us=1940000");
+    let (sentence, fields) = granted.render(ID);
+    assert_eq!((&*sentence, &*fields), expected);
     let round = Event::HeartbeatSent {
         term: 4,
         sequence: 41,

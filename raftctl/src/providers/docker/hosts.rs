@@ -1,6 +1,7 @@
 //! The containers of a cluster as hosts.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::engine::Engine;
@@ -17,6 +18,14 @@ use crate::transport::ssh::login::{self, Login};
 /// Containers that raftctl has made.
 pub struct Docker;
 
+/// One at a time makes containers or takes them away: who gave up waiting for one has not kept it from being made.
+static MAKING: Mutex<()> = Mutex::new(());
+
+fn turn() -> MutexGuard<'static, ()> {
+    // Nothing is kept under it.
+    MAKING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Hosting for Docker {
     fn open<'a>(&self, cluster: &'a Cluster) -> BoxFuture<'a, Result<Inventory>> {
         Box::pin(async { open(cluster) })
@@ -31,13 +40,32 @@ impl Hosting for Docker {
         Box::pin(look(cluster, again, deadline))
     }
 
+    fn make_hosts<'a>(&self, cluster: &'a Cluster) -> BoxFuture<'a, Result<()>> {
+        Box::pin(make(cluster))
+    }
+
     fn take_away(&self, cluster: &Cluster, ids: &[NodeId]) -> Result<Aftermath> {
+        let _turn = turn();
         super::remove_nodes(cluster, ids).map(|()| Aftermath::Deleted)
     }
 
     fn orphans(&self) -> Vec<String> {
         // An engine that does not answer is told of elsewhere: then no host answers.
         super::orphans().unwrap_or_default()
+    }
+}
+
+/// Makes the containers that are missing. The engine is waited for on a thread of its own: others may be at work meanwhile.
+async fn make(cluster: &Cluster) -> Result<()> {
+    let (cluster, runtime) = (cluster.clone(), tokio::runtime::Handle::current());
+    let making = tokio::task::spawn_blocking(move || {
+        let _turn = turn();
+        let changes = super::plan(&cluster)?;
+        runtime.block_on(super::make(&cluster, &changes, |_| ()))
+    });
+    match making.await {
+        Ok(made) => made,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

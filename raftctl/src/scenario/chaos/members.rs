@@ -82,13 +82,18 @@ impl Changes {
     }
 }
 
-/// What to do next, with these guests.
-fn next(guests: &[NodeId], random: &mut SmallRng) -> (&'static str, usize, Vec<NodeId>) {
+/// What to do next, with these guests, where there is room for so many. Who replaces another is there before that one goes.
+fn next(
+    guests: &[NodeId],
+    room: usize,
+    random: &mut SmallRng,
+) -> (&'static str, usize, Vec<NodeId>) {
     let one = |random: &mut SmallRng| guests.choose(random).copied().into_iter().collect();
+    let has_room = guests.len() < room;
     match random.random_range(0..3) {
         _ if guests.is_empty() => ("add", 1, vec![]),
-        0 if guests.len() < GUESTS_MAX => ("add", 1, vec![]),
-        0 | 1 => ("replace", 1, one(random)),
+        0 if has_room && guests.len() < GUESTS_MAX => ("add", 1, vec![]),
+        0 | 1 if has_room => ("replace", 1, one(random)),
         _ => ("remove", 0, one(random)),
     }
 }
@@ -102,12 +107,13 @@ pub async fn go_on(
     tell: impl Fn(&Changed) -> Result<()>,
 ) -> Result<()> {
     let mut random = SmallRng::seed_from_u64(seed);
+    let room = Guests::room(guests.home)?;
     loop {
         tokio::time::sleep(random.random_range(PAUSE)).await;
         let Ok(present) = guests.present().await else {
             continue; // Nobody leads just now.
         };
-        let (kind, come, go) = next(&present, &mut random);
+        let (kind, come, go) = next(&present, room, &mut random);
         let at_ms = ms(started.elapsed());
         let done = guests.change(come, &go).await;
         let changed = Changed {
@@ -134,13 +140,19 @@ mod tests {
     #[test]
     fn what_comes_next_is_possible() {
         let mut random = SmallRng::seed_from_u64(3);
-        assert_eq!(next(&[], &mut random), ("add", 1, vec![]));
+        let room = usize::MAX;
+        assert_eq!(next(&[], 1, &mut random), ("add", 1, vec![]));
         let mut seen = std::collections::BTreeSet::new();
         for _ in 0..100 {
-            let (kind, come, go) = next(&[6, 7], &mut random);
+            let (kind, come, go) = next(&[6, 7], room, &mut random);
             assert!(kind != "add" && go.len() == 1, "{kind} {go:?}");
             assert_eq!(come, usize::from(kind == "replace"));
-            seen.insert(next(&[6], &mut random).0);
+            seen.insert(next(&[6], room, &mut random).0);
+            assert_eq!(
+                next(&[6], 1, &mut random),
+                ("remove", 0, vec![6]),
+                "no host is left"
+            );
         }
         assert_eq!(
             seen.into_iter().collect::<Vec<_>>(),

@@ -54,7 +54,7 @@ pub struct Arguments {
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     keys: u64,
     /// Kinds of faults, separated by commas, or none: kill, pause, partition, restart-all, and
-    /// member: nodes join, are replaced and leave meanwhile (provider local)
+    /// member: nodes join, are replaced and leave meanwhile (with provider ssh on hosts of `ssh.spare`)
     #[arg(
         long,
         value_name = "KINDS",
@@ -89,7 +89,7 @@ impl Arguments {
             ));
         }
         if kinds.contains(&Kind::Member) {
-            Guests::check(context)?;
+            Guests::room(context)?;
         }
         Ok(kinds)
     }
