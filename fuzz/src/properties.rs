@@ -194,6 +194,6 @@ pub fn dump(bytes: &[u8]) {
         if let (Ok(all), Ok(Some(last))) = (all, last) {
             assert_eq!(all.last().map(|record| record.at), Some(last));
         }
-        crate::text::records::parse_log(text, |_| true).ok();
+        crate::text::records::parse_log(text, &|_| true).ok();
     }
 }

@@ -209,7 +209,7 @@ pub async fn run(mut settings: Settings) -> Result<(), Failure> {
     if lease_us > own_lease_us {
         tokio::spawn(lower(lease_record, lease_us, own_lease_us));
     }
-    let outcome = node.serve(&settings, clients_socket).await;
+    let outcome = Box::pin(node.serve(&settings, clients_socket)).await;
     match &outcome {
         Ok(()) => dump.tell(Happening::Stopped),
         Err(failure) => dump.tell(Happening::Failed(failure.to_string().into())),

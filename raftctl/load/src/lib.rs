@@ -29,4 +29,4 @@ pub mod worker;
 pub mod workload;
 
 pub use error::LoadError;
-pub use load::{Load, Target};
+pub use load::{Load, Sources, Target};

@@ -2,6 +2,7 @@
 //! the next one when it no longer serves.
 
 use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -24,6 +25,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// How long answers are waited for after the last question.
 pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// What each share of the load asks: by its number, and how many there are.
+pub type Sources<'a> = dyn Fn(u64, u64) -> Source + Sync + 'a;
 
 /// How the load is brought.
 #[derive(Debug, Clone)]
@@ -57,11 +61,22 @@ impl Load {
     /// Runs what `source` gives for each share until `until` or its end, at a pace if there is one. The first
     /// argument of `source` is the number of the share, the second how many shares there are.
     ///
+    /// A box, so that all of it is built in this crate, where it is optimized, and not where it is awaited.
+    ///
     /// # Errors
     /// No leader was there to begin with; an address of another store is none.
-    pub async fn run(
+    pub fn run<'a>(
+        &'a self,
+        source: &'a Sources<'a>,
+        until: &'a Until,
+        pace: Option<&'a Arc<Pace>>,
+    ) -> Pin<Box<dyn Future<Output = Result<Tally, LoadError>> + Send + 'a>> {
+        Box::pin(self.bring(source, until, pace))
+    }
+
+    async fn bring(
         &self,
-        source: impl Fn(u64, u64) -> Source,
+        source: &Sources<'_>,
         until: &Until,
         pace: Option<&Arc<Pace>>,
     ) -> Result<Tally, LoadError> {

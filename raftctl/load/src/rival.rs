@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use super::etcd::Etcd;
-use super::load::{DRAIN, Load};
+use super::load::{DRAIN, Load, Sources};
 use super::pace::Pace;
 use super::tally::Tally;
 use super::until::Until;
@@ -35,7 +35,7 @@ struct Share {
 pub async fn run(
     load: &Load,
     etcd: &Etcd,
-    source: impl Fn(u64, u64) -> Source,
+    source: &Sources<'_>,
     until: &Until,
     pace: Option<&Arc<Pace>>,
 ) -> Result<Tally, LoadError> {

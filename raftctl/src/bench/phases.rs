@@ -7,13 +7,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Arguments;
-use super::Load;
 use super::flushes::{Counter, Flushes};
 use super::pace::{self, Pace, Rate};
 use super::tally::{Kind, Tally};
 use super::until::Until;
 use super::workload::{Mix, Source, Workload};
 use crate::error::{Error, Result};
+use crate::load::{Load, Sources};
 use crate::local::interrupt::Interruptions;
 use crate::terminal::out;
 
@@ -73,7 +73,7 @@ impl Bench<'_> {
         };
         let (warm_up, pace) = self.timed(arguments.warm_up);
         let warming = mix(arguments.seed + 1);
-        let warmed = part(&self.load, warming, &warm_up, pace.as_ref(), interruptions);
+        let warmed = part(&self.load, &warming, &warm_up, pace.as_ref(), interruptions);
         if warmed.await?.1 {
             return Ok(None);
         }
@@ -85,7 +85,7 @@ impl Bench<'_> {
             over_time: arguments.report.as_ref().map(|_| arguments.duration),
             ..self.load.clone()
         };
-        let measuring = part(&load, measuring, &until, pace.as_ref(), interruptions);
+        let measuring = part(&load, &measuring, &until, pace.as_ref(), interruptions);
         let (tally, interrupted) = measuring.await?;
         Ok(Some(Measured {
             tally,
@@ -118,7 +118,7 @@ impl Bench<'_> {
         };
         let until = Until::after(PREPARE_MAX);
         let (tally, interrupted) =
-            part(&self.preparing(), fill, &until, None, interruptions).await?;
+            part(&self.preparing(), &fill, &until, None, interruptions).await?;
         if !interrupted {
             check_prepared(&tally, arguments.keys)?;
         }
@@ -143,7 +143,7 @@ impl Bench<'_> {
             Source::Clear(self.workload.clone(), numbers)
         };
         let until = Until::after(length_max);
-        let cleared = part(&self.preparing(), clear, &until, None, interruptions).await;
+        let cleared = part(&self.preparing(), &clear, &until, None, interruptions).await;
         let (tally, _) = cleared.map_err(|error| {
             error.advise("keys named bench/... are left in the store".to_owned())
         })?;
@@ -171,7 +171,7 @@ impl Bench<'_> {
 /// measured until then is there all the same.
 async fn part(
     load: &Load,
-    source: impl Fn(u64, u64) -> Source,
+    source: &Sources<'_>,
     until: &Until,
     pace: Option<&Arc<Pace>>,
     interruptions: &mut Interruptions,

@@ -301,7 +301,7 @@ mod tests {
     #[test]
     fn a_log_is_searched_for_values_and_the_no_op() {
         let text = "NO-OP 2\tindex=1 crc=0\nSET a 1 2\tindex=2 crc=0\nSET a 2 2\tindex=3 crc=0\n";
-        let records = parse_log(text, |_| true).unwrap();
+        let records = parse_log(text, &|_| true).unwrap();
         let written = |entries: &[(&str, &str)]| -> BTreeMap<String, String> {
             entries
                 .iter()

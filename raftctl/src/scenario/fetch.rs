@@ -52,7 +52,7 @@ impl Runner<'_> {
         ids: &[NodeId],
     ) -> Result<BTreeMap<NodeId, Vec<LogRecord>>, Unmet> {
         let wanted = |line: &str| line.contains(&self.key_prefix) || line.starts_with("NO-OP ");
-        let read = |_: NodeId, text: &str| records::parse_log(text, wanted);
+        let read = |_: NodeId, text: &str| records::parse_log(text, &wanted);
         self.read(ids, LOGS, &[LOGS], read).await
     }
 

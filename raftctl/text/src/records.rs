@@ -78,7 +78,7 @@ pub struct DumpRecord {
 ///
 /// # Errors
 /// The first wanted line that is no entry.
-pub fn parse_log(text: &str, wanted: impl Fn(&str) -> bool) -> Result<Vec<LogRecord>, RecordError> {
+pub fn parse_log(text: &str, wanted: &dyn Fn(&str) -> bool) -> Result<Vec<LogRecord>, RecordError> {
     // A log may lie in space that was allocated ahead, filled with zeros.
     let mut records = Vec::new();
     for (number, line) in (1..).zip(whole_lines(text.trim_end_matches('\0'))) {
@@ -283,7 +283,7 @@ mod tests {
                     CAS k \"\\\"\" new 2\tindex=5 request=1/2 since=3 crc=f79c1f78\n\
                     CREATE k new 2\tindex=6 crc=480b17a2\n\
                     FORMAT 2 3\tindex=7 crc=aac38078\n";
-        let records = parse_log(text, all).unwrap();
+        let records = parse_log(text, &all).unwrap();
         let operations: Vec<Operation> = records
             .iter()
             .map(|record| record.operation.clone())
@@ -313,7 +313,7 @@ mod tests {
     #[test]
     fn a_log_may_begin_with_a_snapshot() {
         let text = "SNAPSHOT 1200 3\tindex=1200 crc=00000000\nSET a b 3\tindex=1201 crc=1\n";
-        let records = parse_log(text, all).unwrap();
+        let records = parse_log(text, &all).unwrap();
         assert_eq!(records[0].operation, Operation::Snapshot);
         assert_eq!((records[0].term, records[0].index), (3, 1200));
         assert_eq!(records[1].index, 1201);
@@ -322,7 +322,7 @@ mod tests {
     /// A key may be called like a verb, and a value like a term.
     #[test]
     fn words_are_taken_by_their_place() {
-        let records = parse_log("SET NO-OP 7 9\tindex=1 crc=0\n", all).unwrap();
+        let records = parse_log("SET NO-OP 7 9\tindex=1 crc=0\n", &all).unwrap();
         assert_eq!(
             (&records[0].operation, records[0].term),
             (&set("NO-OP", "7"), 9)
@@ -334,13 +334,13 @@ mod tests {
     #[test]
     fn a_torn_last_line_is_left_out_and_damage_is_not() {
         let whole = "NO-OP 1\tindex=1 crc=0\n";
-        assert_eq!(parse_log(&format!("{whole}SET a"), all).unwrap().len(), 1);
+        assert_eq!(parse_log(&format!("{whole}SET a"), &all).unwrap().len(), 1);
         assert_eq!(
-            parse_log(&format!("{whole}\0\0\0\0"), all).unwrap().len(),
+            parse_log(&format!("{whole}\0\0\0\0"), &all).unwrap().len(),
             1
         );
-        assert_eq!(parse_log("", all).unwrap(), []);
-        let error = parse_log(&format!("{whole}SET a\n{whole}"), all).unwrap_err();
+        assert_eq!(parse_log("", &all).unwrap(), []);
+        let error = parse_log(&format!("{whole}SET a\n{whole}"), &all).unwrap_err();
         assert_eq!((error.line, error.cause), (2, "no tab"));
         for (line, cause) in [
             ("SET a b\tindex=1\n", "no term before the tab"),
@@ -349,7 +349,7 @@ mod tests {
             ("SET a b 1\tindex=1 request=x\n", "a request that is none"),
             ("SET \"a b 1\tindex=1\n", "a word that is no JSON string"),
         ] {
-            let error = parse_log(line, all).unwrap_err();
+            let error = parse_log(line, &all).unwrap_err();
             assert_eq!((error.line, error.cause), (1, cause), "{line}");
         }
     }
@@ -358,7 +358,7 @@ mod tests {
     /// have written it.
     #[test]
     fn an_operation_of_a_later_version_is_an_entry() {
-        let records = parse_log("MOVE a b 1\tindex=1 crc=0\n", all).unwrap();
+        let records = parse_log("MOVE a b 1\tindex=1 crc=0\n", &all).unwrap();
         assert_eq!(records[0].operation, Operation::Other("MOVE".into()));
     }
 
@@ -388,8 +388,8 @@ mod tests {
     fn a_log_is_read_in_part() {
         let text = "NO-OP 1\tindex=1 crc=0\nSET a b\nSET mine b 1\tindex=3 crc=0\n";
         let mine = |line: &str| line.contains("mine");
-        assert_eq!(parse_log(text, mine).unwrap()[0].index, 3);
-        assert_eq!(parse_log(text, all).unwrap_err().line, 2);
+        assert_eq!(parse_log(text, &mine).unwrap()[0].index, 3);
+        assert_eq!(parse_log(text, &all).unwrap_err().line, 2);
     }
 
     /// A dump is read from a moment on, a late line included, and what lies before is not even
