@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use testprovider::hook::Hook;
 use testprovider::server::{Options, Running};
 
-use crate::support::Ended;
 pub use crate::support::ended;
+use crate::support::{Ended, replace_file};
 
 /// Google, Terraform's view of it, and an operator's folder.
 pub struct Cloud {
@@ -115,7 +115,7 @@ impl Cloud {
 
     /// Writes another cluster.yaml.
     pub fn write(&self, yaml: &str) {
-        std::fs::write(self.path("cluster.yaml"), yaml).unwrap();
+        replace_file(self.path("cluster.yaml"), yaml);
     }
 
     /// Forgets what raftctl keeps here, as in the folder of another operator.

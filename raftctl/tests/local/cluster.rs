@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::{Ended, PATIENCE, raftctl};
+use crate::support::{Ended, PATIENCE, raftctl, replace_file};
 
 /// Twenty ports that no other test uses at the same time, below those that the system hands out.
 pub struct Ports {
@@ -93,7 +93,7 @@ impl TestCluster {
             "name: test\nnodes: {nodes}\nports: {{peer: {base}, client: {clients}, metrics: {}}}\n{lines}\n",
             base + METRICS
         );
-        std::fs::write(self.path("cluster.yaml"), text).unwrap();
+        replace_file(self.path("cluster.yaml"), text);
     }
 
     /// A cluster that is up.

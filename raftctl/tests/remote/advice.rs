@@ -9,7 +9,7 @@ use harness::{Shared, Test, stories};
 use testhosts::{HOSTS, ROOT};
 
 use crate::cluster::RemoteCluster;
-use crate::support::{PATIENCE, command, ended, raftctl};
+use crate::support::{PATIENCE, command, ended, raftctl, replace_file};
 
 /// A host, and an operator whose home is a folder.
 static OPERATOR: Shared<Operator> = Shared::new(Operator::new);
@@ -220,7 +220,7 @@ fn a_name_that_means_nothing(operator: &mut Operator) {
     let address = cluster.set.hosts[0].address;
     let yaml = std::fs::read_to_string(cluster.path("cluster.yaml")).unwrap();
     let wrong = yaml.replace(&address.to_string(), &unknown);
-    std::fs::write(cluster.path("cluster.yaml"), wrong).unwrap();
+    replace_file(cluster.path("cluster.yaml"), wrong);
     let said = operator.fails(&[
         "Could not resolve hostname",
         "add the name to ~/.ssh/config",

@@ -8,7 +8,7 @@ use raftctl::client::Member;
 use raftctl::client::security::{Security, secure};
 use serde_json::Value;
 
-use crate::support::{Ended, PATIENCE, raftctl};
+use crate::support::{Ended, PATIENCE, raftctl, replace_file};
 use testhosts::{Options, TestHost, TestHosts};
 
 /// An operator's folder with a cluster.yaml that lists the hosts.
@@ -60,7 +60,7 @@ impl RemoteCluster {
                 host.address
             ));
         }
-        std::fs::write(folder.join("cluster.yaml"), text).unwrap();
+        replace_file(folder.join("cluster.yaml"), text);
     }
 
     /// The same for a colleague with whom the certificates are shared.

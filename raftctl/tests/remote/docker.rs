@@ -9,7 +9,7 @@ use testhosts::containers::{BASE, CONTAINERS, docker, sweep};
 
 use crate::advice::{by_hand, quoted};
 use crate::members::{GUESTS, MEMBERS_AND_KILLS, had_changes};
-use crate::support::{Ended, command, ended, raftctl};
+use crate::support::{Ended, command, ended, raftctl, replace_file};
 
 /// The image from the bundled Dockerfile has one name for all clusters: whose it is depends on who
 /// builds it, so all tests with that image share this cluster, one after the other.
@@ -77,7 +77,7 @@ impl Containers {
     }
 
     fn configure(&self, yaml: &str) {
-        std::fs::write(self.file(), yaml).unwrap();
+        replace_file(self.file(), yaml);
     }
 
     fn file(&self) -> PathBuf {

@@ -2,7 +2,7 @@
 //! hosts, programs that are not quite as everywhere.
 
 use crate::cluster::{RemoteCluster, left_behind};
-use crate::support::raftctl;
+use crate::support::{raftctl, replace_file};
 use harness::{Test, tests};
 use testhosts::{HOSTS, PLAIN, ROOT, WITH_SUDO};
 
@@ -93,7 +93,7 @@ fn a_jump_host_is_gone_through() {
         near.address,
         far.address
     );
-    std::fs::write(cluster.path("cluster.yaml"), &yaml).unwrap();
+    replace_file(cluster.path("cluster.yaml"), &yaml);
     // As a host in a network of its own: from here there is no other way in.
     far.must_run(&format!(
         "nft 'table inet far {{ chain input {{ type filter hook input priority 0; iif lo accept; \
@@ -121,7 +121,7 @@ fn a_jump_host_is_gone_through() {
     // What is wrong with the jump host is told in ssh's own words.
     let unknown = testhosts::unknown_name();
     let elsewhere = yaml.replace(&near.address.to_string(), &unknown);
-    std::fs::write(cluster.path("cluster.yaml"), elsewhere).unwrap();
+    replace_file(cluster.path("cluster.yaml"), elsewhere);
     cluster
         .raftctl(&["exec", "1", "--", "true"])
         .code(10)

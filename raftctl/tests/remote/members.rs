@@ -4,7 +4,7 @@ use harness::{Test, tests};
 use serde_json::json;
 
 use crate::cluster::RemoteCluster;
-use crate::support::Ended;
+use crate::support::{Ended, replace_file};
 use testhosts::{HOSTS, ROOT};
 
 pub fn tests() -> Vec<Test> {
@@ -76,7 +76,7 @@ fn members_come_and_go_over_ssh() {
     let text = std::fs::read_to_string(cluster.path("cluster.yaml")).unwrap();
     let is_first = |line: &&str| !line.contains("id: 4") && !line.contains("id: 5");
     let three: Vec<&str> = text.lines().filter(is_first).collect();
-    std::fs::write(cluster.path("cluster.yaml"), three.join("\n")).unwrap();
+    replace_file(cluster.path("cluster.yaml"), three.join("\n"));
     cluster.raftctl(&["up"]).ok();
     cluster.raftctl(&["set", "k", "v"]).ok();
 
@@ -145,7 +145,7 @@ fn members_change_in_trials_on_spare_hosts() {
     let text = std::fs::read_to_string(cluster.path("cluster.yaml")).unwrap();
     let is_first = |line: &&str| !line.contains("id: 4") && !line.contains("id: 5");
     let three: Vec<&str> = text.lines().filter(is_first).collect();
-    let write = |text: &str| std::fs::write(cluster.path("cluster.yaml"), text).unwrap();
+    let write = |text: &str| replace_file(cluster.path("cluster.yaml"), text);
     write(&three.join("\n"));
     cluster.raftctl(&["up"]).ok();
     let refused = cluster.raftctl(MEMBERS_AND_KILLS).code(2);

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use crate::cluster::{RemoteCluster, left_behind};
-use crate::support::{PATIENCE, command, raftctl};
+use crate::support::{PATIENCE, command, raftctl, replace_file};
 use rustix::process::{Pid, Signal, kill_process};
 use testhosts::{HOSTS, ROOT, WITH_SUDO};
 
@@ -477,7 +477,7 @@ fn a_changed_file_is_for_all_nodes() {
         .lines()
         .filter(|line| !line.contains("id: 3"))
         .collect();
-    std::fs::write(&file, fewer.join("\n")).unwrap();
+    replace_file(&file, fewer.join("\n"));
     // Also where it is the one that leads.
     for leader in ["1", "3"] {
         cluster.raftctl(&["transfer", leader]).ok();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::cluster::{RemoteCluster, left_behind};
 use crate::load::{Load, assert_linearizable, unanswered};
-use crate::support::{PATIENCE, command};
+use crate::support::{PATIENCE, command, replace_file};
 use rustix::process::{Pid, Signal, kill_process};
 use testhosts::{HOSTS, ROOT, WITH_SUDO};
 
@@ -251,7 +251,7 @@ fn a_cluster_lives_on_ipv6() {
             host.address_v6
         ));
     }
-    std::fs::write(cluster.path("cluster.yaml"), yaml).unwrap();
+    replace_file(cluster.path("cluster.yaml"), yaml);
     let up = cluster.raftctl(&["up"]).ok();
     assert!(
         up.stdout

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::advice::quoted;
 use crate::cluster::RemoteCluster;
-use crate::support::{PATIENCE, command};
+use crate::support::{PATIENCE, command, replace_file};
 use crate::terminal::{TMUX, Terminal, says};
 use testhosts::{HOSTS, PLAIN, ROOT};
 
@@ -33,7 +33,7 @@ fn through_the_first(cluster: &RemoteCluster, login: &str) {
     for (id, host) in (1..).zip(&cluster.set.hosts) {
         text.push_str(&format!("  - {{id: {id}, host: {}}}\n", host.address));
     }
-    std::fs::write(cluster.path("cluster.yaml"), text).unwrap();
+    replace_file(cluster.path("cluster.yaml"), text);
 }
 
 // A jump host may be a member. One that refuses the login refuses it once for all hosts behind it; one

@@ -9,6 +9,14 @@ use serde_json::Value;
 /// Longer than anything takes on a slow machine; a test that waits this long has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Writes a file that a `raftctl` may be reading at the time: that one finds the old text or the new one, whole.
+pub fn replace_file(path: impl AsRef<Path>, text: impl AsRef<str>) {
+    let path = path.as_ref();
+    let aside = path.with_extension("new");
+    std::fs::write(&aside, text.as_ref()).unwrap();
+    std::fs::rename(aside, path).unwrap();
+}
+
 /// How `raftctl` ended, and what it said.
 #[derive(Debug)]
 pub struct Ended {
