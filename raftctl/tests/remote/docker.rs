@@ -591,6 +591,7 @@ fn members_change_in_trials(cluster: &Containers) {
     had_changes(&cluster.raftctl(MEMBERS_AND_KILLS));
     assert_eq!((ids(), cluster.count()), (before, 3));
     cluster.raftctl(&["up"]).ok().says("nothing to do");
+    begin_anew(cluster);
 }
 
 // `down` asks, and then removes what was made, and nothing else: neither another container with a name
