@@ -72,7 +72,9 @@ impl Watchdog {
         watched.told_at = Some(now);
         let text = format!("WATCHDOG_USEC={}\nWATCHDOG=1\n", watched.limit.as_micros());
         if let Err(error) = watched.socket.send_to(text.as_bytes(), &watched.path) {
-            tracing::debug!("the supervisor did not take a sign of life: {error}");
+            tracing::warn!(
+                "the supervisor did not take a sign of life, and may end this node: {error}"
+            );
         }
     }
 }

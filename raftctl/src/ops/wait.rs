@@ -246,8 +246,21 @@ impl Context {
             };
             text.push_str(&format!("\n  node {}: {process}; {says}", member.id));
         }
+        text.push_str(&unnamed_leader(latest, &self.cluster.ids()));
         text.push_str("\nlook at `raftctl status` and `raftctl doctor`");
         Error::NoLeader(text)
+    }
+}
+
+/// The leader that nodes follow, where cluster.yaml does not name it: then nothing that waits for one of its nodes ends.
+fn unnamed_leader(latest: &LatestReplies, named: &[NodeId]) -> String {
+    let replies = latest.replies.values().flatten();
+    let mut leaders = replies.map(|reply| reply.leader_id).filter(|id| *id != 0);
+    match leaders.find(|id| !named.contains(id)) {
+        Some(id) => format!(
+            "\nnode {id} leads, which is not in cluster.yaml: `raftctl up` removes it, or name it there"
+        ),
+        None => String::new(),
     }
 }
 

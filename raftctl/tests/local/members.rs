@@ -277,12 +277,28 @@ steps:
 - remove: guest
 ";
     let cluster = TestCluster::with_room(4);
+    cluster.raftctl(&["transfer", "1"]).ok();
     edit(&cluster, "3");
     std::fs::write(cluster.path("guest.yaml"), GUEST).unwrap();
     cluster.raftctl(&["scenario", "run", "./guest.yaml"]).ok();
     assert_eq!(voters(&cluster), [1, 2, 3, 4]);
     assert!(cluster.state("logs_node_4/logs.txt").exists());
     assert!(!cluster.state("logs_node_5").exists());
+}
+
+// Where a node leads that cluster.yaml does not name, whoever waits for one of its nodes is told so, and what to do.
+#[test]
+fn a_leader_that_the_file_does_not_name_is_told() {
+    let cluster = TestCluster::with_room(4);
+    cluster.raftctl(&["transfer", "4"]).ok();
+    edit(&cluster, "3");
+    let waited = cluster
+        .raftctl(&["restart", "1", "--timeout", "3s"])
+        .code(30);
+    waited.says("node 4 leads, which is not in cluster.yaml: `raftctl up` removes it");
+    cluster.raftctl(&["up"]).ok();
+    assert_eq!(voters(&cluster), [1, 2, 3]);
+    cluster.raftctl(&["restart", "1"]).ok();
 }
 
 // The files of a node that leaves are deleted when that is asked for, with the node or later; never those of a member,

@@ -126,6 +126,11 @@ const FOLLOWED: &[(&str, &[&str], &[&str])] = &[
         ],
     ),
     (
+        "ops/wait.rs",
+        &["up"],
+        &["local::members::a_leader_that_the_file_does_not_name_is_told"],
+    ),
+    (
         "plan/facts.rs",
         &["up --allow-data-loss"],
         &[
