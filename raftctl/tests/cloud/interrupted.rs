@@ -21,6 +21,7 @@ pub fn tests() -> Vec<Test> {
         an_insisted_end_of_a_creation,
         a_question_that_fails,
         a_killed_terraform_and_down,
+        a_state_that_was_being_written,
         an_insisted_end_of_down,
         a_change_whose_end_is_unknown,
         a_namesake_is_left_alone
@@ -65,9 +66,17 @@ fn terraform(cloud: &Cloud) -> PathBuf {
     cloud.folder.path().join(".raftctl/demo/terraform")
 }
 
+fn state_file(cloud: &Cloud) -> PathBuf {
+    terraform(cloud).join("terraform.tfstate")
+}
+
 /// The paths of everything that the state holds.
 pub fn in_state(cloud: &Cloud) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(terraform(cloud).join("terraform.tfstate")).unwrap();
+    let text = std::fs::read_to_string(state_file(cloud)).unwrap();
+    // Who is killed while it writes the file leaves an empty one: it is emptied first.
+    if text.is_empty() {
+        return BTreeSet::new();
+    }
     let state: Value = serde_json::from_str(&text).unwrap();
     let resources = state["resources"].as_array().unwrap().iter();
     let resources = resources.filter(|resource| resource["type"] != "terraform_data");
@@ -272,6 +281,35 @@ fn a_killed_terraform_and_down() {
     }
     cloud.order(&json!({}));
     cloud.raftctl(&["down"]).code(2).says("--yes");
+    down(&cloud);
+}
+
+// Terraform is killed between emptying its state's file and filling it, or the machine loses its power then:
+// everything that Google has is taken in again, and nothing is made twice or anew.
+fn a_state_that_was_being_written() {
+    let cloud = empty(2, "us-central1-a");
+    up(&cloud);
+    let before = at_google(&cloud);
+    let whole = std::fs::read(state_file(&cloud)).unwrap();
+    std::fs::write(state_file(&cloud), "").unwrap();
+    let plan = cloud.raftctl(&["plan"]).code(0);
+    assert!(plan.stdout.contains("take in machine n2\n"), "{plan:?}");
+    up(&cloud).says("take in 10");
+    assert_eq!(at_google(&cloud), before);
+
+    // A full disk, too, leaves a part of one.
+    std::fs::write(state_file(&cloud), &whole[..whole.len() / 2]).unwrap();
+    let remark = "Terraform's state is damaged, as by an end while it was written; `raftctl up` (or `raftctl down`)";
+    let check = cloud.raftctl(&["check"]).code(0).stdout;
+    assert!(check.contains(remark), "{check}");
+    let doctor = cloud.raftctl(&["doctor"]).code(40).stdout;
+    assert!(doctor.contains(remark), "{doctor}");
+    up(&cloud)
+        .says("what Google has is taken in again")
+        .says("take in 10");
+    assert_eq!(at_google(&cloud), before);
+
+    std::fs::write(state_file(&cloud), &whole[..whole.len() / 2]).unwrap();
     down(&cloud);
 }
 

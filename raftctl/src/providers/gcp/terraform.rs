@@ -4,6 +4,8 @@
 //! that changes something: to end it loses what it is at, and Google's provider bounds each operation
 //! at 20 minutes by itself.
 
+mod state_file;
+
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -98,8 +100,14 @@ impl Terraform {
     /// Fetches the provider and prepares the state.
     ///
     /// # Errors
-    /// The registry or the state can't be reached.
+    /// The registry or the state can't be reached, or a damaged state can't be set aside.
     pub async fn init(&self, watch: Watch<'_>) -> Result<()> {
+        if let Some(aside) = state_file::set_aside(&self.directory).await? {
+            watch(&Event::Note(format!(
+                "Terraform's state is damaged, as by an end while it was written; it is {} now, and what Google has is taken in again",
+                aside.display()
+            )));
+        }
         let cache = Cache::take(&mut |text| watch(&Event::Note(text))).await?;
         if let Some(cache) = &cache {
             cache.prepare(&self.directory);
@@ -213,7 +221,14 @@ impl Terraform {
     /// # Errors
     /// As above; it takes too long.
     pub async fn state_briefly(&self) -> Result<State> {
-        let mut command = self.command(&["show", "-json"]);
+        if state_file::is_damaged(&self.directory) {
+            return Err(Error::Cloud(
+                "Terraform's state is damaged, as by an end while it was written; `raftctl up` (or `raftctl down`) sets it \
+                 aside, and looks at Google for what it knew"
+                    .into(),
+            ));
+        }
+        let mut command = self.command(&["show", "-json", "-no-color"]);
         command.stdin(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(STATE_TIME_MAX, command.output()).await;
         let terraform = self.by_hand();
