@@ -8,5 +8,8 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    // With them the allocator's memory is filled two megabytes at a time: half as much again, for values that come
+    // and go, and a new node's time goes into clearing it. Where that can't be switched off, it is only larger.
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     raft_node::process::main()
 }

@@ -6,15 +6,20 @@
 //! loses anything by a transfer that takes its time. Where a connection breaks, the follower's answer
 //! tells from where to go on: the name of a snapshot names its every byte, whoever sends it.
 //!
+//! While clients write, the leader pauses between two pieces, so that a node that joins takes a part of what
+//! the others can do, and not all that it can get.
+//!
 //! The answer to the last piece says nothing about the log. What the follower has is told by its
 //! answers to appends, as ever, and those are held until the snapshot is applied and durable.
 //!
 //! A received snapshot takes the place of the log (Raft paper, figure 13). What follows its last entry
 //! stays only where the log has that very entry, of the same term: else it is not what the leader has.
 
-use super::progress::Install;
-use super::state::{Raft, State};
-use super::{ChunkWanted, Event, Index, Message, Mutation, NodeId, Piece, Run, SnapshotId, Term};
+use super::progress::{Install, Progress};
+use super::state::{Leadership, Raft, State};
+use super::{
+    ChunkWanted, Event, Index, Message, Micros, Mutation, NodeId, Piece, Run, SnapshotId, Term,
+};
 use crate::command::Members;
 use std::sync::Arc;
 
@@ -102,6 +107,7 @@ impl Raft {
     /// Asks the disk for the next piece, unless one is under way.
     pub(super) fn feed_install(&mut self, peer: NodeId) {
         let (now, term, wait_us) = (self.now, self.term(), self.config.lease_us);
+        let last_index = self.log.last_index();
         let Some(snapshot) = self.snapshot.filter(|_| !self.is_snapshot_damaged()) else {
             return;
         };
@@ -124,7 +130,7 @@ impl Raft {
         let Some(install) = &mut progress.install else {
             return;
         };
-        if install.waits && now < install.retry_at_us {
+        if install.waits && now < install.retry_at_us || now < install.paused_until_us {
             return;
         }
         if install.offset == snapshot.bytes {
@@ -133,6 +139,7 @@ impl Raft {
         }
         let offset = install.offset;
         install.waits = true;
+        install.asked = (now, last_index);
         install.retry_at_us = now + wait_us;
         self.out.chunks.push(ChunkWanted {
             peer,
@@ -146,6 +153,28 @@ impl Raft {
                 term,
                 snapshot,
             });
+        }
+    }
+
+    /// When the first of the installs that pause goes on.
+    pub(super) fn installs_wake_at(&self, leading: &Leadership) -> Option<Micros> {
+        let installs = leading.progress.values().filter_map(|p| p.install.as_ref());
+        let pausing =
+            installs.filter(|install| !install.waits && self.now < install.paused_until_us);
+        pausing.map(|install| install.paused_until_us).min()
+    }
+
+    /// Goes on with the installs whose pause is over.
+    pub(super) fn feed_installs_if_due(&mut self) {
+        let now = self.now;
+        let is_due = |progress: &Progress| {
+            let install = progress.install.as_ref();
+            install.is_some_and(|install| !install.waits && now >= install.paused_until_us)
+        };
+        let progress = self.leadership().map(|leading| leading.progress.iter());
+        let due = progress.into_iter().flatten().filter(|(_, p)| is_due(p));
+        for peer in due.map(|(peer, _)| *peer).collect::<Vec<_>>() {
+            self.replicate_to(peer);
         }
     }
 
@@ -200,6 +229,7 @@ impl Raft {
     ) {
         let now = self.now;
         let retry_at_us = now + self.config.lease_us;
+        let last_index = self.log.last_index();
         let on_transfer = self.mutated(Mutation::InstallReportedOnTransfer);
         let Some(progress) = self.progress_mut(from) else {
             return;
@@ -222,6 +252,7 @@ impl Raft {
             // Once it has all of it, its next answer to a heartbeat tells.
             install.waits = offset == install.snapshot.bytes;
             install.retry_at_us = retry_at_us;
+            install.pause(now, last_index);
         }
         self.confirm_reads();
         self.replicate_to(from);

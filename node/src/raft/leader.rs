@@ -216,6 +216,7 @@ impl Raft {
             self.flush_due_us(leading),
             leading.handover.as_ref().map(|h| h.due_us()),
             self.members_wake_at(leading),
+            self.installs_wake_at(leading),
         ];
         for at in others.into_iter().flatten() {
             wake_at = wake_at.min(at);
@@ -245,6 +246,7 @@ impl Raft {
         self.tell_commit_if_due();
         self.expire_handover();
         self.raise_format_if_due();
+        self.feed_installs_if_due();
         self.advance_members();
     }
 

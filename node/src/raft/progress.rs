@@ -11,6 +11,10 @@ pub(super) const IN_FLIGHT_MAX: usize = 64;
 /// loses the oldest: an acknowledgement of them then counts for nothing.
 const SENT_MAX: usize = 512;
 
+/// Between two pieces of a snapshot the nodes are left to what clients write for as long as the piece took, and not for
+/// longer than this: over a slow wire, where a piece takes seconds, that is next to nothing.
+const PAUSE_MAX_US: Micros = 20_000;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Mode {
     /// Where the logs meet is not known: one append with entries, then heartbeats until an answer.
@@ -72,6 +76,10 @@ pub(super) struct Install {
     pub(super) waits: bool,
     /// Until then it is waited for.
     pub(super) retry_at_us: Micros,
+    /// When that was, and the last entry of the log then.
+    pub(super) asked: (Micros, Index),
+    /// The next piece is not asked for before: what clients write has its turn.
+    pub(super) paused_until_us: Micros,
     /// Of the last piece.
     pub(super) sequence: u64,
     pub(super) answered_us: Micros,
@@ -84,8 +92,20 @@ impl Install {
             offset: 0,
             waits: false,
             retry_at_us: 0,
+            asked: (0, 0),
+            paused_until_us: 0,
             sequence: 0,
             answered_us: 0,
+        }
+    }
+
+    /// The last piece is answered. Where the log has grown meanwhile, the next one waits as long as this one
+    /// took; what is slow for its wire alone waits next to nothing.
+    pub(super) fn pause(&mut self, now: Micros, last_index: Index) {
+        let (asked_us, asked_index) = self.asked;
+        if last_index > asked_index {
+            let took_us = now.saturating_sub(asked_us);
+            self.paused_until_us = now + PAUSE_MAX_US.min(took_us);
         }
     }
 }

@@ -23,6 +23,7 @@ mod reading;
 mod refusal;
 mod serve;
 mod translate;
+mod turns;
 
 pub use budget::Room;
 pub use health::{Health, LiveHealth};
@@ -30,6 +31,7 @@ pub use listen::{Listen, Places};
 pub use permission::Denials;
 pub use refusal::Refusal;
 pub use serve::{ReflectionError, serve_clients, serve_peers};
+pub use turns::Turns;
 
 use crate::clock::Clock;
 use crate::desk::Desk;
@@ -79,6 +81,8 @@ pub struct Front {
     pub metrics: Arc<Metrics>,
     /// Bounds what all requests and replies that are on their way may take.
     pub room: Room,
+    /// Whose turn it is to be sent much.
+    pub turns: Turns,
     /// Where TLS is spoken: the certificates.
     pub tls: Option<Arc<Tls>>,
     /// What was refused for want of a role.

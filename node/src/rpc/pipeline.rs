@@ -6,6 +6,7 @@ use super::budget::ReplyRoom;
 use super::call::{DirectRead, REQUEST_TIMEOUT, read_timed_out, write_cut_off, write_timed_out};
 use super::refusal::{count_refused, explained};
 use super::translate::{self, Done, Wanted};
+use super::turns::Turn;
 use super::{Front, Refusal};
 use crate::access::Access;
 use crate::desk::{Outcome, StreamOutcomes, Waiter};
@@ -17,7 +18,7 @@ use raftkv::kv as wire;
 use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_stream::Stream;
@@ -69,6 +70,10 @@ pub(super) struct Pipeline {
     ready_rooms: Vec<ReplyRoom>,
     /// Of the message written last, until the next one is asked for.
     leaving_rooms: Vec<ReplyRoom>,
+    /// Large messages are made when it is this stream's turn,...
+    turn: Turn,
+    /// ...and the next one is likely to be what the last was.
+    was_large: bool,
     /// Ready once the node ends.
     closing: Closing,
     _permit: OwnedSemaphorePermit,
@@ -119,6 +124,8 @@ impl Pipeline {
     ) -> Self {
         Pipeline {
             closing: Closing::of(&front),
+            turn: front.turns.begin(),
+            was_large: false,
             front,
             access,
             requests,
@@ -417,6 +424,9 @@ impl Stream for Pipeline {
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         this.leaving_rooms.clear();
+        if this.was_large {
+            ready!(this.turn.poll(context));
+        }
         let mut unfinished = this.finish_all(context);
         if !unfinished {
             this.close_if_told(context);
@@ -425,6 +435,11 @@ impl Stream for Pipeline {
         this.count_answered_at_once();
         this.expire(context);
         if !this.ready.outcomes.is_empty() {
+            this.was_large = !this.ready_rooms.is_empty();
+            if this.was_large {
+                ready!(this.turn.poll(context));
+                this.turn.end();
+            }
             this.ready_bytes = 0;
             this.leaving_rooms = std::mem::take(&mut this.ready_rooms);
             return Poll::Ready(Some(Ok(std::mem::take(&mut this.ready))));

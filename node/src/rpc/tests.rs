@@ -27,6 +27,7 @@ pub(super) fn follower(directory: &std::path::Path) -> Front {
         counters: Default::default(),
         metrics: Arc::default(),
         room: Default::default(),
+        turns: Default::default(),
         tls: None,
         denials: Default::default(),
         watched: Default::default(),

@@ -448,6 +448,7 @@ impl Node {
             counters: Default::default(),
             metrics: Arc::clone(&metrics),
             room: Default::default(),
+            turns: Default::default(),
             tls,
             denials: Default::default(),
             closing: Default::default(),

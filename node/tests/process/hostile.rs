@@ -254,8 +254,26 @@ fn pipelined(id: u64, operation: operation::Operation) -> Operation {
     }
 }
 
-/// Streams on which much is asked for, and nothing read.
+/// Streams on which much is asked for, and nothing read: once, and time and again for as long as is looked at.
 async fn streams_never_read(victim: &Victim) {
+    let held = unread_streams(victim).await;
+    victim.serves_others("streams that nobody reads").await;
+    drop(held);
+    if std::env::var_os("HOSTILE_WRITES").is_some() {
+        let again = async {
+            loop {
+                unread_streams(victim).await;
+            }
+        };
+        tokio::select! {
+            () = victim.serves_others("the same time and again") => (),
+            () = again => (),
+        }
+    }
+}
+
+/// Many of them, on which all is asked for that may wait.
+async fn unread_streams(victim: &Victim) -> Vec<impl Sized + use<>> {
     let mut held = Vec::new();
     for _ in 0..8 {
         let channel = victim.channel();
@@ -283,7 +301,7 @@ async fn streams_never_read(victim: &Victim) {
         }
     }
     assert!(held.len() >= 8, "{}", held.len());
-    victim.serves_others("streams that nobody reads").await;
+    held
 }
 
 fn set(key: &str) -> SetRequest {

@@ -185,6 +185,16 @@ async fn list(cluster: &Cluster) -> Result<ListReply, Status> {
     Ok(reply.into_inner())
 }
 
+// Memory is taken by the page, not two megabytes at a time: a store whose values come and go would be half as large again.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn memory_is_taken_by_the_page() {
+    let cluster = Cluster::start(1, &["--quiet"]).await;
+    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.pid(1))).unwrap();
+    let huge = status.lines().find(|line| line.starts_with("THP_enabled:"));
+    assert_eq!(huge, Some("THP_enabled:\t0"));
+}
+
 // Replies that nobody takes take a bounded room; further ones are refused at once, and when the
 // client has gone there is room again.
 #[tokio::test]

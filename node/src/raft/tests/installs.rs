@@ -181,6 +181,37 @@ fn a_follower_with_nothing_is_brought_up() {
     }
 }
 
+/// Goal: while clients write, the next piece waits as long as the last one took, and no longer than what is long for
+/// nobody; without them it follows at once.
+#[test]
+fn a_transfer_leaves_room_for_writes() {
+    for (took, waits) in [(4 * MS, 4 * MS), (400 * MS, 20 * MS)] {
+        let mut raft = purged_leader(&[]);
+        let mut now = TIMEOUT + MS;
+        let asked = too_short(&mut raft, now, 1);
+        let mut sequence = read(&mut raft, now, &asked);
+        let mut offset = asked.chunks[0].bytes as u64;
+        raft.step(now, Input::Propose(vec![Arc::new(Command::NoOp)]));
+        now += took;
+        let answered = answer(&mut raft, now, sequence, 5, offset);
+        assert_eq!(wanted(&answered), [], "somebody writes");
+        assert!(raft.wake_at() <= now + waits);
+        now += waits;
+        assert_eq!(wanted(&raft.step(now - 1, Input::Tick)), [], "{took}");
+        let asked = raft.step(now, Input::Tick);
+        assert_eq!(wanted(&asked), [(2, 5, offset)]);
+        sequence = read(&mut raft, now, &asked);
+        offset += asked.chunks[0].bytes as u64;
+        let answered = answer(&mut raft, now + took, sequence, 5, offset);
+        let expected = if offset < BYTES {
+            vec![(2, 5, offset)]
+        } else {
+            vec![]
+        };
+        assert_eq!(wanted(&answered), expected, "nobody writes");
+    }
+}
+
 /// Goal: after a broken connection, and after a restart of the follower, the transfer goes on where
 /// the follower says; an answer to an earlier piece moves nothing; silence is asked again in time.
 #[test]
