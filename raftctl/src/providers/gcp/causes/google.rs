@@ -274,8 +274,10 @@ pub(super) fn connection(text: &str) -> Option<Cause> {
 
 /// Google's provider, a process of its own, has ended or hangs.
 pub(super) fn provider_died(text: &str) -> Option<Cause> {
-    const WORDS: [&str; 4] = [
+    const WORDS: [&str; 5] = [
         "Plugin did not respond",
+        // What Terraform says where it has seen the end before the question left.
+        "request was cancelled",
         "plugin process exited",
         "The plugin encountered an error, and failed to respond",
         "plugin crashed",

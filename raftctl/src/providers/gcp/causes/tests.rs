@@ -374,7 +374,12 @@ fn other_answers_of_google() {
         "{what}"
     );
     assert!(next.contains("gcloud"), "{next}");
-    let (_, next) = of("Plugin did not respond");
+    let cancelled =
+        "Request cancelled The plugin6.(*GRPCProvider).ApplyResourceChange request was cancelled.";
+    for died in ["Plugin did not respond", cancelled] {
+        assert_eq!(Cause::of(died), Cause::ProviderDied);
+    }
+    let (_, next) = of(cancelled);
     assert!(next.contains("run this again"), "{next}");
 }
 
