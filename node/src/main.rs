@@ -8,8 +8,9 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // With them the allocator's memory is filled two megabytes at a time: half as much again, for values that come
-    // and go, and a new node's time goes into clearing it. Where that can't be switched off, it is only larger.
+    // The kernel would give the allocator two megabytes where it wants a page: with values that come and go a node
+    // becomes half as large again, and one that joins spends half of its time on clearing memory. Where this is
+    // refused, it is only larger.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
     raft_node::process::main()
 }

@@ -76,7 +76,7 @@ pub(super) struct Install {
     pub(super) waits: bool,
     /// Until then it is waited for.
     pub(super) retry_at_us: Micros,
-    /// When that was, and the last entry of the log then.
+    /// When the last piece was asked for, and the last entry of the log then.
     pub(super) asked: (Micros, Index),
     /// The next piece is not asked for before: what clients write has its turn.
     pub(super) paused_until_us: Micros,
